@@ -1,0 +1,32 @@
+//! The one checksum: CRC-32 (the polynomial of IEEE 802.3), optionally started from a seed.
+//!
+//! The head of a record is checksummed from a seed made of its segment's salt and its own offset. Bytes that
+//! were copied from another segment, left over from an earlier file, or written to the wrong place have the
+//! wrong seed and cannot validate. SQLite's WAL salts its frames for the same reason.
+
+/// CRC-32 of `bytes`.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    checksum_from(0, bytes)
+}
+
+/// CRC-32 of `bytes`, continued from `seed`.
+#[must_use]
+pub fn checksum_from(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// The seed of a record head at `offset` of the segment salted with `salt`.
+#[must_use]
+pub const fn seed(salt: u64, offset: u64) -> u32 {
+    fold(salt ^ (offset >> 3))
+}
+
+/// A 64-bit number folded to 32 bits, keeping every bit's influence.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "folding is the point")]
+pub const fn fold(wide: u64) -> u32 {
+    (wide ^ (wide >> 32)) as u32
+}

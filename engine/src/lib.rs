@@ -1,0 +1,34 @@
+//! The byte engine under tierce: an embedded, crash-safe cache and state store.
+//!
+//! One append-only log of segments, a hash index in memory, checksums everywhere. What is acknowledged is kept,
+//! what is deleted stays gone, and damage is reported, never served.
+//!
+//! ```
+//! use tierce_engine::{Durability, Options, PutOptions, io::MemoryDisk};
+//!
+//! let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+//! engine.put("greeting", "hello")?;
+//! assert_eq!(engine.get("greeting")?.as_deref(), Some(&b"hello"[..]));
+//!
+//! let soon = engine.now().saturating_add_ms(30_000);
+//! engine.put_with("session", "abc", &PutOptions::new().expires_at(soon).durability(Durability::Sync))?;
+//! assert!(engine.delete("greeting")?);
+//! engine.close()?;
+//! # Ok::<(), tierce_engine::Error>(())
+//! ```
+//!
+//! The rooms of this crate, and who may use whom, are drawn in `ARCHITECTURE.md`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod format;
+mod index;
+pub mod io;
+mod options;
+mod stats;
+mod types;
+
+pub use error::{Corruption, Damage, DecodeError, Error, Result};
+pub use options::{Condition, Durability, Options, PutOptions, ReadMode, RecoveryPolicy};
+pub use stats::Stats;
+pub use types::{SegmentId, SequenceNumber, Timestamp, is_live};

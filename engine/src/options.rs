@@ -1,0 +1,417 @@
+//! Every setting and limit of a store, with its default and the reason for it. Validated once, at the door.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    error::{Error, Result},
+    format::{
+        record::{
+            EXPIRY_BYTES, EXTENSION_BYTES, HEADER_BYTES, ITEM_USER_FIRST, ITEM_USER_LAST,
+            KEY_BYTES_MAX, VALUE_BYTES_MAX,
+        },
+        segment_header::SEGMENT_HEADER_BYTES,
+    },
+    io::{Clock, Disk, OsClock, OsDisk},
+    types::{SequenceNumber, Timestamp},
+};
+
+/// What an acknowledged write has behind it. See `docs/durability.md` for the table of what survives what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// It is in this process's memory; a process crash may lose the last [`Options::flush_interval_ms`].
+    Buffered,
+    /// The operating system has it; it survives a crash of the process. A power cut may lose the last
+    /// [`Options::sync_interval_ms`]. The default.
+    #[default]
+    Os,
+    /// The device has it. Many writers share one flush.
+    Sync,
+    /// It is staged in memory; every [`Options::periodic_ms`] all staged writes go to the device as one atomic
+    /// batch, and a key written many times in between is written once. Made for SD cards.
+    Periodic,
+}
+
+/// What to do about damage that recovery finds in acknowledged data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RecoveryPolicy {
+    /// Refuse to open, with the file and offset. The default: nobody is served less than was stored unasked.
+    #[default]
+    Strict,
+    /// Leave damaged records out, report them, set their file aside, and serve the rest.
+    SkipRecord,
+    /// Also do without whole segments and without a manifest: serve whatever can be read, and report the rest.
+    Salvage,
+}
+
+/// How sealed segments are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReadMode {
+    /// Map on 64-bit machines, positioned reads on others.
+    #[default]
+    Auto,
+    /// Memory maps: fastest; an unreadable block or a file cut by a stranger kills the process.
+    Map,
+    /// Positioned reads: slower; every fault is an error.
+    Positioned,
+}
+
+/// Settings of a store.
+///
+/// ```
+/// use tierce_engine::{Durability, Options, io::MemoryDisk};
+/// let engine = Options::new().durability(Durability::Sync).disk(MemoryDisk::new()).open("store")?;
+/// # Ok::<(), tierce_engine::Error>(())
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Default durability of writes. Default: [`Durability::Os`].
+    pub durability: Durability,
+    /// Target size of a segment file in bytes, [`Self::SEGMENT_BYTES_MIN`] to [`Self::SEGMENT_BYTES_MAX`].
+    /// Default 8 MiB: a whole number of erase units of an SD card, and a RAM image that stays small.
+    pub segment_bytes: u64,
+    /// Longest value accepted, in bytes. Default and most: 1 GiB. Larger than a segment gets a private segment.
+    pub value_bytes_max: u64,
+    /// Longest time a [`Durability::Buffered`] write stays in this process only. Default 100 ms.
+    pub flush_interval_ms: u64,
+    /// Longest time a [`Durability::Os`] or buffered write stays off the device. Default 1,000 ms.
+    pub sync_interval_ms: u64,
+    /// How often [`Durability::Periodic`] writes go to the device. Default 5,000 ms.
+    pub periodic_ms: u64,
+    /// Bytes of staged periodic writes that force a flush before its time. Default 1 MiB.
+    pub periodic_bytes_max: u64,
+    /// What to do about damage found at open. Default: [`RecoveryPolicy::Strict`].
+    pub recovery: RecoveryPolicy,
+    /// How sealed segments are read. Default: [`ReadMode::Auto`].
+    pub read_mode: ReadMode,
+    /// Whether a missing store is created. Default: yes.
+    pub create: bool,
+    /// Whether this handle may only read; not a byte is written then. Default: no.
+    pub read_only: bool,
+    /// Whether a thread does the background work. Default: yes. Without it, call `Engine::step`.
+    pub background: bool,
+    /// The disk. Default: [`OsDisk`].
+    pub disk: Arc<dyn Disk>,
+    /// The clock. Default: [`OsClock`].
+    pub clock: Arc<dyn Clock>,
+    /// Keep only this many bits of the key hash, so that different keys collide.
+    #[cfg(feature = "testing")]
+    pub hash_bits: u32,
+}
+
+impl Options {
+    /// Smallest [`Self::segment_bytes`]: a header and a few records.
+    pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
+    /// Largest [`Self::segment_bytes`].
+    pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+    /// Largest [`Self::value_bytes_max`].
+    pub const VALUE_BYTES_MAX: u64 = 1 << 30;
+    /// Most bytes in one batch, so that a segment that holds it stays addressable.
+    pub const BATCH_BYTES_MAX: u64 = (2 << 30) - (1 << 20);
+
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`Self::durability`].
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets [`Self::segment_bytes`].
+    #[must_use]
+    pub const fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::value_bytes_max`].
+    #[must_use]
+    pub const fn value_bytes_max(mut self, bytes: u64) -> Self {
+        self.value_bytes_max = bytes;
+        self
+    }
+
+    /// Sets [`Self::flush_interval_ms`].
+    #[must_use]
+    pub const fn flush_interval_ms(mut self, ms: u64) -> Self {
+        self.flush_interval_ms = ms;
+        self
+    }
+
+    /// Sets [`Self::sync_interval_ms`].
+    #[must_use]
+    pub const fn sync_interval_ms(mut self, ms: u64) -> Self {
+        self.sync_interval_ms = ms;
+        self
+    }
+
+    /// Sets [`Self::periodic_ms`].
+    #[must_use]
+    pub const fn periodic_ms(mut self, ms: u64) -> Self {
+        self.periodic_ms = ms;
+        self
+    }
+
+    /// Sets [`Self::recovery`].
+    #[must_use]
+    pub const fn recovery(mut self, policy: RecoveryPolicy) -> Self {
+        self.recovery = policy;
+        self
+    }
+
+    /// Sets [`Self::read_mode`].
+    #[must_use]
+    pub const fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// Sets [`Self::create`].
+    #[must_use]
+    pub const fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Sets [`Self::read_only`].
+    #[must_use]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Sets [`Self::background`].
+    #[must_use]
+    pub const fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Sets [`Self::disk`].
+    #[must_use]
+    pub fn disk(mut self, disk: impl Disk + 'static) -> Self {
+        self.disk = Arc::new(disk);
+        self
+    }
+
+    /// Sets [`Self::clock`].
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Keeps only `bits` bits of the key hash.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub const fn hash_bits(mut self, bits: u32) -> Self {
+        self.hash_bits = bits;
+        self
+    }
+
+    /// Checks every setting and names all that make no sense at once.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`].
+    pub fn validate(&self) -> Result<()> {
+        let mut complaints = Vec::new();
+        let segment = Self::SEGMENT_BYTES_MIN..=Self::SEGMENT_BYTES_MAX;
+        if !segment.contains(&self.segment_bytes) {
+            complaints.push(format!(
+                "segment_bytes is {}, allowed are {} to {}",
+                self.segment_bytes,
+                segment.start(),
+                segment.end()
+            ));
+        }
+        if self.value_bytes_max > Self::VALUE_BYTES_MAX {
+            complaints.push(format!(
+                "value_bytes_max is {}, at most {} is allowed",
+                self.value_bytes_max,
+                Self::VALUE_BYTES_MAX
+            ));
+        }
+        for (name, ms) in [
+            ("flush_interval_ms", self.flush_interval_ms),
+            ("sync_interval_ms", self.sync_interval_ms),
+            ("periodic_ms", self.periodic_ms),
+        ] {
+            if ms == 0 {
+                complaints.push(format!("{name} is 0; use Durability::Sync to wait for nothing"));
+            }
+        }
+        if complaints.is_empty() { Ok(()) } else { Err(Error::InvalidOptions { complaints }) }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Os,
+            segment_bytes: 8 << 20,
+            value_bytes_max: Self::VALUE_BYTES_MAX,
+            flush_interval_ms: 100,
+            sync_interval_ms: 1_000,
+            periodic_ms: 5_000,
+            periodic_bytes_max: 1 << 20,
+            recovery: RecoveryPolicy::Strict,
+            read_mode: ReadMode::Auto,
+            create: true,
+            read_only: false,
+            background: true,
+            disk: Arc::new(OsDisk),
+            clock: Arc::new(OsClock),
+            #[cfg(feature = "testing")]
+            hash_bits: u64::BITS,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("durability", &self.durability)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("value_bytes_max", &self.value_bytes_max)
+            .field("flush_interval_ms", &self.flush_interval_ms)
+            .field("sync_interval_ms", &self.sync_interval_ms)
+            .field("periodic_ms", &self.periodic_ms)
+            .field("recovery", &self.recovery)
+            .field("read_mode", &self.read_mode)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
+}
+
+// The hard maxima of the format hold every record that the options allow.
+const _: () = assert!(
+    Options::VALUE_BYTES_MAX <= VALUE_BYTES_MAX
+        && Options::SEGMENT_BYTES_MIN > (SEGMENT_HEADER_BYTES + HEADER_BYTES) as u64
+        && (EXPIRY_BYTES + EXTENSION_BYTES) < SEGMENT_HEADER_BYTES
+);
+
+/// A condition that a write is refused without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// None: the write wins.
+    #[default]
+    Always,
+    /// The key is absent (an expired entry counts as absent).
+    Absent,
+    /// The key's newest record still has this sequence number.
+    Unchanged(SequenceNumber),
+}
+
+/// What goes with one put. The default is a plain put: it clears the expiry and the scopes of the old entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) evictable: bool,
+    pub(crate) scopes: Vec<Vec<u8>>,
+    pub(crate) codec: u8,
+    pub(crate) schema: u32,
+    pub(crate) items: Vec<(u8, Vec<u8>)>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) condition: Condition,
+}
+
+impl PutOptions {
+    /// A plain put.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The entry is live before this moment of store time and gone from it on. In the past: gone at once.
+    #[must_use]
+    pub const fn expires_at(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// The entry may be forgotten to stay under a limit. Default: never.
+    #[must_use]
+    pub const fn evictable(mut self, evictable: bool) -> Self {
+        self.evictable = evictable;
+        self
+    }
+
+    /// Adds a scope, 1 to 255 bytes: `Engine::cut_scope` with the same name ends this entry.
+    #[must_use]
+    pub fn scope(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.scopes.push(name.into());
+        self
+    }
+
+    /// How the value is encoded (0 = raw bytes) and the version of its schema (0 = none).
+    #[must_use]
+    pub const fn codec(mut self, codec: u8, schema: u32) -> Self {
+        self.codec = codec;
+        self.schema = schema;
+        self
+    }
+
+    /// Adds an extension item: a kind from 0x20 to 0x7f and up to 255 bytes, kept with the entry.
+    #[must_use]
+    pub fn item(mut self, kind: u8, bytes: impl Into<Vec<u8>>) -> Self {
+        self.items.push((kind, bytes.into()));
+        self
+    }
+
+    /// Overrides the store's durability for this write.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Refuses the write with [`Error::Conflict`] if the key is there.
+    #[must_use]
+    pub const fn only_if_absent(mut self) -> Self {
+        self.condition = Condition::Absent;
+        self
+    }
+
+    /// Refuses the write with [`Error::Conflict`] if the key's newest record is not this one.
+    #[must_use]
+    pub const fn only_if_unchanged(mut self, sequence: SequenceNumber) -> Self {
+        self.condition = Condition::Unchanged(sequence);
+        self
+    }
+
+    /// Checks the limits of everything but key and value.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let too_large = |what, bytes: usize, limit| {
+            Err(Error::TooLarge { what, bytes: bytes as u64, limit })
+        };
+        for scope in &self.scopes {
+            if scope.is_empty() {
+                let complaints = vec!["a scope name is empty".to_owned()];
+                return Err(Error::InvalidOptions { complaints });
+            }
+            if scope.len() > 255 {
+                return too_large("scope name", scope.len(), 255);
+            }
+        }
+        for (kind, bytes) in &self.items {
+            if !(ITEM_USER_FIRST..=ITEM_USER_LAST).contains(kind) {
+                let complaints = vec![format!("item kind {kind:#04x} is not 0x20 to 0x7f")];
+                return Err(Error::InvalidOptions { complaints });
+            }
+            if bytes.len() > 255 {
+                return too_large("extension item", bytes.len(), 255);
+            }
+        }
+        let lengths = self.scopes.iter().map(Vec::len).chain(self.items.iter().map(|i| i.1.len()));
+        let total: usize = lengths.map(|length| length + 2).sum();
+        if total as u64 > KEY_BYTES_MAX {
+            return too_large("extension", total, KEY_BYTES_MAX);
+        }
+        Ok(())
+    }
+}
