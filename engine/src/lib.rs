@@ -20,15 +20,32 @@
 //! The rooms of this crate, and who may use whom, are drawn in `ARCHITECTURE.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod background;
+mod checkpoint;
+mod engine;
 mod error;
+#[cfg(any(fuzzing, feature = "testing"))]
+pub mod format;
+#[cfg(not(any(fuzzing, feature = "testing")))]
 mod format;
 mod index;
 pub mod io;
+mod lookup;
+mod overrides;
+mod reader;
+mod recovery;
+mod segment;
+mod writer;
 mod options;
 mod stats;
 mod types;
 
+pub use engine::{Change, Engine, Health, Ticket};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use options::{Condition, Durability, Options, PutOptions, ReadMode, RecoveryPolicy};
+pub use reader::{Entry, Iter, Snapshot};
+pub use recovery::{RecoveryReport, TornTail};
+pub use segment::Value;
 pub use stats::Stats;
 pub use types::{SegmentId, SequenceNumber, Timestamp, is_live};
+pub use writer::Batch;

@@ -214,6 +214,15 @@ impl Options {
         self
     }
 
+    /// Whether sealed segments are mapped.
+    pub(crate) const fn maps_segments(&self) -> bool {
+        match self.read_mode {
+            ReadMode::Auto => cfg!(target_pointer_width = "64"),
+            ReadMode::Map => true,
+            ReadMode::Positioned => false,
+        }
+    }
+
     /// Checks every setting and names all that make no sense at once.
     ///
     /// # Errors

@@ -1,18 +1,43 @@
 //! Counters, and a snapshot of them. Nothing here decides anything.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// How many copies a thing has that every thread touches all the time.
+pub(crate) const STRIPES: usize = 16;
+
+/// This thread's copy: threads take them in turn, so that they do not pull one cache line back and forth.
+#[inline]
+pub(crate) fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    MINE.with(|mine| {
+        if mine.get() == usize::MAX {
+            mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+        }
+        mine.get()
+    })
+}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Live counters of one open store.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+        pub(crate) struct Counters { pub(crate) reads: ReadCounters, $(pub(crate) $name: Counter,)* }
 
         /// What happened since the store was opened, and what it holds now.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// Reads of a key that was there.
+            pub hits: u64,
+            /// Reads of a key that was not.
+            pub misses: u64,
             /// Entries in the index. May still count entries that have expired or whose scope was cut.
             pub entries: u64,
             /// Bytes of the records that those entries point to.
@@ -36,7 +61,8 @@ macro_rules! counters {
         impl Counters {
             /// The counters as they are now; the other fields are zero.
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)* ..Stats::default() }
+                let (hits, misses) = self.reads.sum();
+                Stats { hits, misses, $($name: self.$name.get(),)* ..Stats::default() }
             }
         }
     };
@@ -47,10 +73,6 @@ counters! {
     puts,
     /// Deletes acknowledged that removed something.
     deletes,
-    /// Reads of a key that was there.
-    hits,
-    /// Reads of a key that was not.
-    misses,
     /// Write calls to segment files.
     writes,
     /// Bytes written to segment files.
@@ -80,5 +102,30 @@ impl Counter {
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Hits and misses, counted apart by each stripe of threads.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounters([ReadStripe; STRIPES]);
+
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct ReadStripe {
+    hits: Counter,
+    misses: Counter,
+}
+
+impl ReadCounters {
+    #[inline]
+    pub(crate) fn count(&self, is_hit: bool) {
+        let stripe = &self.0[stripe()];
+        if is_hit { stripe.hits.add(1) } else { stripe.misses.add(1) }
+    }
+
+    fn sum(&self) -> (u64, u64) {
+        let hits = self.0.iter().map(|stripe| stripe.hits.get()).sum();
+        let misses = self.0.iter().map(|stripe| stripe.misses.get()).sum();
+        (hits, misses)
     }
 }

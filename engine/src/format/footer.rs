@@ -319,22 +319,10 @@ impl<'a> FooterEntries<'a> {
     /// # Errors
     /// Any damage, with the offset within `body`.
     pub fn decode(body: &'a [u8], trailer: &Trailer) -> Result<Self, DecodeError> {
-        if body.len() as u64 != trailer.body_bytes() {
-            return Err(DecodeError::new(0, Damage::Length));
-        }
         if checksum(body) != trailer.entries_checksum {
             return Err(DecodeError::new(0, Damage::Checksum));
         }
-        let split = trailer.entries as usize * FOOTER_ENTRY_BYTES;
-        let (bytes, rest) =
-            body.split_at_checked(split).ok_or(DecodeError::new(0, Damage::Length))?;
-        let from_bytes = if trailer.has_from {
-            trailer.entries as usize * FROM_ADDRESS_BYTES
-        } else {
-            0
-        };
-        let from = rest.get(..from_bytes).ok_or(DecodeError::new(0, Damage::Length))?;
-        let view = Self { bytes, from, sequence_min: trailer.sequence_min };
+        let view = Self::decode_again(body, trailer)?;
         let limit = trailer.records_end;
         for index in 0..view.len() {
             let fits = view.get(index).is_some_and(|entry| {
@@ -348,6 +336,26 @@ impl<'a> FooterEntries<'a> {
             }
         }
         Ok(view)
+    }
+
+    /// The same view of bytes that [`Self::decode`] has checked before.
+    ///
+    /// # Errors
+    /// If the lengths do not fit.
+    pub fn decode_again(body: &'a [u8], trailer: &Trailer) -> Result<Self, DecodeError> {
+        if body.len() as u64 != trailer.body_bytes() {
+            return Err(DecodeError::new(0, Damage::Length));
+        }
+        let split = trailer.entries as usize * FOOTER_ENTRY_BYTES;
+        let (bytes, rest) =
+            body.split_at_checked(split).ok_or(DecodeError::new(0, Damage::Length))?;
+        let from_bytes = if trailer.has_from {
+            trailer.entries as usize * FROM_ADDRESS_BYTES
+        } else {
+            0
+        };
+        let from = rest.get(..from_bytes).ok_or(DecodeError::new(0, Damage::Length))?;
+        Ok(Self { bytes, from, sequence_min: trailer.sequence_min })
     }
 
     /// Count of entries.

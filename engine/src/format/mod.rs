@@ -15,6 +15,7 @@
 //!
 //! All integers are little-endian. `docs/format.md` holds the tables; `tests/tidy` compares them with the
 //! constants here.
+#![allow(unreachable_pub, reason = "public to fuzzers and tests through the feature `testing`")]
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod checkpoint;
 pub mod checksum;
 pub mod file_name;
 pub mod footer;
+pub mod hash;
 pub mod manifest;
 pub mod record;
 pub mod segment_header;

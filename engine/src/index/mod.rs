@@ -1,1 +1,257 @@
-//! Key to location.
+//! Key to location: where the newest record of each key stands, in memory only.
+//!
+//! No keys are kept, only 56 bits of their hashes. The upper 8 choose one of 256 shards, the next 48 are the tag that
+//! an entry is found by ([`entry`]); the lowest 8 are not used. Keys that share a tag have an entry each, and the
+//! caller, who reads the log, tells them apart. A shard is a sorted table ([`table`]) behind a lock of its own.
+//!
+//! 1. No verb holds more than one shard's lock, and none calls out of this room while it holds one, except
+//!    [`Index::retain`], which asks its closure.
+//! 2. The writer, in its turn, is unconditional: it says which entry it displaces. The background is conditional
+//!    ([`Index::relocate`], [`Index::forget`]) because it may be late.
+//! 3. An entry is named by hash and location. Two entries never have one location.
+//! 4. A panic under a lock leaves no table half changed, so a poisoned lock is taken as it is.
+//!
+//! A snapshot ([`Frozen`]) shares the tables. Whoever changes a shard first after that copies its table; only epochs
+//! are stored into shared tables too.
+
+mod entry;
+mod frozen;
+#[cfg(test)]
+mod model_tests;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use entry::{
+    Candidates, Entry, Words, size_class, size_class_bytes,
+};
+pub(crate) use frozen::Frozen;
+
+use crate::types::Location;
+use entry::{key_of_hash, pack_flags, with_location};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use table::Table;
+
+/// Count of shards. Shard `n` has the hashes whose upper 8 bits are `n`.
+pub(crate) const SHARDS: usize = 256;
+const SHARD_SHIFT: u32 = 56;
+
+/// One shard. The alignment keeps the lock of one from sharing a cache line (or the pair that is fetched together)
+/// with that of another.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(RwLock<Table>);
+
+impl Shard {
+    #[inline]
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a conditional move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Relocation {
+    /// The entry points to the new location.
+    Moved,
+    /// The entry was displaced or taken out before: the copy is dead.
+    Overtaken,
+}
+
+/// What became of a conditional removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Forgetting {
+    /// The entry is gone, and the record it pointed to is dead.
+    Forgotten,
+    /// The entry was displaced or taken out before.
+    Overtaken,
+}
+
+/// The index of one open store.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Box<[Shard]>,
+}
+
+impl Index {
+    /// An index of nothing.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+        }
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[shard_of(hash)]
+    }
+
+    /// Where is it? Marks every candidate as used in `epoch`; they come with the epochs they had before.
+    #[inline]
+    #[must_use]
+    pub(crate) fn lookup(&self, hash: u64, epoch: u16) -> Candidates {
+        self.shard(hash).read().candidates(hash, Some(epoch))
+    }
+
+    /// Where is it? Leaves no trace.
+    #[inline]
+    #[must_use]
+    pub(crate) fn peek(&self, hash: u64) -> Candidates {
+        self.shard(hash).read().candidates(hash, None)
+    }
+
+    /// Puts `entry` in the place of the one at `displaces`, or beside all others if there is none such. Whether it
+    /// displaced one, whose record is dead now.
+    #[must_use]
+    pub(crate) fn insert(&self, hash: u64, entry: Entry, displaces: Option<Location>) -> bool {
+        let words = entry.pack(key_of_hash(hash));
+        let mut table = self.shard(hash).write();
+        match displaces.and_then(|at| table.find(hash, at)) {
+            Some(at) => {
+                table.set(at, words);
+                true
+            }
+            None => {
+                table.add(words);
+                false
+            }
+        }
+    }
+
+    /// Takes out the entry at that location, because a tombstone was just written. Whether there was one.
+    #[must_use]
+    pub(crate) fn remove(&self, hash: u64, at: Location) -> bool {
+        let mut table = self.shard(hash).write();
+        let found = table.find(hash, at);
+        if let Some(at) = found {
+            table.remove(at);
+        }
+        found.is_some()
+    }
+
+    /// Points the entry at `from` to a copy of its record at `to`, if it is still there. The rest of it stays.
+    pub(crate) fn relocate(&self, hash: u64, from: Location, to: Location) -> Relocation {
+        match self.change(hash, from, |word1| with_location(word1, to)) {
+            true => Relocation::Moved,
+            false => Relocation::Overtaken,
+        }
+    }
+
+    /// Takes out the entry at that location, if it is still there.
+    pub(crate) fn forget(&self, hash: u64, at: Location) -> Forgetting {
+        match self.remove(hash, at) {
+            true => Forgetting::Forgotten,
+            false => Forgetting::Overtaken,
+        }
+    }
+
+    /// Sets flags of the entry at that location. Whether there was one.
+    #[must_use]
+    pub(crate) fn mark(&self, hash: u64, at: Location, flags: u8) -> bool {
+        self.change(hash, at, |word1| word1 | pack_flags(flags))
+    }
+
+    /// Clears flags of the entry at that location. Whether there was one.
+    #[must_use]
+    pub(crate) fn unmark(&self, hash: u64, at: Location, flags: u8) -> bool {
+        self.change(hash, at, |word1| word1 & !pack_flags(flags))
+    }
+
+    fn change(&self, hash: u64, at: Location, change: impl FnOnce(u64) -> u64) -> bool {
+        let mut table = self.shard(hash).write();
+        let Some(at) = table.find(hash, at) else {
+            return false;
+        };
+        let [word0, word1] = table.get(at);
+        let changed = change(word1);
+        // No write, no copy of a shared table.
+        if changed != word1 {
+            table.set(at, [word0, changed]);
+        }
+        true
+    }
+
+    /// Count of entries. Asks every shard.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Bytes of all tables on the heap; those that only a snapshot still holds are not in it.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().bytes()).sum()
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            *shard.write() = Table::default();
+        }
+    }
+
+    /// Replaces the content of a shard by these entries and their hashes, whose upper 8 bits do not matter.
+    ///
+    /// # Panics
+    /// If the lower 56 bits of the hashes fall somewhere.
+    pub(crate) fn load_shard(&self, shard: usize, entries: Vec<(u64, Entry)>) {
+        let words = entries
+            .iter()
+            .map(|(hash, entry)| entry.pack(key_of_hash(*hash)));
+        let Some(table) = Table::from_sorted(words) else {
+            panic!(
+                "the {} entries for shard {shard} are not sorted",
+                entries.len()
+            );
+        };
+        *self.shards[shard].write() = table;
+    }
+
+    /// Replaces the content of a shard by packed entries. `false`, and nothing is replaced, if they are not sorted or
+    /// one is empty: such words do not come from [`Index::shard_words`].
+    #[must_use]
+    pub(crate) fn load_words(&self, shard: usize, words: impl Iterator<Item = Words>) -> bool {
+        let words: Vec<Words> = words.collect();
+        let Some(table) = Table::from_sorted(words.iter().copied()) else {
+            return false;
+        };
+        *self.shards[shard].write() = table;
+        true
+    }
+
+    /// The packed entries of a shard, sorted by tag.
+    #[must_use]
+    pub(crate) fn shard_words(&self, shard: usize) -> Vec<Words> {
+        self.shards[shard].read().words().collect()
+    }
+
+    /// Takes out of a shard what `keep` refuses; how many. `keep` is asked once for each entry, under the shard's lock:
+    /// it must be quick and must not use the index.
+    pub(crate) fn retain(&self, shard: usize, keep: impl FnMut(Entry) -> bool) -> usize {
+        self.shards[shard].write().retain(keep)
+    }
+
+    /// The index as it is now. Shards are taken one after the other: the caller sees to it that nobody writes meanwhile.
+    #[must_use]
+    pub(crate) fn snapshot(&self) -> Frozen {
+        Frozen::new(
+            self.shards
+                .iter()
+                .map(|shard| shard.read().clone())
+                .collect(),
+        )
+    }
+}
+
+#[inline]
+fn shard_of(hash: u64) -> usize {
+    (hash >> SHARD_SHIFT) as usize
+}

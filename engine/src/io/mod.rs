@@ -4,6 +4,7 @@
 //! The traits are public: a test brings a disk that misbehaves, an embedder one of its own. This room knows
 //! files and bytes; it has never heard of a record.
 
+mod fail_stop;
 mod fork;
 mod memory;
 mod os;
@@ -16,6 +17,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use fail_stop::FailStopFile;
 pub(crate) use fork::ForkGuard;
 pub use memory::MemoryDisk;
 pub use os::{OsClock, OsDisk};
@@ -177,6 +179,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn wall_ms(&self) -> u64;
     /// Milliseconds since some moment; never goes back while the process runs.
     fn monotonic_ms(&self) -> u64;
+    /// A number that nobody can guess, for salts and ids. A test may return a known sequence.
+    fn random(&self) -> u64 {
+        use std::hash::{BuildHasher as _, RandomState};
+        RandomState::new().hash_one(self.monotonic_ms())
+    }
     /// Names the machine's current boot; zeros if unknown.
     fn boot_id(&self) -> [u8; 16] {
         [0; 16]

@@ -52,6 +52,11 @@ impl StoreClock {
         Timestamp(state.base)
     }
 
+    /// Store time if there is an expiry to compare it with; anything otherwise.
+    pub(crate) fn now_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
+        if expires_at.is_some() { self.now() } else { Timestamp::default() }
+    }
+
     /// The machine's own clocks.
     #[must_use]
     pub fn machine(&self) -> &dyn Clock {

@@ -1,0 +1,698 @@
+//! The door: opens, closes, and hands each operation to the worker that does it.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    background::Background,
+    checkpoint::{self, Moment},
+    error::{Error, Result},
+    format::{
+        file_name::{self, FileName},
+        manifest::Edit,
+    },
+    io::{ForkGuard, LockMode, LockOutcome, PathKind, StoreClock},
+    lookup::Lookup,
+    options::{Durability, Options, PutOptions},
+    reader::{Entry, Iter, Reader, Snapshot},
+    recovery::{Recovered, RecoveryReport, recover},
+    segment::{Home, Value, manifest_file::ManifestFile},
+    stats::{Counters, Stats},
+    types::{SegmentId, SequenceNumber, Timestamp, is_live},
+    writer::{Batch, LogStart, Outcome, Queued, StagedChange, Writer},
+};
+
+/// An open store. A cheap handle: clones share it, and it may be used from any thread.
+///
+/// The store is closed when the last handle is dropped, best effort; [`Engine::close`] says how it went.
+///
+/// ```
+/// use tierce_engine::{Options, io::MemoryDisk};
+/// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+/// engine.put("k", "v")?;
+/// assert_eq!(engine.get("k")?.as_deref(), Some(&b"v"[..]));
+/// engine.close()?;
+/// # Ok::<(), tierce_engine::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// Whether a store takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// It does.
+    Good,
+    /// A write or sync failed: reads go on, writes are refused until [`Engine::try_recover`] succeeds.
+    Stopped {
+        /// The failure.
+        cause: String,
+    },
+}
+
+/// What [`Engine::update`] is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Leave the entry as it is.
+    Keep,
+    /// Delete it.
+    Delete,
+    /// Store this value. Its condition, if any, is replaced.
+    Put(Vec<u8>, PutOptions),
+}
+
+/// A write that is on its way. Dropping the ticket does not take the write back.
+#[must_use = "the write is acknowledged only by `wait`"]
+#[derive(Debug)]
+pub struct Ticket {
+    engine: Engine,
+    queued: Queued,
+}
+
+impl Ticket {
+    /// Waits until the write is as safe as was asked.
+    ///
+    /// # Errors
+    /// As [`Engine::put_with`].
+    pub fn wait(self) -> Result<SequenceNumber> {
+        self.engine.check()?;
+        sequence_of(self.engine.shared.writer.wait(&self.queued)?)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    home: Home,
+    options: Options,
+    lookup: Arc<Lookup>,
+    reader: Reader,
+    writer: Writer,
+    manifest: Arc<Mutex<ManifestFile>>,
+    report: RecoveryReport,
+    fork: ForkGuard,
+    closed: AtomicBool,
+    handles: AtomicUsize,
+    background: Mutex<Option<Background>>,
+    lock: Mutex<Option<Hold>>,
+    place: Arc<Place>,
+}
+
+struct Hold(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hold")
+    }
+}
+
+/// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.
+#[derive(Debug, Default)]
+struct Place {
+    open: Mutex<Weak<Shared>>,
+}
+
+/// The stores that are open in this process, by the identity of their directory.
+static PLACES: LazyLock<Mutex<HashMap<String, Weak<Place>>>> = LazyLock::new(Mutex::default);
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn place(identity: String) -> Arc<Place> {
+    let mut places = hold(&PLACES);
+    places.retain(|_, place| place.strong_count() > 0);
+    if let Some(place) = places.get(&identity).and_then(Weak::upgrade) {
+        return place;
+    }
+    let place = Arc::new(Place::default());
+    places.insert(identity, Arc::downgrade(&place));
+    place
+}
+
+impl Options {
+    /// Opens the store in `path`, creating it if it is missing.
+    ///
+    /// A directory that is open in this process already gives the same store; the options of the first opening
+    /// hold. Opening a new store writes no data file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`]; [`Error::NotAStore`] for a file or a directory with foreign content;
+    /// [`Error::Locked`] if another process has it; [`Error::UnknownFormat`] if a newer version wrote it;
+    /// [`Error::Corruption`] if acknowledged data is damaged and the policy is strict; [`Error::Io`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Engine> {
+        self.validate()?;
+        let home = Home { disk: Arc::clone(&self.disk), dir: path.as_ref().to_owned() };
+        prepare(&home, &self)?;
+        let identity = home
+            .disk
+            .identity(home.dir())
+            .map_err(|source| Error::io("identify", home.dir(), source))?;
+        let place = place(identity);
+        let mut open = hold(&place.open);
+        if let Some(shared) = open.upgrade().filter(|shared| !shared.fork.is_in_child()) {
+            shared.handles.fetch_add(1, Ordering::Relaxed);
+            return Ok(Engine { shared });
+        }
+        let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
+        *open = Arc::downgrade(&shared);
+        if shared.options.background && !shared.options.read_only {
+            let every = shared.options.flush_interval_ms.min(shared.options.periodic_ms);
+            let every = Duration::from_millis(every);
+            *hold(&shared.background) = Background::start(Arc::downgrade(&shared), every);
+        }
+        Ok(Engine { shared })
+    }
+}
+
+/// Makes sure that `home` is a directory that is, or may become, a store.
+fn prepare(home: &Home, options: &Options) -> Result<()> {
+    let not_a_store = |reason: &str| {
+        Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() })
+    };
+    let failed = |operation| move |source| Error::io(operation, home.dir(), source);
+    match home.disk.kind(home.dir()).map_err(failed("look at"))? {
+        Some(PathKind::Directory) => {}
+        Some(_) => return not_a_store("it is no directory"),
+        None if options.create && !options.read_only => {
+            home.disk.create_dir_all(home.dir()).map_err(failed("create"))?;
+        }
+        None => return not_a_store("there is nothing"),
+    }
+    let listed = home.disk.list(home.dir()).map_err(failed("list"))?;
+    let names = || listed.iter().map(|entry| entry.name.as_str());
+    let is_store = |name| {
+        matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)))
+    };
+    if names().any(is_store) {
+        return Ok(());
+    }
+    if options.read_only || !options.create {
+        return not_a_store("there is no manifest");
+    }
+    // What mounts and desktops leave in an empty directory is no content.
+    let is_foreign = |name: &&str| {
+        FileName::parse(name).is_none() && !name.starts_with('.') && *name != "lost+found"
+    };
+    match names().find(is_foreign) {
+        Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),
+        None => Ok(()),
+    }
+}
+
+fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
+    let path = home.path(file_name::LOCK);
+    let mode = if options.read_only { LockMode::Shared } else { LockMode::Exclusive };
+    match home.disk.lock(&path, mode) {
+        Ok(LockOutcome::Held(held)) => Ok(Some(Hold(held))),
+        Ok(LockOutcome::Busy { pid }) => Err(Error::Locked { path: home.dir.clone(), pid }),
+        // On a read-only medium there may be no lock file, and nobody can write there anyway.
+        Err(_) if options.read_only => Ok(None),
+        Err(source) => Err(Error::io("lock", path, source)),
+    }
+}
+
+impl Shared {
+    fn open(home: Home, options: Options, place: Arc<Place>) -> Result<Self> {
+        let lock = lock(&home, &options)?;
+        let Recovered {
+            manifest,
+            catalog,
+            index,
+            overrides,
+            hasher,
+            next_sequence,
+            high_water,
+            unsealed,
+            damaged,
+            report,
+        } = recover(&home, &options)?;
+        let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
+        let lookup = Arc::new(Lookup {
+            catalog: Arc::new(catalog),
+            index: Arc::new(index),
+            overrides: Arc::new(overrides),
+            clock,
+            hasher,
+            counters: Arc::new(Counters::default()),
+        });
+        let start = LogStart {
+            home: home.clone(),
+            manifest: Arc::clone(&manifest),
+            next_sequence,
+            unsealed,
+            damaged,
+        };
+        let writer = Writer::new(Arc::clone(&lookup), &options, start);
+        if !options.read_only {
+            // What was not sealed is written anew before anything else. If that fails (a full disk), the store
+            // opens all the same: everything can be read, and writes are refused until it succeeds.
+            if let Err(error) = writer.try_recover() {
+                writer.say_why(&error);
+            }
+        }
+        Ok(Self {
+            reader: Reader::new(Arc::clone(&lookup)),
+            lookup,
+            writer,
+            manifest,
+            report,
+            fork: ForkGuard::new(),
+            closed: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
+            background: Mutex::new(None),
+            lock: Mutex::new(lock),
+            place,
+            home,
+            options,
+        })
+    }
+
+    pub(crate) fn step(&self) -> Result<bool> {
+        self.writer.step()
+    }
+
+    /// Writes everything out, seals it, writes a checkpoint, and says in the manifest that all is well.
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.fork.is_in_child() {
+            // In a forked child there is no thread to wait for, and the files are the parent's.
+            return Ok(());
+        }
+        if let Some(background) = hold(&self.background).take() {
+            background.stop();
+        }
+        let closed = if self.options.read_only { Ok(()) } else { self.close_log() };
+        *hold(&self.lock) = None;
+        closed
+    }
+
+    fn close_log(&self) -> Result<()> {
+        self.writer.seal_all()?;
+        let is_clean = hold(&self.manifest).state().clean;
+        let (newest, _, next_id) = self.writer.frontier();
+        if is_clean || newest.0 == 0 {
+            return Ok(());
+        }
+        let number = self.writer.take_id();
+        let edits = vec![
+            Edit::Clock(self.lookup.clock.now()),
+            Edit::Floors { segment: SegmentId(next_id.max(number + 1)), sequence: newest.next() },
+            Edit::Clean,
+        ];
+        let moment = self.moment(newest);
+        checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
+    }
+
+    fn moment(&self, sequence: SequenceNumber) -> Moment {
+        Moment {
+            index: self.lookup.index.snapshot(),
+            table: self.lookup.catalog.table(),
+            overrides: self.lookup.overrides.freeze(),
+            sequence,
+            now: self.lookup.clock.now(),
+        }
+    }
+}
+
+impl Clone for Engine {
+    fn clone(&self) -> Self {
+        self.shared.handles.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let place = Arc::clone(&self.shared.place);
+        // Order: whoever opens the same directory waits until it is closed and its lock is free.
+        let _open = hold(&place.open);
+        if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Best effort: who wants to know calls `close`.
+            let _ = self.shared.close();
+        }
+    }
+}
+
+fn sequence_of(outcome: Outcome) -> Result<SequenceNumber> {
+    match outcome {
+        Outcome::Written(sequence) => Ok(sequence),
+        Outcome::Absent => Ok(SequenceNumber::default()),
+        Outcome::Refused(found) => Err(Error::Conflict { found }),
+    }
+}
+
+impl Engine {
+    /// Opens the store in `path` with default options; see [`Options::open`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// Refuses what a closed handle or a forked child must not do.
+    #[inline]
+    fn check(&self) -> Result<()> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if self.shared.fork.is_in_child() {
+            return Err(Error::Forked);
+        }
+        Ok(())
+    }
+
+    fn check_write(&self) -> Result<()> {
+        self.check()?;
+        if self.shared.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Stores `value` under `key`. Clears the expiry and scopes of an older entry.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] before a byte is written; [`Error::Stopped`]; [`Error::Io`] if this write failed, and
+    /// then it may or may not be there after a crash.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        static PLAIN: LazyLock<PutOptions> = LazyLock::new(PutOptions::new);
+        self.put_with(key, value, &PLAIN).map(drop)
+    }
+
+    /// Stores `value` under `key` with options. The sequence number is that of the record; 0 if it is only staged
+    /// ([`Durability::Periodic`]).
+    ///
+    /// # Errors
+    /// As [`Self::put`]; [`Error::Conflict`] if a condition does not hold.
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &PutOptions,
+    ) -> Result<SequenceNumber> {
+        self.check_write()?;
+        sequence_of(self.shared.writer.put(key.as_ref(), value.as_ref(), options)?)
+    }
+
+    /// Queues a put and returns at once: one thread can have many on their way and share their flushes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; the outcome of the write itself comes from [`Ticket::wait`].
+    pub fn submit(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &PutOptions,
+    ) -> Result<Ticket> {
+        self.check_write()?;
+        let queued = self.shared.writer.submit(key.as_ref(), value.as_ref(), options)?;
+        Ok(Ticket { engine: self.clone(), queued })
+    }
+
+    /// The value of `key`; `None` if it is absent, expired or cut off.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if the record is damaged: a wrong value is never returned. [`Error::Io`].
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check()?;
+        if self.shared.writer.staging().len() > 0
+            && let Some(staged) = self.staged(key.as_ref())
+        {
+            return Ok(staged.map(|entry| entry.value));
+        }
+        self.shared.reader.get(key.as_ref())
+    }
+
+    /// The entry of `key` with everything known of it.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        self.check()?;
+        match self.staged(key.as_ref()) {
+            Some(staged) => Ok(staged),
+            None => self.shared.reader.entry(key.as_ref()),
+        }
+    }
+
+    /// The values of many keys, in their order. Faster than one by one: waits for memory overlap.
+    ///
+    /// # Errors
+    /// As [`Self::get`], of the first key that fails.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check()?;
+        if self.shared.writer.staging().len() > 0 {
+            return keys.iter().map(|key| self.get(key)).collect();
+        }
+        let keys: Vec<_> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.reader.get_many(&keys)
+    }
+
+    /// Whether `key` is there. Reads no value and does not count as a use.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        match self.staged(key.as_ref()) {
+            Some(staged) => Ok(staged.is_some()),
+            None => self.shared.reader.contains(key.as_ref()),
+        }
+    }
+
+    /// What is staged for `key`: an entry, or `Some(None)` if it is staged to be gone or has expired.
+    fn staged(&self, key: &[u8]) -> Option<Option<Entry>> {
+        let change = self.shared.writer.staging().get(key)?;
+        let now = self.now();
+        Some(match change {
+            StagedChange::Put(value, options) if is_live(options.expires_at, now) => {
+                Some(Entry::staged(value, options))
+            }
+            StagedChange::Put(..) | StagedChange::Delete => None,
+        })
+    }
+
+    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check_write()?;
+        let outcome = self.shared.writer.delete(key.as_ref(), None)?;
+        Ok(matches!(outcome, Outcome::Written(_)))
+    }
+
+    /// As [`Self::delete`], with a durability of its own.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<bool> {
+        self.check_write()?;
+        let outcome = self.shared.writer.delete(key.as_ref(), Some(durability))?;
+        Ok(matches!(outcome, Outcome::Written(_)))
+    }
+
+    /// Gives `key` a new expiry (`None` = never) without writing its value again; says whether it was there.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn touch(&self, key: impl AsRef<[u8]>, expires_at: Option<Timestamp>) -> Result<bool> {
+        self.check_write()?;
+        let outcome = self.shared.writer.touch(key.as_ref(), expires_at)?;
+        Ok(matches!(outcome, Outcome::Written(_)))
+    }
+
+    /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
+    /// asked again with what is there then. `None` if nothing was written.
+    ///
+    /// # Errors
+    /// As [`Self::put`] and [`Self::get`].
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        mut change: impl FnMut(Option<&Entry>) -> Change,
+    ) -> Result<Option<SequenceNumber>> {
+        self.check_write()?;
+        let key = key.as_ref();
+        loop {
+            self.shared.writer.settle_staged()?;
+            let old = self.shared.reader.entry(key)?;
+            let outcome = match (change(old.as_ref()), &old) {
+                (Change::Keep, _) | (Change::Delete, None) => return Ok(None),
+                (Change::Delete, Some(old)) => {
+                    self.shared.writer.delete_if_unchanged(key, old.sequence)?
+                }
+                (Change::Put(value, options), old) => {
+                    let options = match old {
+                        Some(old) => options.only_if_unchanged(old.sequence),
+                        None => options.only_if_absent(),
+                    };
+                    self.shared.writer.put(key, &value, &options)?
+                }
+            };
+            match outcome {
+                Outcome::Written(sequence) => return Ok(Some(sequence)),
+                Outcome::Absent | Outcome::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Ends every entry of a scope, at a cost that does not depend on how many there are.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn cut_scope(&self, scope: impl AsRef<[u8]>) -> Result<()> {
+        self.check_write()?;
+        self.shared.writer.cut_scope(scope.as_ref()).map(drop)
+    }
+
+    /// Carries out all changes of a batch, or none.
+    ///
+    /// # Errors
+    /// As [`Self::put_with`].
+    pub fn commit(&self, batch: Batch) -> Result<()> {
+        self.check_write()?;
+        sequence_of(self.shared.writer.commit_batch(batch)?).map(drop)
+    }
+
+    /// The store at this moment, to be read at leisure; writers do not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] or [`Error::Io`] if staged writes could not be taken in.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.check()?;
+        self.shared.writer.between_turns(|| self.shared.reader.snapshot())
+    }
+
+    /// All entries as of this moment; see [`Snapshot::iter`].
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn iter(&self) -> Result<Iter> {
+        Ok(self.snapshot()?.iter())
+    }
+
+    /// Everything acknowledged so far, in whatever mode, is on the device when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.check_write()?;
+        self.shared.writer.sync()
+    }
+
+    /// Writes the index to disk, so that the next opening reads less.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn checkpoint(&self) -> Result<()> {
+        self.check_write()?;
+        let shared = &self.shared;
+        shared.writer.sync()?;
+        let (moment, is_new) = shared.writer.at_frontier(|newest| {
+            (shared.moment(newest), newest.0 > 0)
+        })?;
+        if !is_new {
+            return Ok(());
+        }
+        // Order: everything the frozen index shows is durable before the checkpoint is published (I11).
+        shared.writer.sync()?;
+        let number = shared.writer.take_id();
+        checkpoint::write(&shared.home, &shared.manifest, number, &moment, Vec::new())
+    }
+
+    /// Carries out one piece of background work that is due; `false` if nothing was. Needed only with
+    /// [`Options::background`] off.
+    ///
+    /// # Errors
+    /// What that work failed with; the store's health says so too.
+    pub fn step(&self) -> Result<bool> {
+        self.check_write()?;
+        self.shared.step()
+    }
+
+    /// Store time: wall time that never goes back; see [`StoreClock`].
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.lookup.clock.now()
+    }
+
+    /// Whether the store takes writes.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.shared.writer.stopped() {
+            Some(cause) => Health::Stopped { cause },
+            None => Health::Good,
+        }
+    }
+
+    /// After a failed write or sync, once the cause is gone: writes what is only in memory into new files and takes
+    /// writes again. Everything that had been acknowledged is there. Does nothing on a healthy store.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it still fails; call again later.
+    pub fn try_recover(&self) -> Result<()> {
+        self.check_write()?;
+        self.shared.writer.try_recover()
+    }
+
+    /// Counters and sizes.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let lookup = &self.shared.lookup;
+        let table = lookup.catalog.table();
+        let (newest, durable, _) = self.shared.writer.frontier();
+        Stats {
+            entries: lookup.index.len() as u64,
+            live_bytes: table.iter().map(|segment| segment.live().0).sum(),
+            segment_bytes: table.iter().map(|segment| segment.file_bytes()).sum(),
+            segments: table.iter().count() as u64,
+            index_bytes: lookup.index.bytes() as u64,
+            image_bytes: table.iter().map(|segment| segment.image_bytes()).sum(),
+            staged: self.shared.writer.staging().len() as u64,
+            sequence: newest.0,
+            durable_sequence: durable.0,
+            ..lookup.counters.snapshot()
+        }
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.shared.report
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.shared.home.dir()
+    }
+
+    /// Gives this handle up. If it is the last, the store is closed: everything is made durable, sealed and
+    /// checkpointed, so that the next opening is fast. Otherwise everything is made durable.
+    ///
+    /// # Errors
+    /// What failed; everything acknowledged as durable is durable all the same.
+    pub fn close(self) -> Result<()> {
+        self.check()?;
+        let place = Arc::clone(&self.shared.place);
+        let open = hold(&place.open);
+        let is_last = self.shared.handles.load(Ordering::Acquire) == 1;
+        let closed = if is_last {
+            self.shared.close()
+        } else if self.shared.options.read_only {
+            Ok(())
+        } else {
+            self.shared.writer.sync()
+        };
+        drop(open);
+        closed
+    }
+}

@@ -1,0 +1,209 @@
+//! The newest record of a key: the index gives candidates, the log is read, the key is compared (I13), and what was
+//! said later about the record (touches, scope cuts) is counted in. Stands between the stores and the workers,
+//! because both the reader and the writer's turn must ask the same question in the same way.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    error::{Corruption, Damage, Error, Result},
+    format::{
+        hash::KeyHasher,
+        record::{Head, Kind},
+    },
+    index::{Candidates, Entry as IndexEntry, Index, size_class_bytes},
+    io::StoreClock,
+    overrides::{FrozenOverrides, Overrides, Touch},
+    segment::{Segment, Value, catalog::Catalog, read::RecordBytes},
+    stats::Counters,
+    types::{Location, SequenceNumber, Timestamp, is_live},
+};
+
+/// The newest record of a key.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) location: Location,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) record: RecordBytes,
+    pub(crate) record_bytes: u64,
+    pub(crate) head_bytes: usize,
+    pub(crate) value_bytes: usize,
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Whether its expiry comes from a touch.
+    pub(crate) is_touched: bool,
+    /// Neither expired nor cut off.
+    pub(crate) is_live: bool,
+}
+
+impl Found {
+    pub(crate) fn into_value(self) -> Value {
+        self.record.into_value(self.segment, self.head_bytes, self.value_bytes)
+    }
+}
+
+/// How much of a record to check.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The head: the key, but not a byte of the value.
+    Head,
+    /// All of it.
+    Whole,
+}
+
+/// What else is known of records.
+pub(crate) trait Marks {
+    fn touch(&self, at: Location) -> Option<Touch>;
+    fn is_cut(&self, sequence: SequenceNumber, head: &Head<'_>) -> bool;
+}
+
+impl Marks for Overrides {
+    fn touch(&self, at: Location) -> Option<Touch> {
+        Self::touch(self, at)
+    }
+
+    #[inline]
+    fn is_cut(&self, sequence: SequenceNumber, head: &Head<'_>) -> bool {
+        head.extension.is_some_and(|extension| Self::is_cut(self, sequence, extension.scopes()))
+    }
+}
+
+impl Marks for FrozenOverrides {
+    fn touch(&self, at: Location) -> Option<Touch> {
+        Self::touch(self, at)
+    }
+
+    fn is_cut(&self, sequence: SequenceNumber, head: &Head<'_>) -> bool {
+        head.extension.is_some_and(|extension| Self::is_cut(self, sequence, extension.scopes()))
+    }
+}
+
+/// Finds records in one open store.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) overrides: Arc<Overrides>,
+    pub(crate) clock: Arc<StoreClock>,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Lookup {
+    /// The newest record of `key`, live or not, as the writer needs it.
+    pub(crate) fn current(&self, key: &[u8], hash: u64) -> Result<Option<Found>> {
+        self.newest(key, hash, self.index.peek(hash), Depth::Head)
+    }
+
+    /// The newest record of `key` among `candidates`, if it is live.
+    #[inline]
+    pub(crate) fn live(
+        &self,
+        key: &[u8],
+        hash: u64,
+        candidates: Candidates,
+        depth: Depth,
+    ) -> Result<Option<Found>> {
+        Ok(self.newest(key, hash, candidates, depth)?.filter(|found| found.is_live))
+    }
+
+    /// Tries the candidates. If a record has moved since the index was asked, asks again: each time round, some
+    /// segment was retired in between.
+    #[inline]
+    fn newest(
+        &self,
+        key: &[u8],
+        hash: u64,
+        mut candidates: Candidates,
+        depth: Depth,
+    ) -> Result<Option<Found>> {
+        loop {
+            let mut moved = false;
+            for entry in candidates.iter() {
+                match self.try_candidate(key, entry, depth) {
+                    Ok(Examined::Is(found)) => return Ok(Some(found)),
+                    Ok(Examined::OtherKey) => {}
+                    // Damage, or no record at all, counts only where the index still points: entries are moved
+                    // before their old segment goes.
+                    Err(Error::Corruption(corruption)) => {
+                        let points_there = |e: IndexEntry| e.location == entry.location;
+                        if self.index.peek(hash).iter().any(points_there) {
+                            return Err(Error::Corruption(corruption));
+                        }
+                        moved = true;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if !moved {
+                return Ok(None);
+            }
+            self.counters.retries.add(1);
+            candidates = self.index.peek(hash);
+        }
+    }
+
+    #[inline]
+    fn try_candidate(&self, key: &[u8], entry: IndexEntry, depth: Depth) -> Result<Examined> {
+        let at = entry.location;
+        let Some(segment) = self.catalog.get(at.slot) else {
+            return Err(no_record(PathBuf::new(), at.offset));
+        };
+        examine(segment, entry, Some(key), depth, &*self.overrides, || self.clock.now())
+    }
+}
+
+fn no_record(file: PathBuf, offset: u64) -> Error {
+    Error::Corruption(Corruption { file, offset, damage: Damage::Truncated })
+}
+
+/// What stands where an index entry points.
+pub(crate) enum Examined {
+    Is(Found),
+    OtherKey,
+}
+
+/// Reads the record that `entry` points to and compares its key with `key`, if one is given.
+#[inline]
+pub(crate) fn examine(
+    segment: Arc<Segment>,
+    entry: IndexEntry,
+    key: Option<&[u8]>,
+    depth: Depth,
+    marks: &impl Marks,
+    now: impl FnOnce() -> Timestamp,
+) -> Result<Examined> {
+    let at = entry.location;
+    let hint = size_class_bytes(entry.size_class).unwrap_or(64 << 10);
+    let Some(record) = segment.record(at.offset, hint)? else {
+        return Err(no_record(segment.path.clone(), at.offset));
+    };
+    let bytes = record.of(&segment);
+    let head = segment.head(bytes, at.offset)?;
+    if key.is_some_and(|key| head.key != key) {
+        return Ok(Examined::OtherKey);
+    }
+    debug_assert_eq!(head.kind, Some(Kind::Put), "I4: the index points to puts only");
+    if depth == Depth::Whole {
+        segment.check_value(bytes, &head, at.offset)?;
+    }
+    let expires_at = if entry.flags & IndexEntry::TOUCHED == 0 {
+        head.expires_at
+    } else {
+        marks.touch(at).map_or(head.expires_at, |touch| touch.expires_at)
+    };
+    let in_time = expires_at.is_none() || is_live(expires_at, now());
+    let found = Found {
+        location: at,
+        record_bytes: head.record_bytes,
+        head_bytes: head.head_bytes,
+        value_bytes: head.value_bytes as usize,
+        sequence: head.sequence,
+        expires_at,
+        is_touched: entry.flags & IndexEntry::TOUCHED != 0,
+        is_live: in_time && !marks.is_cut(head.sequence, &head),
+        record,
+        segment,
+    };
+    Ok(Examined::Is(found))
+}
+

@@ -1,0 +1,126 @@
+//! What was said about records after they were written, without writing them again: touches and scope cuts.
+//!
+//! A touch gives one record a new expiry. A scope cut ends every record of a scope that is older than the cut.
+//! Both are copied on write, so that a snapshot keeps the ones it was taken with.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::types::{Location, SequenceNumber, Timestamp};
+
+/// The expiry in force for one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    /// `None` = never.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// The touch's own sequence number.
+    pub(crate) sequence: SequenceNumber,
+}
+
+/// Scope cuts by name: the newest cut of each scope.
+pub(crate) type Cuts = HashMap<Box<[u8]>, SequenceNumber>;
+/// Touches by the record they belong to.
+pub(crate) type Touches = HashMap<Location, Touch>;
+
+/// Touches and scope cuts as they were at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FrozenOverrides {
+    cuts: Arc<Cuts>,
+    touches: Arc<Touches>,
+}
+
+impl FrozenOverrides {
+    pub(crate) fn touch(&self, at: Location) -> Option<Touch> {
+        self.touches.get(&at).copied()
+    }
+
+    pub(crate) fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
+    pub(crate) fn touches(&self) -> &Touches {
+        &self.touches
+    }
+
+    /// Whether a record with this sequence number and one of these scopes has been cut off.
+    pub(crate) fn is_cut<'a>(
+        &self,
+        sequence: SequenceNumber,
+        scopes: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        is_cut(&self.cuts, sequence, scopes)
+    }
+}
+
+fn is_cut<'a>(
+    cuts: &Cuts,
+    sequence: SequenceNumber,
+    mut scopes: impl Iterator<Item = &'a [u8]>,
+) -> bool {
+    scopes.any(|scope| cuts.get(scope).is_some_and(|cut| sequence < *cut))
+}
+
+/// Touches and scope cuts of an open store.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    cuts: RwLock<Arc<Cuts>>,
+    has_cuts: AtomicBool,
+    touches: RwLock<Arc<Touches>>,
+}
+
+impl Overrides {
+    pub(crate) fn new(cuts: Cuts, touches: Touches) -> Self {
+        Self {
+            has_cuts: AtomicBool::new(!cuts.is_empty()),
+            cuts: RwLock::new(Arc::new(cuts)),
+            touches: RwLock::new(Arc::new(touches)),
+        }
+    }
+
+    pub(crate) fn freeze(&self) -> FrozenOverrides {
+        FrozenOverrides {
+            cuts: self.cuts.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            touches: self.touches.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    pub(crate) fn touch(&self, at: Location) -> Option<Touch> {
+        self.touches.read().unwrap_or_else(PoisonError::into_inner).get(&at).copied()
+    }
+
+    pub(crate) fn set_touch(&self, at: Location, touch: Touch) {
+        let mut touches = self.touches.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut touches).insert(at, touch);
+    }
+
+    /// The record at `at` is gone or has moved; takes its touch out.
+    pub(crate) fn take_touch(&self, at: Location) -> Option<Touch> {
+        let mut touches = self.touches.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut touches).remove(&at)
+    }
+
+    pub(crate) fn cut(&self, scope: &[u8], sequence: SequenceNumber) {
+        let mut cuts = self.cuts.write().unwrap_or_else(PoisonError::into_inner);
+        let newest = Arc::make_mut(&mut cuts).entry(scope.into()).or_default();
+        *newest = sequence.max(*newest);
+        self.has_cuts.store(true, Ordering::Release);
+    }
+
+    /// Whether a record with this sequence number and one of these scopes has been cut off.
+    #[inline]
+    pub(crate) fn is_cut<'a>(
+        &self,
+        sequence: SequenceNumber,
+        scopes: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        if !self.has_cuts.load(Ordering::Acquire) {
+            return false;
+        }
+        is_cut(&self.cuts.read().unwrap_or_else(PoisonError::into_inner), sequence, scopes)
+    }
+}

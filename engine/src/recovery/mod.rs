@@ -1,0 +1,626 @@
+//! From a directory to a running state.
+//!
+//! 1. Manifest: which segments exist. 2. Directory: which files are there; `decision` says what each mismatch
+//! means. 3. Unsealed segments: `tail` says what counts; it stays in memory, and the writer rewrites it before
+//! anything else is written. 4. Index: from the checkpoint and what came after, or from the footers. 5. Leftovers
+//! are removed.
+//!
+//! Until the writer rewrites the tail, nothing on disk has changed but leftovers: a second crash finds what the
+//! first one left. Nothing is ever appended to a file that was found.
+
+mod decision;
+mod load;
+mod report;
+mod tail;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use self::{
+    decision::{Decision, Listed, Presence, decide},
+    load::{Entries, Source},
+    tail::{Unsealed, judge},
+};
+use crate::{
+    checkpoint,
+    error::{Corruption, Damage, Error, Result},
+    format::{
+        FORMAT_MAJOR,
+        checkpoint::CheckpointHeader,
+        file_name::{self, FileName},
+        hash::KeyHasher,
+        manifest::{AddSegment, Edit, ManifestHeader, SealSegment},
+        segment_header::{SEGMENT_MAGIC, SegmentHeader, newer_major},
+        wire::u32_at,
+    },
+    index::Index,
+    io::{Access, DirectoryEntry, PathKind, read_file},
+    options::{Options, RecoveryPolicy},
+    overrides::Overrides,
+    segment::{
+        Home, Segment,
+        append::OpenSegment,
+        catalog::Catalog,
+        manifest_file::{self, ManifestFile},
+        manifest_state::{ManifestState, SegmentState},
+        seal::{entries_by_scan, open_sealed},
+    },
+    types::{SegmentId, SequenceNumber, Slot, Timestamp},
+};
+
+pub use report::{RecoveryReport, TornTail};
+
+/// A store as it comes up.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) manifest: Arc<Mutex<ManifestFile>>,
+    pub(crate) catalog: Catalog,
+    pub(crate) index: Index,
+    pub(crate) overrides: Overrides,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) next_sequence: SequenceNumber,
+    pub(crate) high_water: Timestamp,
+    pub(crate) unsealed: Vec<OpenSegment>,
+    pub(crate) damaged: Vec<SegmentId>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// After a crash this many sequence numbers are left out: more than could have been given to records that were
+/// lost, so that none is ever used twice (I5).
+const SEQUENCE_GAP: u64 = 1 << 24;
+
+struct Recovery<'a> {
+    home: &'a Home,
+    options: &'a Options,
+    files: BTreeMap<FileName, u64>,
+    header: ManifestHeader,
+    state: ManifestState,
+    manifest_is_sound: bool,
+    report: RecoveryReport,
+    /// Records of a foreign hash seed or without a footer: these must be scanned.
+    must_scan: Vec<SegmentId>,
+}
+
+/// Reads the store in `home`. The caller holds its lock.
+pub(crate) fn recover(home: &Home, options: &Options) -> Result<Recovered> {
+    let started = options.clock.monotonic_ms();
+    let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    let files = ours(&listed);
+    let (header, state, report, manifest_is_sound) = read_manifest(home, options, &files)?;
+    let mut recovery = Recovery {
+        home,
+        options,
+        files,
+        header,
+        state,
+        manifest_is_sound,
+        report,
+        must_scan: Vec::new(),
+    };
+    let mut recovered = recovery.run()?;
+    recovered.report.duration_ms = options.clock.monotonic_ms().saturating_sub(started);
+    Ok(recovered)
+}
+
+/// Our files in a directory, with their lengths. Others are nobody's business.
+fn ours(listed: &[DirectoryEntry]) -> BTreeMap<FileName, u64> {
+    let files = listed.iter().filter(|entry| entry.kind == PathKind::File);
+    files.filter_map(|entry| Some((FileName::parse(&entry.name)?, entry.bytes))).collect()
+}
+
+type Manifest = (ManifestHeader, ManifestState, RecoveryReport, bool);
+
+fn read_manifest(
+    home: &Home,
+    options: &Options,
+    files: &BTreeMap<FileName, u64>,
+) -> Result<Manifest> {
+    let mut report = RecoveryReport::default();
+    let path = home.path(file_name::MANIFEST);
+    let damage = match manifest_file::load(home) {
+        Ok(Some(loaded)) => {
+            let Some(fault) = loaded.damaged else {
+                if let Some((offset, bytes)) = loaded.torn {
+                    report.torn.push(TornTail { file: path, offset, bytes });
+                }
+                report.clean = loaded.state.clean && loaded.torn.is_none();
+                return Ok((loaded.header, loaded.state, report, true));
+            };
+            let corruption = Corruption { file: path, offset: fault.at, damage: fault.damage };
+            report.damage(options.recovery, RecoveryPolicy::Salvage, corruption)?;
+            return Ok((loaded.header, loaded.state, report, false));
+        }
+        Ok(None) => {
+            let segments = files.keys().filter(|name| matches!(name, FileName::Segment(_)));
+            if segments.map(|name| has_records(home, *name)).all(|has| !has) {
+                // Nothing was ever acknowledged here: a new store, or one whose creation was cut short.
+                report.clean = true;
+                let header = fresh_header(home, options, files);
+                return Ok((header, ManifestState::default(), report, true));
+            }
+            Corruption { file: path, offset: 0, damage: Damage::MissingManifest }
+        }
+        Err(Error::Corruption(corruption)) => corruption,
+        Err(error) => return Err(error),
+    };
+    report.damage(options.recovery, RecoveryPolicy::Salvage, damage)?;
+    Ok((fresh_header(home, options, files), ManifestState::default(), report, false))
+}
+
+/// Who the store is when no manifest says so: what a segment says, or something new.
+fn fresh_header(
+    home: &Home,
+    options: &Options,
+    files: &BTreeMap<FileName, u64>,
+) -> ManifestHeader {
+    let clock = options.clock.as_ref();
+    let random = || u128::from(clock.random()) << 64 | u128::from(clock.random());
+    let mut header = ManifestHeader {
+        store_id: random().to_le_bytes(),
+        hash_seed: clock.random(),
+        created: Timestamp(clock.wall_ms()),
+        generation: clock.random() >> 16,
+    };
+    for name in files.keys() {
+        match name {
+            FileName::Segment(id) => {
+                if let Some((segment, _)) = read_segment(home, *id) {
+                    header.store_id = segment.store_id;
+                }
+            }
+            FileName::Checkpoint(number) => {
+                let bytes = read_file(home.disk.as_ref(), &home.path(&file_name::checkpoint(*number)));
+                if let Ok(found) = CheckpointHeader::decode(&bytes.unwrap_or_default()) {
+                    header.hash_seed = found.hash_seed;
+                }
+            }
+            _ => {}
+        }
+    }
+    header
+}
+
+/// A segment's header and bytes, if it has a sound header.
+fn read_segment(home: &Home, id: SegmentId) -> Option<(SegmentHeader, Vec<u8>)> {
+    let bytes = read_file(home.disk.as_ref(), &home.segment(id)).ok()?;
+    Some((SegmentHeader::decode(&bytes).ok()?, bytes))
+}
+
+/// Whether a segment that no manifest names holds anything.
+fn has_records(home: &Home, name: FileName) -> bool {
+    let FileName::Segment(id) = name else { return false };
+    let Ok(bytes) = read_file(home.disk.as_ref(), &home.segment(id)) else { return true };
+    match SegmentHeader::decode(&bytes) {
+        Ok(header) => {
+            let hasher = KeyHasher::new(0);
+            let (entries, _) = entries_by_scan(&bytes, bytes.len() as u64, header.salt, hasher);
+            !entries.is_empty()
+        }
+        // Without a header nothing can be read; what stands behind it tells whether anything was there.
+        Err(_) => bytes.iter().skip(crate::segment::RECORDS_AT as usize).any(|&byte| byte != 0),
+    }
+}
+
+impl Recovery<'_> {
+    fn run(&mut self) -> Result<Recovered> {
+        let checkpoint = self.load_checkpoint();
+        let mut slots = SlotGiver { checkpoint: checkpoint.as_ref(), next: 0 };
+        slots.next = checkpoint
+            .iter()
+            .flat_map(|c| c.segments.iter().map(|row| row.slot.saturating_add(1)))
+            .max()
+            .unwrap_or_default();
+        let (mut segments, mut unsealed) = (Vec::new(), Vec::new());
+        let mut ids: Vec<_> = self.state.segments.keys().copied().collect();
+        ids.extend(self.files.keys().filter_map(|name| match name {
+            FileName::Segment(id) if !self.state.segments.contains_key(id) => Some(*id),
+            _ => None,
+        }));
+        ids.sort_unstable();
+        for id in ids {
+            self.take_segment(id, &mut slots, &mut segments, &mut unsealed)?;
+        }
+        self.report.segments = (segments.len() + unsealed.len()) as u64;
+        let open = self.judge_tail(unsealed, &mut slots)?;
+        let catalog = Catalog::default();
+        let tails = open.iter().map(|(open, _)| Arc::clone(&open.segment));
+        catalog.change(segments.iter().cloned().chain(tails).collect(), &[]);
+        let index = Index::new();
+        let hasher = self.hasher();
+        let overrides = self.load_index(&index, checkpoint, &segments, &open)?;
+        self.remove_leftovers();
+        let damaged = open.iter().filter(|(_, d)| *d).map(|(o, _)| o.segment.id()).collect();
+        Ok(Recovered {
+            manifest: Arc::new(Mutex::new(ManifestFile::found(
+                self.home.clone(),
+                self.header,
+                self.state.clone(),
+            ))),
+            catalog,
+            index,
+            overrides,
+            hasher,
+            next_sequence: self.next_sequence(&open),
+            high_water: self.state.high_water,
+            unsealed: open.into_iter().map(|(open, _)| open).collect(),
+            damaged,
+            report: std::mem::take(&mut self.report),
+        })
+    }
+
+    fn hasher(&self) -> KeyHasher {
+        let hasher = KeyHasher::new(self.header.hash_seed);
+        #[cfg(feature = "testing")]
+        let hasher = hasher.weakened(self.options.hash_bits);
+        hasher
+    }
+
+    fn next_sequence(&self, open: &[(OpenSegment, bool)]) -> SequenceNumber {
+        let seen = open.iter().map(|(open, _)| open.newest.0 + 1).max().unwrap_or_default();
+        let floor = self.state.next_sequence.0.max(seen).max(1);
+        let gap = if self.report.clean { 0 } else { SEQUENCE_GAP };
+        SequenceNumber(floor + gap)
+    }
+
+    fn load_checkpoint(&mut self) -> Option<checkpoint::Loaded> {
+        let (number, _) = self.state.checkpoint?;
+        let ManifestHeader { store_id, hash_seed, .. } = self.header;
+        match checkpoint::load(self.home, number, store_id, hash_seed) {
+            Ok(loaded) => Some(loaded),
+            Err(reason) => {
+                let name = file_name::checkpoint(number);
+                self.report.notes.push(format!("checkpoint {name} was not used: {reason}"));
+                None
+            }
+        }
+    }
+
+    /// Decides about one segment and takes it in.
+    fn take_segment(
+        &mut self,
+        id: SegmentId,
+        slots: &mut SlotGiver<'_>,
+        segments: &mut Vec<Arc<Segment>>,
+        unsealed: &mut Vec<Unsealed>,
+    ) -> Result<()> {
+        let state = self.state.segments.get(&id).cloned();
+        let listed = match &state {
+            None => Listed::No,
+            Some(SegmentState { seal: None, .. }) => Listed::Open,
+            Some(SegmentState { seal: Some(seal), .. }) => Listed::Sealed { bytes: seal.file_bytes },
+        };
+        let presence = match self.files.get(&FileName::Segment(id)) {
+            Some(&bytes) => Presence::There { bytes },
+            None => Presence::Missing,
+        };
+        let path = self.home.segment(id);
+        match (decide(listed, presence, self.manifest_is_sound), state) {
+            (Decision::Use, Some(SegmentState { add, seal: Some(seal) })) => {
+                let sealed = open_sealed(self.home, &seal, self.options.maps_segments())?;
+                let slot = slots.give(id);
+                segments.push(Arc::new(Segment::sealed(self.home, add, slot, sealed)));
+            }
+            (Decision::ScanTail, Some(SegmentState { add, .. })) => {
+                let bytes = read_file(self.home.disk.as_ref(), &path)
+                    .map_err(|source| Error::io("read", &path, source))?;
+                self.check_header(&bytes, &add, &path)?;
+                unsealed.push(Unsealed { add, path, bytes });
+            }
+            (Decision::Damaged, Some(SegmentState { add, seal: Some(seal) })) => {
+                let damage = Damage::Truncated;
+                self.damage(RecoveryPolicy::SkipRecord, path, seal.file_bytes, damage)?;
+                segments.extend(self.adopt(id, Some(add), slots)?);
+            }
+            (Decision::Lost, _) => {
+                self.damage(RecoveryPolicy::Salvage, path, 0, Damage::MissingFile)?;
+                self.state.apply(&Edit::Retire(id)).unwrap_or_default();
+            }
+            (Decision::RemoveOrphan, _) => self.remove_orphan(id)?,
+            (Decision::Adopt, _) => segments.extend(self.adopt(id, None, slots)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A segment that was opened for writing must say who it is.
+    fn check_header(&mut self, bytes: &[u8], add: &AddSegment, path: &PathBuf) -> Result<()> {
+        if let Some(found) = newer_major(bytes, SEGMENT_MAGIC) {
+            let file = path.clone();
+            return Err(Error::UnknownFormat { file, found, newest_known: FORMAT_MAJOR });
+        }
+        let damage = match SegmentHeader::decode(bytes) {
+            Ok(header) if header.id == add.id && header.salt == add.salt => return Ok(()),
+            Ok(_) => Damage::Misplaced,
+            Err(fault) => fault.damage,
+        };
+        // The salt is in the manifest too, so the records can still be read.
+        self.damage(RecoveryPolicy::SkipRecord, path.clone(), 0, damage)
+    }
+
+    fn damage(
+        &mut self,
+        least: RecoveryPolicy,
+        file: PathBuf,
+        offset: u64,
+        damage: Damage,
+    ) -> Result<()> {
+        let corruption = Corruption { file, offset, damage };
+        self.report.damage(self.options.recovery, least, corruption)
+    }
+
+    /// Takes in a segment by what its bytes say: it has no trustworthy seal. Its records are served where they
+    /// stand; the manifest will list it as sealed there.
+    fn adopt(
+        &mut self,
+        id: SegmentId,
+        known: Option<AddSegment>,
+        slots: &mut SlotGiver<'_>,
+    ) -> Result<Option<Arc<Segment>>> {
+        let path = self.home.segment(id);
+        let bytes = read_file(self.home.disk.as_ref(), &path)
+            .map_err(|source| Error::io("read", &path, source))?;
+        let add = match (known, SegmentHeader::decode(&bytes)) {
+            (Some(add), _) => add,
+            (None, Ok(header)) if header.store_id == self.header.store_id => AddSegment {
+                id,
+                class: header.class,
+                salt: header.salt,
+                horizon: header.horizon,
+                first_sequence: header.first_sequence,
+            },
+            (None, Ok(_)) => {
+                self.report.notes.push(format!("{} belongs to another store", path.display()));
+                return Ok(None);
+            }
+            (None, Err(fault)) => {
+                self.damage(RecoveryPolicy::Salvage, path, fault.at, fault.damage)?;
+                return Ok(None);
+            }
+        };
+        let length = bytes.len() as u64;
+        let (entries, _) = entries_by_scan(&bytes, length, add.salt, self.hasher());
+        let end = entries.iter().map(|entry| entry.offset + entry.bytes).max().unwrap_or_default();
+        let seal = SealSegment {
+            id,
+            file_bytes: length,
+            records_end: end.max(crate::segment::RECORDS_AT),
+            sequence_max: entries.iter().map(|entry| entry.sequence).max().unwrap_or_default(),
+            expiry_min: Timestamp(0),
+            expiry_max: Timestamp(u64::MAX),
+            entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+            tombstones: u32::MAX,
+            not_fresh: u32::MAX,
+            trailer_checksum: 0,
+        };
+        if known.is_none() {
+            let _ = self.state.apply(&Edit::Add(add));
+        }
+        let _ = self.state.apply(&Edit::Seal(seal));
+        self.must_scan.push(id);
+        let sealed = open_sealed(self.home, &seal, self.options.maps_segments())?;
+        Ok(Some(Arc::new(Segment::sealed(self.home, add, slots.give(id), sealed))))
+    }
+
+    fn remove_orphan(&mut self, id: SegmentId) -> Result<()> {
+        let path = self.home.segment(id);
+        if let Ok(file) = self.home.disk.open(&path, Access::Read) {
+            let mut start = [0; 16];
+            let _ = crate::io::read_up_to_at(file.as_ref(), &mut start, 0);
+            if let Some(found) = newer_major(&start, SEGMENT_MAGIC) {
+                return Err(Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR });
+            }
+        }
+        // Ids are never used again, those of orphans included.
+        self.state.next_id = self.state.next_id.max(id.0.saturating_add(1));
+        if !self.options.read_only && self.home.disk.remove(&path).is_ok() {
+            self.report.orphans_removed += 1;
+        }
+        Ok(())
+    }
+
+    /// Judges the unsealed segments and keeps in memory what counts. The flag says which are damaged.
+    fn judge_tail(
+        &mut self,
+        unsealed: Vec<Unsealed>,
+        slots: &mut SlotGiver<'_>,
+    ) -> Result<Vec<(OpenSegment, bool)>> {
+        let sealed = self.state.segments.values().filter_map(|state| state.seal);
+        let durable = sealed.map(|seal| seal.sequence_max).max().unwrap_or_default();
+        let tail = judge(&unsealed, durable);
+        self.report.records_scanned = tail.scanned;
+        self.state.next_sequence = self.state.next_sequence.max(tail.seen.next());
+        for corruption in tail.damaged {
+            self.report.damage(self.options.recovery, RecoveryPolicy::SkipRecord, corruption)?;
+        }
+        let mut open = Vec::new();
+        for (found, kept) in unsealed.into_iter().zip(tail.kept) {
+            if let Some((offset, bytes)) = kept.torn {
+                self.report.torn.push(TornTail { file: found.path.clone(), offset, bytes });
+            }
+            if kept.is_damaged {
+                let aside = self.home.path(&file_name::quarantine(found.add.id));
+                self.report.quarantined.push(aside);
+            }
+            let slot = slots.give(found.add.id);
+            let segment = Arc::new(Segment::unsealed(self.home, found.add, slot));
+            let file = self
+                .home
+                .disk
+                .open(&found.path, Access::Read)
+                .map_err(|source| Error::io("open", &found.path, source))?;
+            open.push((OpenSegment::found(segment, file, &kept.image, kept.newest), kept.is_damaged));
+        }
+        self.report.rewritten = open.len() as u64;
+        Ok(open)
+    }
+
+    /// Fills the index: from the checkpoint and what came after it, or from everything.
+    fn load_index(
+        &mut self,
+        index: &Index,
+        checkpoint: Option<checkpoint::Loaded>,
+        segments: &[Arc<Segment>],
+        open: &[(OpenSegment, bool)],
+    ) -> Result<Overrides> {
+        let covered = checkpoint.as_ref().filter(|c| fill(index, c, segments, open));
+        if checkpoint.is_some() && covered.is_none() {
+            self.report.notes.push("the checkpoint does not fit and was not used".to_owned());
+            index.clear();
+        }
+        let mut sources = Vec::new();
+        for segment in segments {
+            let after = covered.and_then(|c| c.slot_of(segment.id()).map(|_| c.sequence));
+            if self.is_covered(segment.id(), after) {
+                continue;
+            }
+            let entries = self.entries_of(segment)?;
+            let segment = Arc::clone(segment);
+            sources.push(Source { segment, entries, after: after.unwrap_or_default() });
+        }
+        for (open, _) in open {
+            let mut file = vec![0; crate::segment::RECORDS_AT as usize];
+            file.extend_from_slice(&open.segment.image());
+            let (mut entries, _) =
+                entries_by_scan(&file, file.len() as u64, open.segment.add.salt, self.hasher());
+            entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
+            let after = covered.and_then(|c| c.slot_of(open.segment.id()).map(|_| c.sequence));
+            let (segment, entries) = (Arc::clone(&open.segment), Entries::Scanned(entries));
+            sources.push(Source { segment, entries, after: after.unwrap_or_default() });
+        }
+        let Some(covered) = covered else {
+            let loaded = load::load_all(index, &sources)?;
+            for corruption in loaded.damaged {
+                self.report.damage(self.options.recovery, RecoveryPolicy::SkipRecord, corruption)?;
+            }
+            return Ok(Overrides::new(loaded.cuts, loaded.touches));
+        };
+        self.report.from_checkpoint = true;
+        let mut loaded = load::Loaded {
+            cuts: covered.cuts.clone(),
+            touches: covered.touches.clone(),
+            damaged: Vec::new(),
+        };
+        // Older versions that a replayed record displaces may stand in any segment.
+        let known: Vec<_> = sources.iter().map(|source| source.segment.id()).collect();
+        for segment in segments.iter().filter(|segment| !known.contains(&segment.id())) {
+            let (segment, entries) = (Arc::clone(segment), Entries::Scanned(Vec::new()));
+            sources.push(Source { segment, entries, after: SequenceNumber(u64::MAX) });
+        }
+        load::replay(index, &sources, &mut loaded)?;
+        Ok(Overrides::new(loaded.cuts, loaded.touches))
+    }
+
+    /// Whether the checkpoint says everything about a segment.
+    fn is_covered(&self, id: SegmentId, after: Option<SequenceNumber>) -> bool {
+        let seal = self.state.segments.get(&id).and_then(|state| state.seal);
+        matches!((after, seal), (Some(after), Some(seal)) if seal.sequence_max <= after)
+    }
+
+    /// What a sealed segment says of its records: its footer, or a scan if that is damaged.
+    fn entries_of(&mut self, segment: &Arc<Segment>) -> Result<Entries> {
+        let seal = self.state.segments.get(&segment.id()).and_then(|state| state.seal);
+        let (Some(sealed), Some(seal)) = (segment.as_sealed(), seal) else {
+            return Ok(Entries::Scanned(Vec::new()));
+        };
+        if !self.must_scan.contains(&segment.id()) && seal.trailer_checksum != 0 {
+            let footer =
+                sealed.footer().map_err(|source| Error::io("read", &segment.path, source))?;
+            let fault = match footer {
+                Ok((trailer, body)) if is_its_footer(segment, &seal, &trailer) => {
+                    return Ok(Entries::Footer(Box::new(trailer), body));
+                }
+                Ok(_) => Damage::Misplaced,
+                Err(fault) => fault.damage,
+            };
+            let path = segment.path.display();
+            self.report.notes.push(format!("the footer of {path} is damaged ({fault}): scanned"));
+        }
+        let bytes = read_file(self.home.disk.as_ref(), &segment.path)
+            .map_err(|source| Error::io("read", &segment.path, source))?;
+        let (mut entries, damaged) =
+            entries_by_scan(&bytes, seal.records_end, segment.add.salt, self.hasher());
+        for offset in damaged {
+            let path = segment.path.clone();
+            self.damage(RecoveryPolicy::SkipRecord, path, offset, Damage::Checksum)?;
+        }
+        entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
+        Ok(Entries::Scanned(entries))
+    }
+
+    /// Removes what unfinished work left behind. A failure is no harm: the next open tries again.
+    fn remove_leftovers(&mut self) {
+        if self.options.read_only {
+            return;
+        }
+        let listed = self.home.disk.list(self.home.dir()).unwrap_or_default();
+        for entry in listed.iter().filter(|entry| entry.kind == PathKind::File) {
+            let is_leftover = match FileName::parse(&entry.name) {
+                Some(FileName::Temporary) => true,
+                Some(FileName::Checkpoint(number)) => {
+                    self.state.next_id = self.state.next_id.max(number.saturating_add(1));
+                    self.state.checkpoint.is_none_or(|(valid, _)| valid != number)
+                }
+                _ => false,
+            };
+            if is_leftover && self.home.disk.remove(&self.home.path(&entry.name)).is_ok() {
+                self.report.orphans_removed += 1;
+            }
+        }
+    }
+}
+
+fn is_its_footer(
+    segment: &Segment,
+    seal: &SealSegment,
+    trailer: &crate::format::footer::Trailer,
+) -> bool {
+    trailer.id == segment.add.id
+        && trailer.salt == segment.add.salt
+        && u32_at(&trailer.encode(), 124) == Some(seal.trailer_checksum)
+}
+
+/// Fills the index from a checkpoint, leaving out entries of segments that are gone. `false` if it does not fit.
+fn fill(
+    index: &Index,
+    checkpoint: &checkpoint::Loaded,
+    segments: &[Arc<Segment>],
+    open: &[(OpenSegment, bool)],
+) -> bool {
+    let all = || segments.iter().chain(open.iter().map(|(open, _)| &open.segment));
+    let is_here = |slot: Slot| all().any(|segment| segment.slot == slot);
+    let mut gone = false;
+    for row in &checkpoint.segments {
+        match all().find(|segment| segment.id() == row.id) {
+            Some(segment) => segment.set_live(row.live_bytes, row.live_records),
+            None => gone |= !is_here(Slot(row.slot)),
+        }
+    }
+    for (shard, words) in checkpoint.shards() {
+        if !index.load_words(shard, words) {
+            return false;
+        }
+        if gone {
+            let _ = index.retain(shard, |entry| is_here(entry.location.slot));
+        }
+    }
+    true
+}
+
+/// Gives each segment the slot that the checkpoint knows it by, or one that nobody has.
+struct SlotGiver<'a> {
+    checkpoint: Option<&'a checkpoint::Loaded>,
+    next: u32,
+}
+
+impl SlotGiver<'_> {
+    fn give(&mut self, id: SegmentId) -> Slot {
+        if let Some(slot) = self.checkpoint.and_then(|checkpoint| checkpoint.slot_of(id)) {
+            return slot;
+        }
+        self.next += 1;
+        Slot(self.next - 1)
+    }
+}

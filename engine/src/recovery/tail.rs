@@ -1,0 +1,213 @@
+//! The segments that were not sealed when the store went down: what of them counts. Pure.
+//!
+//! Sequence numbers in the foreground log are dense, so the records of these segments, in order, should count up
+//! without a hole. Where they do not, one of two things happened, and the *watermark* tells which: the highest
+//! sequence number that a commit marker (or a sealed segment) says was on the device.
+//!
+//! 1. The first missing number is at or below the watermark: it had been synced. **Media corruption**: what is
+//!    missing is reported, and records after the hole, up to the watermark, still count.
+//! 2. It is above: **a torn tail**. The log ends there, even if later records can be read: the device wrote them
+//!    out of order, and counting them would break the promise that what survives is a prefix.
+//!
+//! A batch counts only with its commit marker. What does not count is zeroed in the image, so that nobody
+//! downstream can find it again.
+
+use std::path::PathBuf;
+
+use crate::{
+    error::{Corruption, Damage},
+    format::{
+        checksum::checksum_from,
+        manifest::AddSegment,
+        record::{Flags, Kind},
+    },
+    segment::{
+        RECORDS_AT,
+        scan::{Item, Scanned, scan},
+    },
+    types::SequenceNumber,
+};
+
+/// An unsealed segment as found.
+#[derive(Debug)]
+pub(super) struct Unsealed {
+    pub(super) add: AddSegment,
+    pub(super) path: PathBuf,
+    /// The file from its first byte.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What of one of them counts.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Its records, zeros where something does not count; the first byte is the one at [`RECORDS_AT`].
+    pub(super) image: Vec<u8>,
+    pub(super) newest: SequenceNumber,
+    /// Where the log was cut in it, and how many bytes that were not zero follow.
+    pub(super) torn: Option<(u64, u64)>,
+    pub(super) is_damaged: bool,
+}
+
+/// The verdict on all of them.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    pub(super) kept: Vec<Kept>,
+    pub(super) damaged: Vec<Corruption>,
+    /// Highest sequence number seen anywhere, counted or not.
+    pub(super) seen: SequenceNumber,
+    pub(super) scanned: u64,
+}
+
+/// A record that counts so far: which segment, and where.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    segment: usize,
+    offset: u64,
+    bytes: u64,
+    sequence: SequenceNumber,
+}
+
+#[derive(Debug, Default)]
+struct Walk {
+    accepted: Vec<Accepted>,
+    /// Index into `accepted` of the first record of a batch without its marker so far.
+    batch_start: Option<usize>,
+    batch_checksum: u32,
+    /// The number the next record must have.
+    expected: SequenceNumber,
+    damaged: Vec<(usize, Corruption)>,
+    /// Where the last thing that is no sound record stood.
+    last_fault: Option<(usize, u64)>,
+}
+
+/// Judges the unsealed segments, oldest first. `durable` is the highest sequence number in sealed segments.
+pub(super) fn judge(unsealed: &[Unsealed], durable: SequenceNumber) -> Tail {
+    let Some(first) = unsealed.first() else { return Tail::default() };
+    let before = SequenceNumber(first.add.first_sequence.0.saturating_sub(1));
+    let scans: Vec<_> = unsealed
+        .iter()
+        .map(|found| scan(&found.bytes, found.bytes.len() as u64, found.add.salt, before))
+        .collect();
+    let records = || {
+        scans.iter().flatten().filter_map(|item| match item {
+            Item::Record(record) => Some(record),
+            Item::Gap(_) => None,
+        })
+    };
+    let markers = records().filter_map(|record| Some(record.commit?.durable_sequence));
+    let watermark = markers.max().unwrap_or_default().max(durable);
+    let mut walk = Walk { expected: first.add.first_sequence, ..Walk::default() };
+    walk.run(unsealed, &scans, watermark);
+    Tail {
+        seen: records().map(|record| record.sequence).max().unwrap_or_default(),
+        scanned: records().count() as u64,
+        kept: walk.keep(unsealed),
+        damaged: walk.damaged.into_iter().map(|(_, corruption)| corruption).collect(),
+    }
+}
+
+impl Walk {
+    fn run(&mut self, unsealed: &[Unsealed], scans: &[Vec<Item>], watermark: SequenceNumber) {
+        'log: for (segment, items) in scans.iter().enumerate() {
+            for item in items {
+                let record = match item {
+                    Item::Record(record) if record.sound => record,
+                    Item::Record(record) => {
+                        self.last_fault.get_or_insert((segment, record.offset));
+                        continue;
+                    }
+                    Item::Gap(gap) => {
+                        self.last_fault.get_or_insert((segment, gap.offset));
+                        continue;
+                    }
+                };
+                if record.sequence < self.expected {
+                    // A number that was counted already: not written by us in this order.
+                    self.last_fault.get_or_insert((segment, record.offset));
+                    continue;
+                }
+                if record.sequence > self.expected {
+                    if record.sequence.0 > watermark.0 + 1 {
+                        break 'log;
+                    }
+                    self.report(unsealed, segment, record.offset, record.sequence);
+                }
+                self.accept(segment, record);
+            }
+        }
+        if self.expected <= watermark {
+            let last = unsealed.len() - 1;
+            let end = unsealed.get(last).map_or(0, |found| found.bytes.len() as u64);
+            self.report(unsealed, last, end, watermark.next());
+        }
+        self.drop_batch();
+    }
+
+    /// Records from the expected one to before `to` were durable and are gone.
+    fn report(&mut self, unsealed: &[Unsealed], segment: usize, offset: u64, to: SequenceNumber) {
+        self.drop_batch();
+        let (segment, offset) = self.last_fault.take().unwrap_or((segment, offset));
+        let damage = Damage::MissingRecords { from: self.expected, to };
+        let file = unsealed.get(segment).map(|found| found.path.clone()).unwrap_or_default();
+        self.damaged.push((segment, Corruption { file, offset, damage }));
+        self.expected = to;
+    }
+
+    fn accept(&mut self, segment: usize, record: &Scanned) {
+        self.last_fault = None;
+        self.expected = record.sequence.next();
+        if let Some(marker) = record.commit.filter(|marker| marker.batch_records > 0) {
+            let start = self.batch_start.take();
+            let records = start.map_or(0, |start| self.accepted.len() - start);
+            let matches = records as u64 == u64::from(marker.batch_records)
+                && self.batch_checksum == marker.batch_checksum;
+            if !matches {
+                // The marker is sound, so its batch was whole once: what is missing was reported as a hole.
+                self.accepted.truncate(start.unwrap_or(self.accepted.len()));
+            }
+        } else if record.flags.has(Flags::BATCH) {
+            if self.batch_start.is_none() {
+                self.batch_start = Some(self.accepted.len());
+                self.batch_checksum = 0;
+            }
+            let sum = record.head_checksum.to_le_bytes();
+            self.batch_checksum = checksum_from(self.batch_checksum, &sum);
+        } else if record.kind != Some(Kind::Commit) {
+            self.drop_batch();
+        }
+        let (offset, bytes) = (record.offset, record.bytes);
+        self.accepted.push(Accepted { segment, offset, bytes, sequence: record.sequence });
+    }
+
+    /// A batch without its marker does not count.
+    fn drop_batch(&mut self) {
+        if let Some(start) = self.batch_start.take() {
+            self.accepted.truncate(start);
+        }
+    }
+
+    fn keep(&self, unsealed: &[Unsealed]) -> Vec<Kept> {
+        let kept = unsealed.iter().enumerate().map(|(segment, found)| {
+            let mine = || self.accepted.iter().filter(|accepted| accepted.segment == segment);
+            let end = mine().map(|a| a.offset + a.bytes).max().unwrap_or(RECORDS_AT);
+            let length = usize::try_from(end - RECORDS_AT).unwrap_or_default();
+            let mut image = vec![0; length];
+            for accepted in mine() {
+                let from = usize::try_from(accepted.offset).unwrap_or(usize::MAX);
+                let count = usize::try_from(accepted.bytes).unwrap_or_default();
+                let to = from - usize::try_from(RECORDS_AT).unwrap_or_default();
+                image[to..to + count].copy_from_slice(&found.bytes[from..from + count]);
+            }
+            let cut = usize::try_from(end).unwrap_or(usize::MAX).min(found.bytes.len());
+            let rest = &found.bytes[cut..];
+            let last = rest.iter().rposition(|&byte| byte != 0);
+            Kept {
+                image,
+                newest: mine().map(|a| a.sequence).max().unwrap_or_default(),
+                torn: last.map(|last| (end, last as u64 + 1)),
+                is_damaged: self.damaged.iter().any(|(damaged, _)| *damaged == segment),
+            }
+        });
+        kept.collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! Bytes in: a segment that grows.
+
+use std::{io, sync::Arc};
+
+use super::{Home, RECORDS_AT, Segment};
+use crate::{
+    error::{Error, Result},
+    format::{
+        manifest::AddSegment,
+        segment_header::SegmentHeader,
+    },
+    io::{Access, FailStopFile, File},
+    stats::Counters,
+    types::{SequenceNumber, Slot},
+};
+
+/// Room is reserved in steps that grow with the file: small stores stay small, big ones rarely ask.
+const RESERVE_MIN: u64 = 32 << 10;
+const RESERVE_MAX: u64 = 1 << 20;
+
+/// A segment that is not sealed, with its file. Owned by the writer's turn.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<FailStopFile>,
+    /// Offset behind the last record in the image.
+    pub(crate) end: u64,
+    /// Offset up to which the file has what the image has.
+    pub(crate) written: u64,
+    /// Offset up to which a completed sync covers the file.
+    pub(crate) durable: u64,
+    /// Offset up to which room is reserved; 0 if the file system cannot.
+    reserved: u64,
+    /// Whether room should be reserved ahead of writing.
+    reserves: bool,
+    /// Most bytes this segment may hold.
+    pub(crate) capacity: u64,
+    /// Greatest sequence number in the image.
+    pub(crate) newest: SequenceNumber,
+}
+
+impl OpenSegment {
+    /// Creates the file with its header and makes both durable. The manifest does not know it yet.
+    pub(crate) fn create(
+        home: &Home,
+        header: &SegmentHeader,
+        slot: Slot,
+        capacity: u64,
+    ) -> Result<Self> {
+        let add = AddSegment {
+            id: header.id,
+            class: header.class,
+            salt: header.salt,
+            horizon: header.horizon,
+            first_sequence: header.first_sequence,
+        };
+        let segment = Arc::new(Segment::unsealed(home, add, slot));
+        let failed = |operation| {
+            let path = segment.path.clone();
+            move |source| Error::io(operation, path, source)
+        };
+        let raw = home.disk.open(&segment.path, Access::CreateNew).map_err(failed("create"))?;
+        let file = FailStopFile::new(raw);
+        file.write(&header.encode(), 0).map_err(failed("write"))?;
+        // Order: the header and the name are durable before the manifest names the segment (I7).
+        file.sync().map_err(failed("sync"))?;
+        home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of"))?;
+        Ok(Self {
+            segment,
+            file: Arc::new(file),
+            end: RECORDS_AT,
+            written: RECORDS_AT,
+            durable: RECORDS_AT,
+            reserved: RECORDS_AT,
+            reserves: true,
+            capacity,
+            newest: SequenceNumber::default(),
+        })
+    }
+
+    /// A segment that was found unsealed, its sound records in `image`. It has no room: it is to be rewritten.
+    pub(crate) fn found(
+        segment: Arc<Segment>,
+        file: Arc<dyn File>,
+        image: &[u8],
+        newest: SequenceNumber,
+    ) -> Self {
+        segment.extend_image(image);
+        let end = RECORDS_AT + image.len() as u64;
+        Self {
+            segment,
+            file: Arc::new(FailStopFile::new(file)),
+            end,
+            written: end,
+            durable: RECORDS_AT,
+            reserved: 0,
+            reserves: false,
+            capacity: 0,
+            newest,
+        }
+    }
+
+    pub(crate) const fn room(&self) -> u64 {
+        self.capacity.saturating_sub(self.end)
+    }
+
+    pub(crate) fn failed(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::io(operation, &self.segment.path, source)
+    }
+
+    /// Appends a finished record to the image.
+    pub(crate) fn append(&mut self, record: &[u8], sequence: SequenceNumber) {
+        debug_assert!(sequence > self.newest, "I4: records stand in order of sequence numbers");
+        self.segment.extend_image(record);
+        self.end += record.len() as u64;
+        self.newest = sequence;
+    }
+
+    /// Brings the file up to the image.
+    pub(crate) fn write_out(&mut self, counters: &Counters) -> Result<()> {
+        if self.written == self.end {
+            return Ok(());
+        }
+        self.reserve(self.end)?;
+        let image = self.segment.image();
+        let start = usize::try_from(self.written - RECORDS_AT).unwrap_or(usize::MAX);
+        let bytes = image.get(start..).unwrap_or_default();
+        debug_assert_eq!(self.written + bytes.len() as u64, self.end, "image and end agree");
+        let written = self.file.write(bytes, self.written);
+        counters.writes.add(1);
+        counters.written_bytes.add(bytes.len() as u64);
+        drop(image);
+        written.map_err(|source| self.failed("write", source))?;
+        self.written = self.end;
+        Ok(())
+    }
+
+    /// Reserves room up to `end` and some more, so that a sync has no new length to record.
+    fn reserve(&mut self, end: u64) -> Result<()> {
+        if !self.reserves || end <= self.reserved {
+            return Ok(());
+        }
+        let step = (self.reserved - RECORDS_AT).clamp(RESERVE_MIN, RESERVE_MAX);
+        let wanted = (self.reserved + step).max(end.next_multiple_of(4096)).min(self.capacity.max(end));
+        match self.file.inner().allocate(wanted) {
+            Ok(()) => self.reserved = wanted,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.reserves = false,
+            // Room for the records themselves may still be there: the write decides.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.reserves = false,
+            Err(source) => return Err(self.failed("reserve room in", source)),
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn sync(&mut self, counters: &Counters) -> Result<()> {
+        if self.durable == self.written {
+            return Ok(());
+        }
+        counters.syncs.add(1);
+        let file = Arc::clone(&self.file);
+        file.sync().map_err(|source| self.failed("sync", source))?;
+        self.durable = self.written;
+        Ok(())
+    }
+}

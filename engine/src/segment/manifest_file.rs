@@ -1,0 +1,189 @@
+//! The durable list of segments. Edits are appended and synced; the file is replaced whole, by rename, when a
+//! session begins to write, when it has grown, and after any failure to append.
+
+use std::sync::Arc;
+
+use super::{Home, manifest_state::ManifestState};
+use crate::{
+    error::{Damage, DecodeError, Error, Result},
+    format::{
+        FORMAT_MAJOR, file_name,
+        manifest::{
+            Edit, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame, encode_frame,
+        },
+        segment_header::newer_major,
+    },
+    io::{File, read_file, replace_file, write_all_at},
+};
+
+/// Past this many bytes of edits the manifest is replaced by its sum.
+const GROWN_BYTES: u64 = 256 << 10;
+
+/// The manifest of a store that is open for writing.
+#[derive(Debug)]
+pub(crate) struct ManifestFile {
+    home: Home,
+    header: ManifestHeader,
+    state: ManifestState,
+    /// The file that edits may be appended to; `None` until this session has written one, and after a failure.
+    file: Option<Arc<dyn File>>,
+    bytes: u64,
+    frames: u64,
+}
+
+impl ManifestFile {
+    /// The manifest as it was found. Nothing is ever appended to a file that another session wrote.
+    pub(crate) fn found(home: Home, header: ManifestHeader, state: ManifestState) -> Self {
+        Self { home, header, state, file: None, bytes: 0, frames: 0 }
+    }
+
+    pub(crate) const fn header(&self) -> &ManifestHeader {
+        &self.header
+    }
+
+    pub(crate) const fn state(&self) -> &ManifestState {
+        &self.state
+    }
+
+    /// Makes `edits` durable, all or none, and only then part of the state.
+    ///
+    /// On an error the store may come up after a crash with or without them: the caller keeps the files of both.
+    pub(crate) fn apply(&mut self, edits: &[Edit]) -> Result<()> {
+        let mut next = self.state.clone();
+        for edit in edits {
+            next.apply(edit).map_err(|reason| self.senseless(reason))?;
+        }
+        match self.file.take() {
+            Some(file) if self.bytes < GROWN_BYTES => self.append(file, edits)?,
+            _ => self.replace(&next)?,
+        }
+        self.state = next;
+        Ok(())
+    }
+
+    fn append(&mut self, file: Arc<dyn File>, edits: &[Edit]) -> Result<()> {
+        let mut frame = Vec::new();
+        encode_frame(edits, self.header.generation, self.frames + 1, self.bytes, &mut frame);
+        let failed = |operation| {
+            let path = self.home.path(file_name::MANIFEST);
+            move |source| Error::io(operation, path, source)
+        };
+        write_all_at(file.as_ref(), &frame, self.bytes).map_err(failed("write"))?;
+        file.sync().map_err(failed("sync"))?;
+        self.bytes += frame.len() as u64;
+        self.frames += 1;
+        // Only a file that took its last frame well is appended to again.
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn replace(&mut self, next: &ManifestState) -> Result<()> {
+        let header = ManifestHeader { generation: self.header.generation + 1, ..self.header };
+        let mut bytes = header.encode().to_vec();
+        let at = bytes.len() as u64;
+        encode_frame(&next.edits(), header.generation, 1, at, &mut bytes);
+        let path = self.home.path(file_name::MANIFEST);
+        let tmp = self.home.path(file_name::MANIFEST_TMP);
+        // The generation grows even if this fails: a later attempt must not share its number.
+        self.header = header;
+        let file = replace_file(self.home.disk.as_ref(), &tmp, &path, &bytes)
+            .map_err(|source| Error::io("replace", path, source))?;
+        self.file = Some(file);
+        self.bytes = bytes.len() as u64;
+        self.frames = 1;
+        Ok(())
+    }
+
+    fn senseless(&self, reason: &'static str) -> Error {
+        DecodeError::new(0, Damage::Field(reason)).in_file(self.home.path(file_name::MANIFEST), 0)
+    }
+}
+
+/// A manifest as read from disk.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) header: ManifestHeader,
+    pub(crate) state: ManifestState,
+    /// Where an unfinished last frame begins, and how many bytes follow it.
+    pub(crate) torn: Option<(u64, u64)>,
+    /// Damage before the last frame. The state is what the frames before it say.
+    pub(crate) damaged: Option<DecodeError>,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+}
+
+/// Reads the manifest of `home`; `None` if there is none.
+///
+/// # Errors
+/// [`Error::UnknownFormat`] for a newer version, [`Error::Corruption`] for a damaged header, [`Error::Io`].
+pub(crate) fn load(home: &Home) -> Result<Option<Loaded>> {
+    let path = home.path(file_name::MANIFEST);
+    let bytes = match read_file(home.disk.as_ref(), &path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io("read", path, source)),
+    };
+    if let Some(found) = newer_major(&bytes, MANIFEST_MAGIC) {
+        return Err(Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR });
+    }
+    let header = ManifestHeader::decode(&bytes).map_err(|fault| fault.in_file(&path, 0))?;
+    Ok(Some(load_frames(&bytes, header)))
+}
+
+fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
+    let mut loaded = Loaded {
+        header,
+        state: ManifestState::default(),
+        torn: None,
+        damaged: None,
+        bytes: bytes.len() as u64,
+    };
+    let mut at = MANIFEST_HEADER_BYTES;
+    let mut number = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let frame = match decode_frame(rest, header.generation, at as u64) {
+            Ok(frame) if frame.number == number + 1 => frame,
+            Ok(_) => {
+                loaded.damaged = Some(DecodeError::new(at as u64, Damage::Field("frame number")));
+                return loaded;
+            }
+            Err(fault) => {
+                return end_of_frames(loaded, bytes, at, number, fault);
+            }
+        };
+        number = frame.number;
+        for edit in &frame.edits {
+            if let Err(reason) = loaded.state.apply(edit) {
+                loaded.damaged = Some(DecodeError::new(at as u64, Damage::Field(reason)));
+                return loaded;
+            }
+        }
+        at += usize::try_from(frame.bytes).unwrap_or(usize::MAX);
+    }
+    if number == 0 {
+        // A manifest appears by rename with its first frame in it: without one it was cut.
+        loaded.damaged = Some(DecodeError::new(at as u64, Damage::Truncated));
+    }
+    loaded
+}
+
+/// No frame at `at`: a torn tail if it is not the first and nothing sound follows it, damage otherwise.
+fn end_of_frames(
+    mut loaded: Loaded,
+    bytes: &[u8],
+    at: usize,
+    number: u64,
+    fault: DecodeError,
+) -> Loaded {
+    let generation = loaded.header.generation;
+    let sound_later = (at + 8..bytes.len()).step_by(8).any(|later| {
+        let rest = bytes.get(later..).unwrap_or_default();
+        decode_frame(rest, generation, later as u64).is_ok_and(|frame| frame.number > number)
+    });
+    if number == 0 || sound_later {
+        loaded.damaged = Some(DecodeError::new(at as u64 + fault.at, fault.damage));
+    } else {
+        loaded.torn = Some((at as u64, (bytes.len() - at) as u64));
+    }
+    loaded
+}

@@ -1,0 +1,153 @@
+//! What the manifest says in sum: its edits folded into one value. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    format::manifest::{AddSegment, Edit, SealSegment},
+    types::{SegmentId, SequenceNumber, Timestamp},
+};
+
+/// One segment of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentState {
+    pub(crate) add: AddSegment,
+    pub(crate) seal: Option<SealSegment>,
+}
+
+/// What the store consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ManifestState {
+    pub(crate) segments: BTreeMap<SegmentId, SegmentState>,
+    /// The valid checkpoint: number, and the sequence number it covers.
+    pub(crate) checkpoint: Option<(u64, SequenceNumber)>,
+    /// Store time was at least this.
+    pub(crate) high_water: Timestamp,
+    /// Least segment id and checkpoint number never used.
+    pub(crate) next_id: u64,
+    /// Least sequence number never used, as far as the manifest knows.
+    pub(crate) next_sequence: SequenceNumber,
+    /// Closed properly.
+    pub(crate) clean: bool,
+    pub(crate) quarantined: Vec<SegmentId>,
+    pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl ManifestState {
+    /// Applies one edit. `Err` says why it makes no sense.
+    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), &'static str> {
+        self.clean = false;
+        match edit {
+            Edit::Add(add) => {
+                self.next_id = self.next_id.max(add.id.0.saturating_add(1));
+                let state = SegmentState { add: *add, seal: None };
+                if self.segments.insert(add.id, state).is_some() {
+                    return Err("segment added twice");
+                }
+            }
+            Edit::Seal(seal) => {
+                let state = self.segments.get_mut(&seal.id).ok_or("seal of an unknown segment")?;
+                state.seal = Some(*seal);
+                let next = seal.sequence_max.0.saturating_add(1);
+                self.next_sequence = self.next_sequence.max(SequenceNumber(next));
+            }
+            Edit::Replace { inputs, outputs, .. } => {
+                for id in inputs {
+                    self.segments.remove(id).ok_or("replacement of an unknown segment")?;
+                }
+                let known = outputs.iter().all(|id| self.segments.contains_key(id));
+                known.then_some(()).ok_or("replacement by an unknown segment")?;
+            }
+            Edit::Retire(id) => {
+                self.segments.remove(id).ok_or("retirement of an unknown segment")?;
+            }
+            Edit::Checkpoint { number, sequence } => {
+                self.next_id = self.next_id.max(number.saturating_add(1));
+                self.checkpoint = Some((*number, *sequence));
+            }
+            Edit::Clock(time) => self.high_water = self.high_water.max(*time),
+            Edit::Floors { segment, sequence } => {
+                self.next_id = self.next_id.max(segment.0);
+                self.next_sequence = self.next_sequence.max(*sequence);
+            }
+            Edit::Clean => self.clean = true,
+            Edit::Quarantine(id) => {
+                self.next_id = self.next_id.max(id.0.saturating_add(1));
+                if !self.quarantined.contains(id) {
+                    self.quarantined.push(*id);
+                }
+            }
+            Edit::Property { name, value } => {
+                self.properties.insert(name.clone(), value.clone());
+            }
+            Edit::Skipped(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Edits that lead from nothing to this state: the content of a new manifest.
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let mut edits = vec![
+            Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence },
+            Edit::Clock(self.high_water),
+        ];
+        for state in self.segments.values() {
+            edits.push(Edit::Add(state.add));
+            edits.extend(state.seal.map(Edit::Seal));
+        }
+        edits.extend(self.quarantined.iter().copied().map(Edit::Quarantine));
+        edits.extend(
+            self.checkpoint.map(|(number, sequence)| Edit::Checkpoint { number, sequence }),
+        );
+        for (name, value) in &self.properties {
+            edits.push(Edit::Property { name: name.clone(), value: value.clone() });
+        }
+        if self.clean {
+            edits.push(Edit::Clean);
+        }
+        edits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment_header::Class;
+
+    /// Goal: the edits of a state lead back to that state, clean mark included.
+    #[test]
+    fn a_state_survives_being_written_anew() {
+        let add = |id| AddSegment {
+            id: SegmentId(id),
+            class: Class::FOREGROUND,
+            salt: id * 7,
+            horizon: SequenceNumber(id),
+            first_sequence: SequenceNumber(id),
+        };
+        let mut state = ManifestState::default();
+        for edit in [
+            Edit::Add(add(1)),
+            Edit::Add(add(2)),
+            Edit::Retire(SegmentId(1)),
+            Edit::Checkpoint { number: 3, sequence: SequenceNumber(9) },
+            Edit::Property { name: b"a".to_vec(), value: b"b".to_vec() },
+            Edit::Quarantine(SegmentId(8)),
+            Edit::Clock(Timestamp(5)),
+            Edit::Clean,
+        ] {
+            state.apply(&edit).expect("sensible");
+        }
+        let mut again = ManifestState::default();
+        for edit in state.edits() {
+            again.apply(&edit).expect("sensible");
+        }
+        assert_eq!(again, state);
+        assert_eq!((state.next_id, state.clean), (9, true));
+    }
+
+    /// Goal: edits about segments that are not there are refused.
+    #[test]
+    fn edits_must_fit() {
+        let mut state = ManifestState::default();
+        assert!(state.apply(&Edit::Retire(SegmentId(1))).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! One file of records, from its first byte to its removal.
+//!
+//! ```text
+//! active --roll--> closing --seal--> sealed --retire--> retired --last reader gone--> unlinked
+//! ```
+//!
+//! Only an active segment grows. A closing one is complete but has no footer yet. A sealed one never changes
+//! (I1), so it is mapped and read without locks. Until a segment is sealed, all its records are also in memory,
+//! in its *image*: readers read there, and a failed write can be made good from there.
+//!
+//! This room sees bytes through `format` and disks through `io`. What a key means today is `index`'s business.
+
+pub(crate) mod append;
+pub(crate) mod catalog;
+pub(crate) mod manifest_file;
+pub(crate) mod manifest_state;
+pub(crate) mod read;
+pub(crate) mod rewrite;
+pub(crate) mod scan;
+pub(crate) mod seal;
+mod value;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    format::{file_name, manifest::AddSegment, segment_header::SEGMENT_HEADER_BYTES},
+    io::{Disk, File, Mapping},
+    types::{SegmentId, Slot},
+};
+
+pub use value::Value;
+
+/// Where records begin in every segment.
+pub(crate) const RECORDS_AT: u64 = SEGMENT_HEADER_BYTES as u64;
+
+/// The directory of a store, and the disk it is on.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn segment(&self, id: SegmentId) -> PathBuf {
+        self.path(&file_name::segment(id))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// A segment of an open store.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) add: AddSegment,
+    pub(crate) slot: Slot,
+    pub(crate) path: PathBuf,
+    /// Records of an unsealed segment; the first byte is the one at [`RECORDS_AT`]. Empty once sealed.
+    image: RwLock<Vec<u8>>,
+    /// Set once, when sealed; before the image is given up, so that a reader always finds one of the two.
+    sealed: OnceLock<Sealed>,
+    live_bytes: AtomicU64,
+    live_records: AtomicU64,
+}
+
+/// How a sealed segment is read.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) body: Body,
+    pub(crate) records_end: u64,
+    pub(crate) file_bytes: u64,
+}
+
+/// The bytes of a sealed segment.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Map(Mapping),
+    File(Arc<dyn File>),
+}
+
+impl Segment {
+    /// A segment without records so far, to be filled through its image.
+    pub(crate) fn unsealed(home: &Home, add: AddSegment, slot: Slot) -> Self {
+        Self {
+            add,
+            slot,
+            path: home.segment(add.id),
+            image: RwLock::default(),
+            sealed: OnceLock::new(),
+            live_bytes: AtomicU64::new(0),
+            live_records: AtomicU64::new(0),
+        }
+    }
+
+    /// A segment that is sealed already.
+    pub(crate) fn sealed(home: &Home, add: AddSegment, slot: Slot, sealed: Sealed) -> Self {
+        let segment = Self::unsealed(home, add, slot);
+        segment.finish(sealed);
+        segment
+    }
+
+    pub(crate) const fn id(&self) -> SegmentId {
+        self.add.id
+    }
+
+    /// The mapped bytes of a sealed segment.
+    ///
+    /// # Panics
+    /// If there are none: only views that were made from them ask.
+    #[inline]
+    pub(crate) fn mapped(&self) -> &[u8] {
+        match self.sealed.get() {
+            Some(Sealed { body: Body::Map(map), .. }) => map,
+            _ => panic!("segment {} is not mapped", self.add.id),
+        }
+    }
+
+    /// The sealed face, if it has one.
+    #[inline]
+    pub(crate) fn as_sealed(&self) -> Option<&Sealed> {
+        self.sealed.get()
+    }
+
+    /// From now on reads go to the file; the image is given up.
+    pub(crate) fn finish(&self, sealed: Sealed) {
+        let first = self.sealed.set(sealed).is_ok();
+        assert!(first, "I1: segment {} is sealed once", self.add.id);
+        *self.image.write().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+    }
+
+    /// The image, for reading.
+    pub(crate) fn image(&self) -> RwLockReadGuard<'_, Vec<u8>> {
+        self.image.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends to the image.
+    pub(crate) fn extend_image(&self, bytes: &[u8]) {
+        let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
+        if image.capacity() - image.len() < bytes.len() {
+            // Half as much again instead of twice: the image of a small store stays small.
+            let more = bytes.len().max(image.len() / 2).max(4 << 10);
+            image.reserve_exact(more);
+        }
+        image.extend_from_slice(bytes);
+    }
+
+    /// Takes the image back to `end` (an offset in the file), after a failed write.
+    pub(crate) fn truncate_image(&self, end: u64) {
+        let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
+        image.truncate(usize::try_from(end.saturating_sub(RECORDS_AT)).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of the file, as far as it is in use.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        match self.as_sealed() {
+            Some(sealed) => sealed.file_bytes,
+            None => RECORDS_AT + self.image().len() as u64,
+        }
+    }
+
+    /// Bytes of memory in the image.
+    pub(crate) fn image_bytes(&self) -> u64 {
+        self.image().capacity() as u64
+    }
+
+    pub(crate) fn count_live(&self, bytes: u64) {
+        self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.live_records.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_dead(&self, bytes: u64) {
+        self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.live_records.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_live(&self, bytes: u64, records: u64) {
+        self.live_bytes.store(bytes, Ordering::Relaxed);
+        self.live_records.store(records, Ordering::Relaxed);
+    }
+
+    /// Bytes and count of the records here that the index points to.
+    pub(crate) fn live(&self) -> (u64, u64) {
+        (self.live_bytes.load(Ordering::Relaxed), self.live_records.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,96 @@
+//! Records of an unsealed segment into a new, sealed one, byte for byte but for their seeds.
+//!
+//! Written aside, synced, renamed: until the manifest names it, it is an orphan that recovery deletes.
+
+use std::sync::Arc;
+
+use super::{Home, RECORDS_AT, Segment, seal::write_footer};
+use crate::{
+    error::{Error, Result},
+    format::{
+        file_name,
+        hash::KeyHasher,
+        manifest::{AddSegment, SealSegment},
+        record::{Flags, flags_of, stamp},
+        segment_header::SegmentHeader,
+    },
+    io::{Access, FailStopFile, remove_if_there},
+    types::{SequenceNumber, Slot},
+};
+
+/// A record to copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) head_bytes: usize,
+    pub(crate) sequence: SequenceNumber,
+}
+
+/// A segment that is complete on disk and not yet in the manifest.
+#[derive(Debug)]
+pub(crate) struct Rewritten {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) seal: SealSegment,
+    /// Offset of each copied record, in the order of the sources.
+    pub(crate) offsets: Vec<u64>,
+}
+
+/// Writes `sources` into a new segment with `header`. Its image stays until `Segment::finish`.
+pub(crate) fn rewrite<'a>(
+    home: &Home,
+    header: &SegmentHeader,
+    slot: Slot,
+    hasher: KeyHasher,
+    sources: impl Iterator<Item = Source<'a>>,
+) -> Result<Rewritten> {
+    let add = AddSegment {
+        id: header.id,
+        class: header.class,
+        salt: header.salt,
+        horizon: header.horizon,
+        first_sequence: header.first_sequence,
+    };
+    let segment = Arc::new(Segment::unsealed(home, add, slot));
+    let mut offsets = Vec::new();
+    let mut at = RECORDS_AT;
+    let mut record = Vec::new();
+    for source in sources {
+        record.clear();
+        record.extend_from_slice(source.bytes);
+        // A record that is copied was committed: its batch needs no marker any more.
+        let flags = flags_of(&record).without(Flags::BATCH);
+        stamp(&mut record, source.head_bytes, source.sequence, flags, header.salt, at);
+        segment.extend_image(&record);
+        offsets.push(at);
+        at += record.len() as u64;
+    }
+    let tmp = home.path(&file_name::segment_tmp(header.id));
+    let seal = match write_aside(home, &tmp, header, &segment, hasher) {
+        Ok(seal) => seal,
+        Err(error) => {
+            let _ = home.disk.remove(&tmp);
+            return Err(error);
+        }
+    };
+    Ok(Rewritten { segment, seal, offsets })
+}
+
+fn write_aside(
+    home: &Home,
+    tmp: &std::path::Path,
+    header: &SegmentHeader,
+    segment: &Segment,
+    hasher: KeyHasher,
+) -> Result<SealSegment> {
+    let failed = |operation| move |source| Error::io(operation, tmp, source);
+    remove_if_there(home.disk.as_ref(), tmp).map_err(failed("remove"))?;
+    let raw = home.disk.open(tmp, Access::CreateNew).map_err(failed("create"))?;
+    let file = FailStopFile::new(raw);
+    file.write(&header.encode(), 0).map_err(failed("write"))?;
+    file.write(&segment.image(), RECORDS_AT).map_err(failed("write"))?;
+    // Order: the bytes are durable before the name shows them, the name before the manifest says it (I7).
+    let seal = write_footer(segment, &file, hasher)?;
+    home.disk.rename(tmp, &segment.path).map_err(failed("rename"))?;
+    home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of"))?;
+    Ok(seal)
+}

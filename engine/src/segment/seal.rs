@@ -1,0 +1,269 @@
+//! From complete to immutable: footer, sync, map.
+
+use std::sync::Arc;
+
+use super::{
+    Body, Home, RECORDS_AT, Sealed, Segment,
+    scan::{Item, scan},
+};
+use crate::{
+    error::{Damage, DecodeError, Error, Result},
+    format::{
+        checksum::checksum,
+        footer::{FOOTER_TRAILER_BYTES, FooterDraft, FooterEntries, FooterEntry, Trailer, encode_footer},
+        hash::KeyHasher,
+        manifest::SealSegment,
+        record::{Decoded, Flags, Head, Kind, decode_head},
+        wire::u32_at,
+    },
+    io::{Access, FailStopFile, File, read_exact_at},
+    types::{SequenceNumber, Timestamp},
+};
+
+/// Writes the footer behind the records, cuts the file to its exact length, makes all of it durable. The
+/// records themselves are in the file already. Does not touch the image.
+pub(crate) fn write_footer(
+    segment: &Segment,
+    file: &FailStopFile,
+    hasher: KeyHasher,
+) -> Result<SealSegment> {
+    let image = segment.image();
+    let (footer, trailer) = footer_of(segment, &image, hasher)?;
+    drop(image);
+    let failed = |operation| {
+        let path = segment.path.clone();
+        move |source| Error::io(operation, path, source)
+    };
+    let file_bytes = trailer.records_end + footer.len() as u64;
+    file.write(&footer, trailer.records_end).map_err(failed("write"))?;
+    file.set_bytes(file_bytes).map_err(failed("cut"))?;
+    file.sync().map_err(failed("sync"))?;
+    Ok(seal_edit(&trailer, file_bytes))
+}
+
+/// The manifest's word for a segment with this trailer.
+pub(crate) fn seal_edit(trailer: &Trailer, file_bytes: u64) -> SealSegment {
+    SealSegment {
+        id: trailer.id,
+        file_bytes,
+        records_end: trailer.records_end,
+        sequence_max: trailer.sequence_max,
+        expiry_min: trailer.expiry_min,
+        expiry_max: trailer.expiry_max,
+        entries: trailer.entries,
+        tombstones: trailer.tombstones,
+        not_fresh: trailer.not_fresh,
+        trailer_checksum: u32_at(&trailer.encode(), 124).unwrap_or_default(),
+    }
+}
+
+/// The footer of the records in `image`.
+fn footer_of(segment: &Segment, image: &[u8], hasher: KeyHasher) -> Result<(Vec<u8>, Trailer)> {
+    let mut collect = Collect::new(image.len());
+    let mut at = 0;
+    while let Some(rest) = image.get(at..).filter(|rest| !rest.is_empty()) {
+        let offset = RECORDS_AT + at as u64;
+        let head = segment.head(rest, offset)?;
+        collect.add(&head, offset, hasher);
+        at += usize::try_from(head.record_bytes).unwrap_or(usize::MAX);
+    }
+    let (live_bytes, _) = segment.live();
+    let trailer = Trailer {
+        id: segment.add.id,
+        salt: segment.add.salt,
+        horizon: segment.add.horizon,
+        records_end: RECORDS_AT + image.len() as u64,
+        entries: 0,
+        has_from: false,
+        sequence_min: SequenceNumber::default(),
+        sequence_max: collect.newest,
+        expiry_min: collect.expiry_min,
+        expiry_max: collect.expiry_max,
+        tombstones: 0,
+        not_fresh: 0,
+        expiring: collect.expiring,
+        live_bytes,
+        extension_bytes: 0,
+        entries_checksum: 0,
+        records_checksum: checksum(image),
+    };
+    Ok(encode_footer(FooterDraft { trailer, entries: collect.entries, from: Vec::new() }))
+}
+
+/// What a footer says of the records seen so far.
+struct Collect {
+    entries: Vec<FooterEntry>,
+    newest: SequenceNumber,
+    expiry_min: Timestamp,
+    expiry_max: Timestamp,
+    expiring: u32,
+}
+
+impl Collect {
+    fn new(bytes: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(bytes / 128),
+            newest: SequenceNumber::default(),
+            expiry_min: Timestamp(u64::MAX),
+            expiry_max: Timestamp(0),
+            expiring: 0,
+        }
+    }
+
+    fn add(&mut self, head: &Head<'_>, offset: u64, hasher: KeyHasher) {
+        self.newest = self.newest.max(head.sequence);
+        let Some(kind @ (Kind::Put | Kind::Delete | Kind::Touch | Kind::ScopeCut)) = head.kind
+        else {
+            return;
+        };
+        if matches!(kind, Kind::Put | Kind::Touch) {
+            let last = head.expires_at.unwrap_or(Timestamp(u64::MAX));
+            self.expiry_max = self.expiry_max.max(last);
+            if let Some(expiry) = head.expires_at {
+                self.expiry_min = self.expiry_min.min(expiry);
+                self.expiring += 1;
+            }
+        }
+        let flags = if kind == Kind::ScopeCut { head.flags.without(Flags::FRESH) } else { head.flags };
+        self.entries.push(FooterEntry {
+            hash: hasher.hash(head.key),
+            sequence: head.sequence,
+            kind,
+            flags,
+            offset,
+            bytes: head.record_bytes,
+        });
+    }
+}
+
+/// The entries of the sound records in a file's bytes, and where there are none: what a footer would say if it
+/// could be read.
+pub(crate) fn entries_by_scan(
+    bytes: &[u8],
+    end: u64,
+    salt: u64,
+    hasher: KeyHasher,
+) -> (Vec<FooterEntry>, Vec<u64>) {
+    let mut collect = Collect::new(0);
+    let mut damaged = Vec::new();
+    // How many entries there were before the batch that has not ended yet: without its marker it does not count.
+    let mut batch = None;
+    for item in scan(bytes, end, salt, SequenceNumber(0)) {
+        let record = match item {
+            Item::Record(record) => record,
+            Item::Gap(gap) => {
+                if !gap.is_unwritten {
+                    damaged.push(gap.offset);
+                }
+                continue;
+            }
+        };
+        let at = usize::try_from(record.offset).unwrap_or(usize::MAX);
+        let rest = bytes.get(at..).unwrap_or_default();
+        if !record.sound {
+            damaged.push(record.offset);
+        } else if record.commit.is_some_and(|marker| marker.batch_records > 0) {
+            batch = None;
+        } else if let Ok(Decoded::Head(head)) = decode_head(rest, salt, record.offset) {
+            match (head.flags.has(Flags::BATCH), batch) {
+                (true, None) => batch = Some(collect.entries.len()),
+                (false, Some(start)) => {
+                    collect.entries.truncate(start);
+                    batch = None;
+                }
+                _ => {}
+            }
+            collect.add(&head, record.offset, hasher);
+        }
+    }
+    collect.entries.truncate(batch.unwrap_or(usize::MAX));
+    (collect.entries, damaged)
+}
+
+/// Opens a sealed segment's file for reading and checks its length, without reading any of it.
+pub(crate) fn open_sealed(home: &Home, seal: &SealSegment, maps: bool) -> Result<Sealed> {
+    let path = home.segment(seal.id);
+    let file = home
+        .disk
+        .open(&path, Access::Read)
+        .map_err(|source| missing_or_io(source, &path))?;
+    sealed_from(file, seal, maps).map_err(|error| match error {
+        SealedError::Length(found) => {
+            DecodeError::new(found.min(seal.file_bytes), Damage::Truncated).in_file(&path, 0)
+        }
+        SealedError::Io(source) => Error::io("map", &path, source),
+    })
+}
+
+/// A missing file is damage of the store; any other failure to open it is the system's.
+fn missing_or_io(source: std::io::Error, path: &std::path::Path) -> Error {
+    if source.kind() == std::io::ErrorKind::NotFound {
+        DecodeError::new(0, Damage::MissingFile).in_file(path, 0)
+    } else {
+        Error::io("open", path, source)
+    }
+}
+
+enum SealedError {
+    Length(u64),
+    Io(std::io::Error),
+}
+
+fn sealed_from(
+    file: Arc<dyn File>,
+    seal: &SealSegment,
+    maps: bool,
+) -> std::result::Result<Sealed, SealedError> {
+    let found = file.bytes().map_err(SealedError::Io)?;
+    if found != seal.file_bytes {
+        return Err(SealedError::Length(found));
+    }
+    let body = if maps {
+        Body::Map(file.map(seal.file_bytes).map_err(SealedError::Io)?)
+    } else {
+        Body::File(file)
+    };
+    Ok(Sealed { body, records_end: seal.records_end, file_bytes: seal.file_bytes })
+}
+
+impl Sealed {
+    /// The trailer and a copy of the footer's body, read and checked.
+    pub(crate) fn footer(&self) -> std::io::Result<std::result::Result<(Trailer, Vec<u8>), DecodeError>> {
+        let start = self.records_end;
+        let length = usize::try_from(self.file_bytes.saturating_sub(start)).unwrap_or_default();
+        let bytes = match &self.body {
+            Body::Map(map) => {
+                let from = usize::try_from(start).unwrap_or(usize::MAX).min(map.len());
+                map[from..].to_vec()
+            }
+            Body::File(file) => {
+                let mut bytes = vec![0; length];
+                read_exact_at(file.as_ref(), &mut bytes, start)?;
+                bytes
+            }
+        };
+        Ok(decode_footer(bytes, start, self.file_bytes))
+    }
+}
+
+/// Decodes a footer that begins at `start` of a file of `file_bytes`.
+fn decode_footer(
+    mut bytes: Vec<u8>,
+    start: u64,
+    file_bytes: u64,
+) -> std::result::Result<(Trailer, Vec<u8>), DecodeError> {
+    let fault = |damage| DecodeError::new(start, damage);
+    let split = bytes
+        .len()
+        .checked_sub(FOOTER_TRAILER_BYTES)
+        .ok_or_else(|| fault(Damage::Truncated))?;
+    let trailer = Trailer::decode(&bytes[split..], file_bytes)
+        .map_err(|e| DecodeError::new(start + split as u64 + e.at, e.damage))?;
+    if trailer.records_end != start {
+        return Err(fault(Damage::Length));
+    }
+    bytes.truncate(split);
+    FooterEntries::decode(&bytes, &trailer)
+        .map_err(|e| DecodeError::new(start + e.at, e.damage))?;
+    Ok((trailer, bytes))
+}

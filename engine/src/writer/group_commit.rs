@@ -1,0 +1,232 @@
+//! Many callers, one append, one sync.
+//!
+//! A caller that finds nobody at the log leads: it takes its own request and all that wait, carries them out in
+//! one turn, and hands the lead to the first that came meanwhile. A caller that finds a leader waits. While the
+//! leader is at the device, the next group gathers: the running flush is the batching window.
+//!
+//! `waiting` and `leading` change together under one lock. Whoever sets `leading` carries out the queue or hands
+//! the lead on; a leader that panics fails everyone who waits rather than leave them hanging.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::request::{Outcome, Request};
+use crate::error::{Error, Result};
+
+/// Requests that one group may take; keeps a turn short.
+const GROUP_MAX: usize = 256;
+/// Bytes of records that one group may take, unless a single request is larger.
+const GROUP_BYTES_MAX: u64 = 4 << 20;
+
+/// Where a follower learns its fate.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    fate: Mutex<Fate>,
+    told: Condvar,
+    /// Whether a thread waits here, or leads and will. Changes under the queue's lock only: the lead is never
+    /// given to a ticket that nobody looks at.
+    attended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+enum Fate {
+    #[default]
+    Waiting,
+    /// It is this caller's turn to lead.
+    Lead,
+    Done(Result<Outcome>),
+}
+
+impl Seat {
+    fn lock(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, fate: Fate) {
+        *self.lock() = fate;
+        self.told.notify_one();
+    }
+
+    /// Waits until told; `None` means to lead.
+    fn wait(&self) -> Option<Result<Outcome>> {
+        let mut fate = self.lock();
+        loop {
+            match std::mem::take(&mut *fate) {
+                Fate::Done(outcome) => return Some(outcome),
+                Fate::Lead => return None,
+                Fate::Waiting => {}
+            }
+            fate = self.told.wait(fate).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    seat: Arc<Seat>,
+    request: Request,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiter>,
+    leading: bool,
+}
+
+/// The queue in front of the log.
+#[derive(Debug, Default)]
+pub(super) struct GroupCommit {
+    queue: Mutex<Queue>,
+}
+
+/// Carries out a group.
+pub(super) trait Leader {
+    fn lead(&self, requests: &mut [Request]);
+}
+
+impl GroupCommit {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out `request`, alone or with others, and returns it with its outcome set.
+    pub(super) fn commit(&self, leader: &impl Leader, mut request: Request) -> Request {
+        {
+            let mut queue = self.lock();
+            if !queue.leading && queue.waiting.is_empty() {
+                queue.leading = true;
+                drop(queue);
+                let handover = Handover { commit: self };
+                leader.lead(std::slice::from_mut(&mut request));
+                drop(handover);
+                return request;
+            }
+            drop(queue);
+        }
+        let durability = request.durability;
+        let seat = self.enqueue(request);
+        let outcome = self.wait(leader, &seat);
+        let ops = super::request::Ops::Batch(Vec::new());
+        Request { ops, durability, outcome: Some(outcome) }
+    }
+
+    /// Puts a request into the queue without waiting for it.
+    pub(super) fn enqueue(&self, request: Request) -> Arc<Seat> {
+        let seat = Arc::new(Seat::default());
+        self.lock().waiting.push_back(Waiter { seat: Arc::clone(&seat), request });
+        seat
+    }
+
+    /// Waits for a request in the queue; leads if nobody does.
+    pub(super) fn wait(&self, leader: &impl Leader, seat: &Seat) -> Result<Outcome> {
+        if self.attend(seat) {
+            self.lead_one_group(leader);
+        }
+        loop {
+            match seat.wait() {
+                Some(outcome) => return outcome,
+                None => self.lead_one_group(leader),
+            }
+        }
+    }
+
+    /// Carries out whatever waits, if nobody does.
+    pub(super) fn drain(&self, leader: &impl Leader) {
+        while !self.lock().waiting.is_empty() && self.take_lead() {
+            self.lead_one_group(leader);
+        }
+    }
+
+    /// Count of requests that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// A thread waits at `seat` from now on; says whether it has the lead.
+    fn attend(&self, seat: &Seat) -> bool {
+        let mut queue = self.lock();
+        seat.attended.store(true, Ordering::Relaxed);
+        !std::mem::replace(&mut queue.leading, true)
+    }
+
+    fn take_lead(&self) -> bool {
+        let mut queue = self.lock();
+        !std::mem::replace(&mut queue.leading, true)
+    }
+
+    /// Carries out the first group of the queue. This thread has the lead and gives it up at the end.
+    fn lead_one_group(&self, leader: &impl Leader) {
+        let handover = Handover { commit: self };
+        let (mut requests, seats) = self.take_group();
+        let mut guard = Seats { seats };
+        leader.lead(&mut requests);
+        let seats = std::mem::take(&mut guard.seats);
+        for (seat, request) in seats.iter().zip(requests) {
+            let outcome = request.outcome.unwrap_or_else(|| Err(unanswered()));
+            seat.tell(Fate::Done(outcome));
+        }
+        drop(handover);
+    }
+
+    fn take_group(&self) -> (Vec<Request>, Vec<Arc<Seat>>) {
+        let mut queue = self.lock();
+        let (mut requests, mut seats, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(next) = queue.waiting.front() {
+            let ops = next.request.ops.as_slice();
+            let more: u64 = ops.iter().map(super::request::Op::bytes_max).sum();
+            let is_full = requests.len() >= GROUP_MAX || bytes + more > GROUP_BYTES_MAX;
+            if !requests.is_empty() && is_full {
+                break;
+            }
+            bytes += more;
+            let ends = next.request.ends_group();
+            if let Some(waiter) = queue.waiting.pop_front() {
+                requests.push(waiter.request);
+                seats.push(waiter.seat);
+            }
+            if ends {
+                break;
+            }
+        }
+        (requests, seats)
+    }
+}
+
+fn unanswered() -> Error {
+    Error::Stopped { cause: "the thread that wrote for this one failed".to_owned() }
+}
+
+/// Gives the lead to the first thread that waits, or to nobody, however the leader ends.
+struct Handover<'a> {
+    commit: &'a GroupCommit,
+}
+
+impl Drop for Handover<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.commit.lock();
+        let attended = |waiter: &&Waiter| waiter.seat.attended.load(Ordering::Relaxed);
+        match queue.waiting.iter().find(attended) {
+            // `leading` stays set: the lead passes from hand to hand.
+            Some(next) => next.seat.tell(Fate::Lead),
+            None => queue.leading = false,
+        }
+    }
+}
+
+/// Fails everyone of a group if its leader panics.
+struct Seats {
+    seats: Vec<Arc<Seat>>,
+}
+
+impl Drop for Seats {
+    fn drop(&mut self) {
+        for seat in &self.seats {
+            seat.tell(Fate::Done(Err(unanswered())));
+        }
+    }
+}

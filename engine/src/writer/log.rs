@@ -1,0 +1,238 @@
+//! The foreground log: the active segment, the ones behind it that are not sealed yet, and the numbers that
+//! order everything.
+//!
+//! There is one stream, and sequence numbers in it are dense. So recovery can tell a hole from an end, and what
+//! a crash leaves is always a prefix.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    error::{Error, Result},
+    format::{
+        file_name,
+        hash::KeyHasher,
+        manifest::Edit,
+        record::{Commit, Draft, Flags, Kind, encode, stamp},
+        segment_header::{Class, SegmentHeader},
+    },
+    io::StoreClock,
+    segment::{Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile},
+    stats::Counters,
+    types::{Location, SegmentId, SequenceNumber},
+};
+
+/// A failure of a write.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Nothing that was acknowledged is touched; only what was asked just now did not happen.
+    Refused(Error),
+    /// A segment's file may differ from its image: nothing more may be written to it.
+    Stops(Error),
+}
+
+/// A point to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    next_sequence: SequenceNumber,
+    active: Option<(SegmentId, u64, SequenceNumber)>,
+    watermark: SequenceNumber,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) home: Home,
+    pub(super) hasher: KeyHasher,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) clock: Arc<StoreClock>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) manifest: Arc<Mutex<ManifestFile>>,
+    pub(super) segment_bytes: u64,
+    pub(super) active: Option<OpenSegment>,
+    /// Complete but not sealed, oldest first.
+    pub(super) closing: VecDeque<OpenSegment>,
+    pub(super) next_sequence: SequenceNumber,
+    /// Every record up to this one is on the device.
+    pub(super) durable: SequenceNumber,
+    /// The durable sequence that the last commit marker carried.
+    pub(super) watermark: SequenceNumber,
+    /// Segments that were found damaged: set aside when they are rewritten, not removed.
+    pub(super) damaged: Vec<SegmentId>,
+    /// Least segment id not tried yet.
+    pub(super) next_id: u64,
+}
+
+impl Log {
+    pub(super) fn manifest(&self) -> MutexGuard<'_, ManifestFile> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn newest(&self) -> SequenceNumber {
+        SequenceNumber(self.next_sequence.0 - 1)
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            next_sequence: self.next_sequence,
+            active: self.active.as_ref().map(|open| (open.segment.id(), open.end, open.newest)),
+            watermark: self.watermark,
+        }
+    }
+
+    /// Forgets everything appended since `mark`. The files keep what they have: they are not used again.
+    pub(super) fn roll_back(&mut self, mark: Mark) {
+        self.next_sequence = mark.next_sequence;
+        self.watermark = mark.watermark;
+        for open in self.closing.iter_mut().chain(&mut self.active) {
+            let (end, newest) = match mark.active {
+                Some((id, end, newest)) if open.segment.id() == id => (end, newest),
+                _ if open.newest >= mark.next_sequence => (RECORDS_AT, SequenceNumber::default()),
+                _ => continue,
+            };
+            open.segment.truncate_image(end);
+            open.end = end;
+            open.newest = newest;
+        }
+    }
+
+    /// Makes room for `bytes` in one segment, rolling to a new one if need be.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), Fault> {
+        if self.active.as_ref().is_some_and(|open| open.room() >= bytes) {
+            return Ok(());
+        }
+        if let Some(open) = &mut self.active {
+            open.write_out(&self.counters).map_err(Fault::Stops)?;
+        }
+        let capacity = self.segment_bytes.max(RECORDS_AT + bytes);
+        let open = self.create(capacity).map_err(Fault::Refused)?;
+        // Order: the manifest names the new segment durably before a record in it can be acknowledged.
+        self.catalog.change(vec![Arc::clone(&open.segment)], &[]);
+        if let Some(full) = self.active.replace(open) {
+            self.closing.push_back(full);
+        }
+        Ok(())
+    }
+
+    /// A header for a new segment, with an id that was never tried.
+    pub(super) fn header(&mut self, class: Class, horizon: SequenceNumber) -> SegmentHeader {
+        let manifest = self.manifest();
+        let next = self.next_id.max(manifest.state().next_id).max(1);
+        let store_id = manifest.header().store_id;
+        drop(manifest);
+        self.next_id = next + 1;
+        let machine = self.clock.machine();
+        SegmentHeader {
+            class,
+            store_id,
+            id: SegmentId(next),
+            salt: machine.random(),
+            horizon,
+            first_sequence: self.next_sequence,
+            created: self.clock.now(),
+            monotonic_ms: machine.monotonic_ms(),
+            boot_id: machine.boot_id(),
+            parents: Vec::new(),
+        }
+    }
+
+    fn create(&mut self, capacity: u64) -> Result<OpenSegment> {
+        let horizon = self.next_sequence;
+        let header = self.header(Class::FOREGROUND, horizon);
+        let slot = self.catalog.free_slot();
+        let open = match OpenSegment::create(&self.home, &header, slot, capacity) {
+            Ok(open) => open,
+            Err(error) => {
+                // The manifest does not know it: what is left of it is in nobody's way, but takes room.
+                let _ = self.home.disk.remove(&self.home.path(&file_name::segment(header.id)));
+                return Err(error);
+            }
+        };
+        let floors = Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
+        let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
+        // If this fails, the file stays: the manifest on disk may or may not name it.
+        self.manifest().apply(&edits)?;
+        Ok(open)
+    }
+
+    /// Appends a record and gives it the next sequence number. There is room.
+    pub(super) fn append(
+        &mut self,
+        frame: &mut [u8],
+        head_bytes: usize,
+        flags: Flags,
+    ) -> (Location, SequenceNumber, u32) {
+        let sequence = self.next_sequence;
+        let open = self.active.as_mut().expect("make_room came before");
+        debug_assert!(open.room() >= frame.len() as u64, "make_room came before");
+        let offset = open.end;
+        let salt = open.segment.add.salt;
+        let sum = stamp(frame, head_bytes, sequence, flags, salt, offset);
+        open.append(frame, sequence);
+        self.next_sequence = sequence.next();
+        (Location { slot: open.segment.slot, offset }, sequence, sum)
+    }
+
+    /// Bytes of a commit marker.
+    pub(super) const MARKER_BYTES: u64 =
+        (crate::format::record::HEADER_BYTES + Commit::BYTES) as u64;
+
+    /// Appends a commit marker: for a batch, or only to say what is durable.
+    pub(super) fn append_marker(&mut self, batch_records: u32, batch_checksum: u32) {
+        let durable_offset = self.active.as_ref().map_or(0, |open| open.durable);
+        let marker = Commit {
+            durable_offset,
+            durable_sequence: self.durable,
+            batch_records,
+            batch_checksum,
+        };
+        let draft = Draft {
+            kind: Kind::Commit,
+            flags: Flags::default(),
+            key: &[],
+            value: &marker.encode(),
+            expires_at: None,
+            extension: None,
+        };
+        let mut frame = Vec::with_capacity(64);
+        let head_bytes = encode(&draft, &mut frame);
+        self.append(&mut frame, head_bytes, Flags::default());
+        self.watermark = self.durable;
+    }
+
+    /// Whether a sync has happened that no marker tells of.
+    pub(super) fn owes_marker(&self) -> bool {
+        self.durable > self.watermark
+    }
+
+    /// Hands everything appended to the operating system.
+    pub(super) fn write_out(&mut self) -> Result<()> {
+        match &mut self.active {
+            Some(open) => open.write_out(&self.counters),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings everything appended to the device.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.write_out()?;
+        // Order: older segments first, so that what is durable is a prefix at every moment.
+        for open in self.closing.iter_mut().chain(&mut self.active) {
+            open.sync(&self.counters)?;
+        }
+        self.durable = self.newest();
+        Ok(())
+    }
+
+    /// Whether some record is not on the device.
+    pub(super) fn owes_sync(&self) -> bool {
+        let behind = |open: &OpenSegment| open.durable < open.end;
+        self.closing.iter().any(behind) || self.active.as_ref().is_some_and(behind)
+    }
+
+    /// Whether some record is in this process only.
+    pub(super) fn owes_write(&self) -> bool {
+        self.active.as_ref().is_some_and(|open| open.written < open.end)
+    }
+}

@@ -1,0 +1,353 @@
+//! put, delete, touch, cut, batch: limits first, then one turn at the log.
+//!
+//! ```text
+//! caller -> limits -> encode -> group_commit -> turn: judge, append, write, sync, show -> caller
+//!                        \-> staging (Periodic) --every few seconds--/
+//! ```
+//!
+//! Lock order: maintenance, turn, manifest, catalog, index shard (I11). The turn alone is held across disk I/O.
+
+mod batch;
+mod group_commit;
+mod log;
+mod maintain;
+mod request;
+mod staging;
+mod turn;
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use self::{
+    batch::{BatchChange, Limits, check_scope},
+    group_commit::{GroupCommit, Leader, Seat},
+    log::Log,
+    request::{Op, Ops, Request},
+    staging::Staging,
+    turn::Turn,
+};
+use crate::{
+    error::{Error, Result},
+    format::record::{KEY_BYTES_MAX, Kind},
+    lookup::Lookup,
+    options::{Condition, Durability, Options, PutOptions},
+    segment::{Home, append::OpenSegment, manifest_file::ManifestFile},
+    types::{SegmentId, SequenceNumber, Timestamp},
+};
+
+pub use batch::Batch;
+pub(crate) use request::Outcome;
+pub(crate) use staging::StagedChange;
+
+/// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
+const CLOSING_MAX: usize = 2;
+
+/// Writes to one open store.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    lookup: Arc<Lookup>,
+    commit: GroupCommit,
+    turn: Mutex<Turn>,
+    /// Held while segments are sealed or replaced, one at a time.
+    maintenance: Mutex<()>,
+    staging: Staging,
+    limits: Limits,
+    durability: Durability,
+    maps: bool,
+    intervals: Intervals,
+    /// Segments that wait to be sealed; a copy of the turn's count, to be asked without the turn.
+    closing: AtomicUsize,
+    /// Whether writes are refused; a copy of the turn's state.
+    stopped: AtomicBool,
+    /// When things were last done, on the monotonic clock.
+    flushed_at: AtomicU64,
+    synced_at: AtomicU64,
+    staged_at: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Intervals {
+    flush_ms: u64,
+    sync_ms: u64,
+    periodic_ms: u64,
+    periodic_bytes: u64,
+}
+
+/// What recovery hands over.
+#[derive(Debug)]
+pub(crate) struct LogStart {
+    pub(crate) home: Home,
+    pub(crate) manifest: Arc<Mutex<ManifestFile>>,
+    pub(crate) next_sequence: SequenceNumber,
+    /// Segments that were found unsealed; nothing is appended to them, they are rewritten.
+    pub(crate) unsealed: Vec<OpenSegment>,
+    /// Those of them that are damaged: set aside, not removed.
+    pub(crate) damaged: Vec<SegmentId>,
+}
+
+thread_local! {
+    /// This thread's buffer for encoding, so that a put allocates nothing.
+    static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+/// A buffer larger than this is given back to the allocator.
+const FRAME_BYTES_KEPT: usize = 64 << 10;
+
+impl Writer {
+    pub(crate) fn new(lookup: Arc<Lookup>, options: &Options, start: LogStart) -> Self {
+        let durable = SequenceNumber(start.next_sequence.0 - 1);
+        let now = lookup.clock.machine().monotonic_ms();
+        let log = Log {
+            home: start.home,
+            hasher: lookup.hasher,
+            catalog: Arc::clone(&lookup.catalog),
+            clock: Arc::clone(&lookup.clock),
+            counters: Arc::clone(&lookup.counters),
+            manifest: start.manifest,
+            segment_bytes: options.segment_bytes,
+            active: None,
+            closing: VecDeque::from(start.unsealed),
+            damaged: start.damaged,
+            next_sequence: start.next_sequence,
+            durable,
+            watermark: durable,
+            next_id: 0,
+        };
+        let stopped = (!log.closing.is_empty()).then(|| "recovery is not complete".to_owned());
+        let is_stopped = stopped.is_some();
+        Self {
+            commit: GroupCommit::default(),
+            turn: Mutex::new(Turn { log, lookup: Arc::clone(&lookup), stopped }),
+            lookup,
+            maintenance: Mutex::new(()),
+            staging: Staging::default(),
+            limits: Limits {
+                key_bytes_max: KEY_BYTES_MAX,
+                value_bytes_max: options.value_bytes_max,
+            },
+            durability: options.durability,
+            maps: options.maps_segments(),
+            intervals: Intervals {
+                flush_ms: options.flush_interval_ms,
+                sync_ms: options.sync_interval_ms,
+                periodic_ms: options.periodic_ms,
+                periodic_bytes: options.periodic_bytes_max,
+            },
+            closing: AtomicUsize::new(0),
+            stopped: AtomicBool::new(is_stopped),
+            flushed_at: AtomicU64::new(now),
+            synced_at: AtomicU64::new(now),
+            staged_at: AtomicU64::new(now),
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What readers look at before the index.
+    pub(crate) const fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    fn durability(&self, asked: Option<Durability>) -> Durability {
+        asked.unwrap_or(self.durability)
+    }
+
+    pub(crate) fn put(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Outcome> {
+        self.limits.check(key, value)?;
+        options.validate()?;
+        let durability = self.durability(options.durability);
+        if durability == Durability::Periodic && options.condition == Condition::Always {
+            return self.stage(key, StagedChange::Put(value.to_vec(), options.clone()));
+        }
+        let frame = FRAME.take();
+        let op = Op::put(key, value, options, self.lookup.hasher, frame);
+        let mut request = self.commit.commit(self, Request::new(Ops::One(op), durability));
+        if let Ops::One(op) = &mut request.ops
+            && op.frame.capacity() <= FRAME_BYTES_KEPT
+        {
+            FRAME.set(std::mem::take(&mut op.frame));
+        }
+        outcome_of(request)
+    }
+
+    pub(crate) fn delete(&self, key: &[u8], durability: Option<Durability>) -> Result<Outcome> {
+        self.limits.check(key, &[])?;
+        let durability = self.durability(durability);
+        if durability == Durability::Periodic {
+            return self.stage_delete(key);
+        }
+        self.run(Op::end(Kind::Delete, key, self.lookup.hasher), durability)
+    }
+
+    pub(crate) fn touch(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<Outcome> {
+        self.limits.check(key, &[])?;
+        self.run(Op::touch(key, expires_at, self.lookup.hasher), self.durability)
+    }
+
+    pub(crate) fn cut_scope(&self, scope: &[u8]) -> Result<Outcome> {
+        check_scope(scope)?;
+        self.run(Op::end(Kind::ScopeCut, scope, self.lookup.hasher), self.durability)
+    }
+
+    fn run(&self, op: Op, durability: Durability) -> Result<Outcome> {
+        outcome_of(self.commit.commit(self, Request::new(Ops::One(op), durability)))
+    }
+
+    pub(crate) fn commit_batch(&self, batch: Batch) -> Result<Outcome> {
+        batch.validate(&self.limits)?;
+        if batch.is_empty() {
+            return Ok(Outcome::Absent);
+        }
+        let durability = self.durability(batch.durability);
+        let hasher = self.lookup.hasher;
+        let ops = batch.changes.into_iter().map(|change| match change {
+            BatchChange::Put(key, value, options) => {
+                Op::put(&key, &value, &options, hasher, Vec::new())
+            }
+            BatchChange::Delete(key) => Op::end(Kind::Delete, &key, hasher),
+            BatchChange::CutScope(scope) => Op::end(Kind::ScopeCut, &scope, hasher),
+        });
+        let request = Request::new(Ops::Batch(ops.collect()), durability);
+        outcome_of(self.commit.commit(self, request))
+    }
+
+    /// Queues a put without waiting for it. It is carried out by the next writer, by the background, or when its
+    /// ticket is waited for, whichever comes first.
+    pub(crate) fn submit(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Queued> {
+        self.limits.check(key, value)?;
+        options.validate()?;
+        let durability = self.durability(options.durability);
+        let op = Op::put(key, value, options, self.lookup.hasher, Vec::new());
+        if self.commit.waiting() >= QUEUE_MAX {
+            self.commit.drain(self);
+        }
+        Ok(Queued(self.commit.enqueue(Request::new(Ops::One(op), durability))))
+    }
+
+    pub(crate) fn wait(&self, queued: &Queued) -> Result<Outcome> {
+        self.commit.wait(self, &queued.0)
+    }
+
+    fn stage(&self, key: &[u8], change: StagedChange) -> Result<Outcome> {
+        if self.stopped.load(Ordering::Acquire) {
+            self.check_stopped()?;
+        }
+        if self.staging.len() == 0 {
+            self.staged_at.store(self.lookup.clock.machine().monotonic_ms(), Ordering::Relaxed);
+        }
+        let bytes = self.staging.put(key, change);
+        if bytes > self.intervals.periodic_bytes {
+            self.flush_staged()?;
+        }
+        Ok(Outcome::Written(SequenceNumber(0)))
+    }
+
+    fn stage_delete(&self, key: &[u8]) -> Result<Outcome> {
+        let is_there = match self.staging.get(key) {
+            Some(StagedChange::Put(_, options)) => {
+                let now = self.lookup.clock.now_for(options.expires_at);
+                crate::types::is_live(options.expires_at, now)
+            }
+            Some(StagedChange::Delete) => false,
+            None => {
+                let hash = self.lookup.hasher.hash(key);
+                self.lookup.current(key, hash)?.is_some_and(|found| found.is_live)
+            }
+        };
+        if is_there { self.stage(key, StagedChange::Delete) } else { Ok(Outcome::Absent) }
+    }
+
+    fn check_stopped(&self) -> Result<()> {
+        match &self.turn().stopped {
+            Some(cause) => Err(Error::Stopped { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Why writes are refused, if they are.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        if !self.stopped.load(Ordering::Acquire) {
+            return None;
+        }
+        self.turn().stopped.clone()
+    }
+
+    /// Deletes `key` if its newest record still has this sequence number.
+    pub(crate) fn delete_if_unchanged(
+        &self,
+        key: &[u8],
+        sequence: SequenceNumber,
+    ) -> Result<Outcome> {
+        let op = Op::end(Kind::Delete, key, self.lookup.hasher);
+        self.run(Op { condition: Condition::Unchanged(sequence), ..op }, self.durability)
+    }
+
+    /// Takes staged writes into the log, so that what comes next sees them there.
+    pub(crate) fn settle_staged(&self) -> Result<()> {
+        self.drain_staged(Durability::Buffered)
+    }
+
+    /// Runs `look` with the newest sequence number while no write is half in.
+    pub(crate) fn at_frontier<T>(&self, look: impl FnOnce(SequenceNumber) -> T) -> Result<T> {
+        let turn = self.turn();
+        let seen = look(turn.log.newest());
+        drop(turn);
+        Ok(seen)
+    }
+
+    /// Puts on record why writes are refused.
+    pub(crate) fn say_why(&self, error: &Error) {
+        self.turn().stopped = Some(error.to_string());
+    }
+
+    /// Runs `look` while no write is half in: what it sees is one moment of the store. Staged writes are in.
+    pub(crate) fn between_turns<T>(&self, look: impl FnOnce() -> T) -> Result<T> {
+        self.drain_staged(Durability::Buffered)?;
+        let turn = self.turn();
+        let seen = look();
+        drop(turn);
+        Ok(seen)
+    }
+}
+
+/// Tickets that may wait before a submitter writes itself (I12).
+const QUEUE_MAX: usize = 4096;
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(crate) struct Queued(Arc<Seat>);
+
+fn outcome_of(request: Request) -> Result<Outcome> {
+    request.outcome.unwrap_or(Ok(Outcome::Absent))
+}
+
+impl Leader for Writer {
+    /// One group. Whatever is staged goes first: it was acknowledged before.
+    fn lead(&self, requests: &mut [Request]) {
+        while self.closing.load(Ordering::Acquire) >= CLOSING_MAX {
+            // A failure here stops the log, and the turn below says so.
+            if !matches!(self.seal_oldest(), Ok(true)) {
+                break;
+            }
+        }
+        let mut turn = self.turn();
+        // Order: what was acknowledged first stands first in the log, or nothing of this group does.
+        let staged = self.write_staged(&mut turn, Durability::Buffered);
+        match staged {
+            Ok(()) => turn.process(requests),
+            Err(error) => {
+                for request in requests {
+                    request.outcome = Some(Err(error.duplicate()));
+                }
+            }
+        }
+        self.note(&turn);
+    }
+}
