@@ -21,6 +21,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod background;
+pub mod check;
 mod checkpoint;
 mod engine;
 mod error;
@@ -29,6 +30,7 @@ pub mod format;
 #[cfg(not(any(fuzzing, feature = "testing")))]
 mod format;
 mod index;
+pub mod inspect;
 pub mod io;
 mod lookup;
 mod overrides;

@@ -1,1 +1,12 @@
-//! Stub.
+//! Everything that is tested through the door, in one binary: one module a theme.
+
+mod basics; // every operation, its meaning and its limits
+mod concurrency; // many threads, one store; many handles, one directory; a forked child
+mod crash; // power cuts at every disk call, against the model
+mod damage; // flipped, cut, zeroed, missing and swapped bytes of every file kind
+mod durability; // what each mode promises: calls counted, crashes tried
+mod faults; // disk calls that fail, and the way on
+mod format; // bytes to values and back, and the bytes of format version 1
+mod kill; // the real process, killed from outside
+mod opening; // directories, locks, versions, clocks
+mod tool; // the command line, from outside

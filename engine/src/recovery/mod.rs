@@ -9,9 +9,9 @@
 //! first one left. Nothing is ever appended to a file that was found.
 
 mod decision;
+mod identity;
 mod load;
 mod report;
-mod tail;
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +21,14 @@ use std::{
 
 use self::{
     decision::{Decision, Listed, Presence, decide},
+    identity::read_manifest,
     load::{Entries, Source},
-    tail::{Unsealed, judge},
 };
 use crate::{
     checkpoint,
     error::{Corruption, Damage, Error, Result},
     format::{
         FORMAT_MAJOR,
-        checkpoint::CheckpointHeader,
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::{AddSegment, Edit, ManifestHeader, SealSegment},
@@ -44,9 +43,10 @@ use crate::{
         Home, Segment,
         append::OpenSegment,
         catalog::Catalog,
-        manifest_file::{self, ManifestFile},
+        manifest_file::ManifestFile,
         manifest_state::{ManifestState, SegmentState},
         seal::{entries_by_scan, open_sealed},
+        tail::{Unsealed, judge},
     },
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
 };
@@ -109,99 +109,6 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Recovered> {
 fn ours(listed: &[DirectoryEntry]) -> BTreeMap<FileName, u64> {
     let files = listed.iter().filter(|entry| entry.kind == PathKind::File);
     files.filter_map(|entry| Some((FileName::parse(&entry.name)?, entry.bytes))).collect()
-}
-
-type Manifest = (ManifestHeader, ManifestState, RecoveryReport, bool);
-
-fn read_manifest(
-    home: &Home,
-    options: &Options,
-    files: &BTreeMap<FileName, u64>,
-) -> Result<Manifest> {
-    let mut report = RecoveryReport::default();
-    let path = home.path(file_name::MANIFEST);
-    let damage = match manifest_file::load(home) {
-        Ok(Some(loaded)) => {
-            let Some(fault) = loaded.damaged else {
-                if let Some((offset, bytes)) = loaded.torn {
-                    report.torn.push(TornTail { file: path, offset, bytes });
-                }
-                report.clean = loaded.state.clean && loaded.torn.is_none();
-                return Ok((loaded.header, loaded.state, report, true));
-            };
-            let corruption = Corruption { file: path, offset: fault.at, damage: fault.damage };
-            report.damage(options.recovery, RecoveryPolicy::Salvage, corruption)?;
-            return Ok((loaded.header, loaded.state, report, false));
-        }
-        Ok(None) => {
-            let segments = files.keys().filter(|name| matches!(name, FileName::Segment(_)));
-            if segments.map(|name| has_records(home, *name)).all(|has| !has) {
-                // Nothing was ever acknowledged here: a new store, or one whose creation was cut short.
-                report.clean = true;
-                let header = fresh_header(home, options, files);
-                return Ok((header, ManifestState::default(), report, true));
-            }
-            Corruption { file: path, offset: 0, damage: Damage::MissingManifest }
-        }
-        Err(Error::Corruption(corruption)) => corruption,
-        Err(error) => return Err(error),
-    };
-    report.damage(options.recovery, RecoveryPolicy::Salvage, damage)?;
-    Ok((fresh_header(home, options, files), ManifestState::default(), report, false))
-}
-
-/// Who the store is when no manifest says so: what a segment says, or something new.
-fn fresh_header(
-    home: &Home,
-    options: &Options,
-    files: &BTreeMap<FileName, u64>,
-) -> ManifestHeader {
-    let clock = options.clock.as_ref();
-    let random = || u128::from(clock.random()) << 64 | u128::from(clock.random());
-    let mut header = ManifestHeader {
-        store_id: random().to_le_bytes(),
-        hash_seed: clock.random(),
-        created: Timestamp(clock.wall_ms()),
-        generation: clock.random() >> 16,
-    };
-    for name in files.keys() {
-        match name {
-            FileName::Segment(id) => {
-                if let Some((segment, _)) = read_segment(home, *id) {
-                    header.store_id = segment.store_id;
-                }
-            }
-            FileName::Checkpoint(number) => {
-                let bytes = read_file(home.disk.as_ref(), &home.path(&file_name::checkpoint(*number)));
-                if let Ok(found) = CheckpointHeader::decode(&bytes.unwrap_or_default()) {
-                    header.hash_seed = found.hash_seed;
-                }
-            }
-            _ => {}
-        }
-    }
-    header
-}
-
-/// A segment's header and bytes, if it has a sound header.
-fn read_segment(home: &Home, id: SegmentId) -> Option<(SegmentHeader, Vec<u8>)> {
-    let bytes = read_file(home.disk.as_ref(), &home.segment(id)).ok()?;
-    Some((SegmentHeader::decode(&bytes).ok()?, bytes))
-}
-
-/// Whether a segment that no manifest names holds anything.
-fn has_records(home: &Home, name: FileName) -> bool {
-    let FileName::Segment(id) = name else { return false };
-    let Ok(bytes) = read_file(home.disk.as_ref(), &home.segment(id)) else { return true };
-    match SegmentHeader::decode(&bytes) {
-        Ok(header) => {
-            let hasher = KeyHasher::new(0);
-            let (entries, _) = entries_by_scan(&bytes, bytes.len() as u64, header.salt, hasher);
-            !entries.is_empty()
-        }
-        // Without a header nothing can be read; what stands behind it tells whether anything was there.
-        Err(_) => bytes.iter().skip(crate::segment::RECORDS_AT as usize).any(|&byte| byte != 0),
-    }
 }
 
 impl Recovery<'_> {

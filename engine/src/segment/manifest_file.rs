@@ -7,13 +7,14 @@ use super::{Home, manifest_state::ManifestState};
 use crate::{
     error::{Damage, DecodeError, Error, Result},
     format::{
-        FORMAT_MAJOR, file_name,
+        FORMAT_MAJOR,
+        file_name::{self, FileName},
         manifest::{
             Edit, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame, encode_frame,
         },
         segment_header::newer_major,
     },
-    io::{File, read_file, replace_file, write_all_at},
+    io::{File, PathKind, read_file, replace_file, write_all_at},
 };
 
 /// Past this many bytes of edits the manifest is replaced by its sum.
@@ -108,8 +109,6 @@ pub(crate) struct Loaded {
     pub(crate) torn: Option<(u64, u64)>,
     /// Damage before the last frame. The state is what the frames before it say.
     pub(crate) damaged: Option<DecodeError>,
-    /// Bytes of the file.
-    pub(crate) bytes: u64,
 }
 
 /// Reads the manifest of `home`; `None` if there is none.
@@ -130,13 +129,35 @@ pub(crate) fn load(home: &Home) -> Result<Option<Loaded>> {
     Ok(Some(load_frames(&bytes, header)))
 }
 
+/// The manifest, or an error that says there is no store.
+pub(crate) fn require(home: &Home) -> Result<Loaded> {
+    let not_a_store = |reason: &str| Error::NotAStore { path: home.dir.clone(), reason: reason.into() };
+    let kind = home.disk.kind(home.dir()).map_err(|e| Error::io("look at", home.dir(), e))?;
+    match kind {
+        None => return Err(not_a_store("there is nothing")),
+        Some(PathKind::Directory) => {}
+        Some(_) => return Err(not_a_store("it is no directory")),
+    }
+    match load(home)? {
+        Some(loaded) => Ok(loaded),
+        None => {
+            let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+            let is_segment = |name: &str| matches!(FileName::parse(name), Some(FileName::Segment(_)));
+            if listed.iter().any(|entry| is_segment(&entry.name)) {
+                let path = home.path(file_name::MANIFEST);
+                return Err(DecodeError::new(0, Damage::MissingManifest).in_file(path, 0));
+            }
+            Err(not_a_store("there is no manifest"))
+        }
+    }
+}
+
 fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
     let mut loaded = Loaded {
         header,
         state: ManifestState::default(),
         torn: None,
         damaged: None,
-        bytes: bytes.len() as u64,
     };
     let mut at = MANIFEST_HEADER_BYTES;
     let mut number = 0;

@@ -18,6 +18,7 @@ pub(crate) mod read;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod seal;
+pub(crate) mod tail;
 mod value;
 
 use std::{

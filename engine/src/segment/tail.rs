@@ -14,6 +14,10 @@
 
 use std::path::PathBuf;
 
+use super::{
+    RECORDS_AT,
+    scan::{Item, Scanned, scan},
+};
 use crate::{
     error::{Corruption, Damage},
     format::{
@@ -21,41 +25,37 @@ use crate::{
         manifest::AddSegment,
         record::{Flags, Kind},
     },
-    segment::{
-        RECORDS_AT,
-        scan::{Item, Scanned, scan},
-    },
     types::SequenceNumber,
 };
 
 /// An unsealed segment as found.
 #[derive(Debug)]
-pub(super) struct Unsealed {
-    pub(super) add: AddSegment,
-    pub(super) path: PathBuf,
+pub(crate) struct Unsealed {
+    pub(crate) add: AddSegment,
+    pub(crate) path: PathBuf,
     /// The file from its first byte.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What of one of them counts.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Its records, zeros where something does not count; the first byte is the one at [`RECORDS_AT`].
-    pub(super) image: Vec<u8>,
-    pub(super) newest: SequenceNumber,
+    pub(crate) image: Vec<u8>,
+    pub(crate) newest: SequenceNumber,
     /// Where the log was cut in it, and how many bytes that were not zero follow.
-    pub(super) torn: Option<(u64, u64)>,
-    pub(super) is_damaged: bool,
+    pub(crate) torn: Option<(u64, u64)>,
+    pub(crate) is_damaged: bool,
 }
 
 /// The verdict on all of them.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
-    pub(super) kept: Vec<Kept>,
-    pub(super) damaged: Vec<Corruption>,
+pub(crate) struct Tail {
+    pub(crate) kept: Vec<Kept>,
+    pub(crate) damaged: Vec<Corruption>,
     /// Highest sequence number seen anywhere, counted or not.
-    pub(super) seen: SequenceNumber,
-    pub(super) scanned: u64,
+    pub(crate) seen: SequenceNumber,
+    pub(crate) scanned: u64,
 }
 
 /// A record that counts so far: which segment, and where.
@@ -81,7 +81,7 @@ struct Walk {
 }
 
 /// Judges the unsealed segments, oldest first. `durable` is the highest sequence number in sealed segments.
-pub(super) fn judge(unsealed: &[Unsealed], durable: SequenceNumber) -> Tail {
+pub(crate) fn judge(unsealed: &[Unsealed], durable: SequenceNumber) -> Tail {
     let Some(first) = unsealed.first() else { return Tail::default() };
     let before = SequenceNumber(first.add.first_sequence.0.saturating_sub(1));
     let scans: Vec<_> = unsealed

@@ -1,33 +1,26 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
+mod opening;
+mod shared;
+
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use crate::{
-    background::Background,
-    checkpoint::{self, Moment},
+    checkpoint,
     error::{Error, Result},
-    format::{
-        file_name::{self, FileName},
-        manifest::Edit,
-    },
-    io::{ForkGuard, LockMode, LockOutcome, PathKind, StoreClock},
-    lookup::Lookup,
     options::{Durability, Options, PutOptions},
-    reader::{Entry, Iter, Reader, Snapshot},
-    recovery::{Recovered, RecoveryReport, recover},
-    segment::{Home, Value, manifest_file::ManifestFile},
-    stats::{Counters, Stats},
-    types::{SegmentId, SequenceNumber, Timestamp, is_live},
-    writer::{Batch, LogStart, Outcome, Queued, StagedChange, Writer},
+    reader::{Entry, Iter, Snapshot},
+    recovery::RecoveryReport,
+    segment::Value,
+    stats::Stats,
+    types::{SequenceNumber, Timestamp, is_live},
+    writer::{Batch, Outcome, Queued, StagedChange},
 };
+
+pub(crate) use shared::Shared;
 
 /// An open store. A cheap handle: clones share it, and it may be used from any thread.
 ///
@@ -89,237 +82,8 @@ impl Ticket {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Shared {
-    home: Home,
-    options: Options,
-    lookup: Arc<Lookup>,
-    reader: Reader,
-    writer: Writer,
-    manifest: Arc<Mutex<ManifestFile>>,
-    report: RecoveryReport,
-    fork: ForkGuard,
-    closed: AtomicBool,
-    handles: AtomicUsize,
-    background: Mutex<Option<Background>>,
-    lock: Mutex<Option<Hold>>,
-    place: Arc<Place>,
-}
-
-struct Hold(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
-
-impl std::fmt::Debug for Hold {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hold")
-    }
-}
-
-/// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.
-#[derive(Debug, Default)]
-struct Place {
-    open: Mutex<Weak<Shared>>,
-}
-
-/// The stores that are open in this process, by the identity of their directory.
-static PLACES: LazyLock<Mutex<HashMap<String, Weak<Place>>>> = LazyLock::new(Mutex::default);
-
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn place(identity: String) -> Arc<Place> {
-    let mut places = hold(&PLACES);
-    places.retain(|_, place| place.strong_count() > 0);
-    if let Some(place) = places.get(&identity).and_then(Weak::upgrade) {
-        return place;
-    }
-    let place = Arc::new(Place::default());
-    places.insert(identity, Arc::downgrade(&place));
-    place
-}
-
-impl Options {
-    /// Opens the store in `path`, creating it if it is missing.
-    ///
-    /// A directory that is open in this process already gives the same store; the options of the first opening
-    /// hold. Opening a new store writes no data file.
-    ///
-    /// # Errors
-    /// [`Error::InvalidOptions`]; [`Error::NotAStore`] for a file or a directory with foreign content;
-    /// [`Error::Locked`] if another process has it; [`Error::UnknownFormat`] if a newer version wrote it;
-    /// [`Error::Corruption`] if acknowledged data is damaged and the policy is strict; [`Error::Io`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Engine> {
-        self.validate()?;
-        let home = Home { disk: Arc::clone(&self.disk), dir: path.as_ref().to_owned() };
-        prepare(&home, &self)?;
-        let identity = home
-            .disk
-            .identity(home.dir())
-            .map_err(|source| Error::io("identify", home.dir(), source))?;
-        let place = place(identity);
-        let mut open = hold(&place.open);
-        if let Some(shared) = open.upgrade().filter(|shared| !shared.fork.is_in_child()) {
-            shared.handles.fetch_add(1, Ordering::Relaxed);
-            return Ok(Engine { shared });
-        }
-        let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
-        *open = Arc::downgrade(&shared);
-        if shared.options.background && !shared.options.read_only {
-            let every = shared.options.flush_interval_ms.min(shared.options.periodic_ms);
-            let every = Duration::from_millis(every);
-            *hold(&shared.background) = Background::start(Arc::downgrade(&shared), every);
-        }
-        Ok(Engine { shared })
-    }
-}
-
-/// Makes sure that `home` is a directory that is, or may become, a store.
-fn prepare(home: &Home, options: &Options) -> Result<()> {
-    let not_a_store = |reason: &str| {
-        Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() })
-    };
-    let failed = |operation| move |source| Error::io(operation, home.dir(), source);
-    match home.disk.kind(home.dir()).map_err(failed("look at"))? {
-        Some(PathKind::Directory) => {}
-        Some(_) => return not_a_store("it is no directory"),
-        None if options.create && !options.read_only => {
-            home.disk.create_dir_all(home.dir()).map_err(failed("create"))?;
-        }
-        None => return not_a_store("there is nothing"),
-    }
-    let listed = home.disk.list(home.dir()).map_err(failed("list"))?;
-    let names = || listed.iter().map(|entry| entry.name.as_str());
-    let is_store = |name| {
-        matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)))
-    };
-    if names().any(is_store) {
-        return Ok(());
-    }
-    if options.read_only || !options.create {
-        return not_a_store("there is no manifest");
-    }
-    // What mounts and desktops leave in an empty directory is no content.
-    let is_foreign = |name: &&str| {
-        FileName::parse(name).is_none() && !name.starts_with('.') && *name != "lost+found"
-    };
-    match names().find(is_foreign) {
-        Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),
-        None => Ok(()),
-    }
-}
-
-fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
-    let path = home.path(file_name::LOCK);
-    let mode = if options.read_only { LockMode::Shared } else { LockMode::Exclusive };
-    match home.disk.lock(&path, mode) {
-        Ok(LockOutcome::Held(held)) => Ok(Some(Hold(held))),
-        Ok(LockOutcome::Busy { pid }) => Err(Error::Locked { path: home.dir.clone(), pid }),
-        // On a read-only medium there may be no lock file, and nobody can write there anyway.
-        Err(_) if options.read_only => Ok(None),
-        Err(source) => Err(Error::io("lock", path, source)),
-    }
-}
-
-impl Shared {
-    fn open(home: Home, options: Options, place: Arc<Place>) -> Result<Self> {
-        let lock = lock(&home, &options)?;
-        let Recovered {
-            manifest,
-            catalog,
-            index,
-            overrides,
-            hasher,
-            next_sequence,
-            high_water,
-            unsealed,
-            damaged,
-            report,
-        } = recover(&home, &options)?;
-        let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
-        let lookup = Arc::new(Lookup {
-            catalog: Arc::new(catalog),
-            index: Arc::new(index),
-            overrides: Arc::new(overrides),
-            clock,
-            hasher,
-            counters: Arc::new(Counters::default()),
-        });
-        let start = LogStart {
-            home: home.clone(),
-            manifest: Arc::clone(&manifest),
-            next_sequence,
-            unsealed,
-            damaged,
-        };
-        let writer = Writer::new(Arc::clone(&lookup), &options, start);
-        if !options.read_only {
-            // What was not sealed is written anew before anything else. If that fails (a full disk), the store
-            // opens all the same: everything can be read, and writes are refused until it succeeds.
-            if let Err(error) = writer.try_recover() {
-                writer.say_why(&error);
-            }
-        }
-        Ok(Self {
-            reader: Reader::new(Arc::clone(&lookup)),
-            lookup,
-            writer,
-            manifest,
-            report,
-            fork: ForkGuard::new(),
-            closed: AtomicBool::new(false),
-            handles: AtomicUsize::new(1),
-            background: Mutex::new(None),
-            lock: Mutex::new(lock),
-            place,
-            home,
-            options,
-        })
-    }
-
-    pub(crate) fn step(&self) -> Result<bool> {
-        self.writer.step()
-    }
-
-    /// Writes everything out, seals it, writes a checkpoint, and says in the manifest that all is well.
-    fn close(&self) -> Result<()> {
-        if self.closed.swap(true, Ordering::AcqRel) || self.fork.is_in_child() {
-            // In a forked child there is no thread to wait for, and the files are the parent's.
-            return Ok(());
-        }
-        if let Some(background) = hold(&self.background).take() {
-            background.stop();
-        }
-        let closed = if self.options.read_only { Ok(()) } else { self.close_log() };
-        *hold(&self.lock) = None;
-        closed
-    }
-
-    fn close_log(&self) -> Result<()> {
-        self.writer.seal_all()?;
-        let is_clean = hold(&self.manifest).state().clean;
-        let (newest, _, next_id) = self.writer.frontier();
-        if is_clean || newest.0 == 0 {
-            return Ok(());
-        }
-        let number = self.writer.take_id();
-        let edits = vec![
-            Edit::Clock(self.lookup.clock.now()),
-            Edit::Floors { segment: SegmentId(next_id.max(number + 1)), sequence: newest.next() },
-            Edit::Clean,
-        ];
-        let moment = self.moment(newest);
-        checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
-    }
-
-    fn moment(&self, sequence: SequenceNumber) -> Moment {
-        Moment {
-            index: self.lookup.index.snapshot(),
-            table: self.lookup.catalog.table(),
-            overrides: self.lookup.overrides.freeze(),
-            sequence,
-            now: self.lookup.clock.now(),
-        }
-    }
 }
 
 impl Clone for Engine {

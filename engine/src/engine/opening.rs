@@ -1,0 +1,124 @@
+//! From a path to an open store: what may become one, who else has it, and one store per directory and process.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, LazyLock, Mutex, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    Engine, hold,
+    shared::{Hold, Shared},
+};
+use crate::{
+    background::Background,
+    error::{Error, Result},
+    format::file_name::{self, FileName},
+    io::{LockMode, LockOutcome, PathKind},
+    options::Options,
+    segment::Home,
+};
+
+/// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) open: Mutex<Weak<Shared>>,
+}
+
+/// The stores that are open in this process, by the identity of their directory.
+static PLACES: LazyLock<Mutex<HashMap<String, Weak<Place>>>> = LazyLock::new(Mutex::default);
+
+fn place(identity: String) -> Arc<Place> {
+    let mut places = hold(&PLACES);
+    places.retain(|_, place| place.strong_count() > 0);
+    if let Some(place) = places.get(&identity).and_then(Weak::upgrade) {
+        return place;
+    }
+    let place = Arc::new(Place::default());
+    places.insert(identity, Arc::downgrade(&place));
+    place
+}
+
+impl Options {
+    /// Opens the store in `path`, creating it if it is missing.
+    ///
+    /// A directory that is open in this process already gives the same store; the options of the first opening
+    /// hold. Opening a new store writes no data file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`]; [`Error::NotAStore`] for a file or a directory with foreign content;
+    /// [`Error::Locked`] if another process has it; [`Error::UnknownFormat`] if a newer version wrote it;
+    /// [`Error::Corruption`] if acknowledged data is damaged and the policy is strict; [`Error::Io`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Engine> {
+        self.validate()?;
+        let home = Home { disk: Arc::clone(&self.disk), dir: path.as_ref().to_owned() };
+        prepare(&home, &self)?;
+        let identity = home
+            .disk
+            .identity(home.dir())
+            .map_err(|source| Error::io("identify", home.dir(), source))?;
+        let place = place(identity);
+        let mut open = hold(&place.open);
+        if let Some(shared) = open.upgrade().filter(|shared| !shared.fork.is_in_child()) {
+            shared.handles.fetch_add(1, Ordering::Relaxed);
+            return Ok(Engine { shared });
+        }
+        let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
+        *open = Arc::downgrade(&shared);
+        if shared.options.background && !shared.options.read_only {
+            let every = shared.options.flush_interval_ms.min(shared.options.periodic_ms);
+            let every = Duration::from_millis(every);
+            *hold(&shared.background) = Background::start(Arc::downgrade(&shared), every);
+        }
+        Ok(Engine { shared })
+    }
+}
+
+/// Makes sure that `home` is a directory that is, or may become, a store.
+fn prepare(home: &Home, options: &Options) -> Result<()> {
+    let not_a_store = |reason: &str| {
+        Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() })
+    };
+    let failed = |operation| move |source| Error::io(operation, home.dir(), source);
+    match home.disk.kind(home.dir()).map_err(failed("look at"))? {
+        Some(PathKind::Directory) => {}
+        Some(_) => return not_a_store("it is no directory"),
+        None if options.create && !options.read_only => {
+            home.disk.create_dir_all(home.dir()).map_err(failed("create"))?;
+        }
+        None => return not_a_store("there is nothing"),
+    }
+    let listed = home.disk.list(home.dir()).map_err(failed("list"))?;
+    let names = || listed.iter().map(|entry| entry.name.as_str());
+    let is_store = |name| {
+        matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)))
+    };
+    if names().any(is_store) {
+        return Ok(());
+    }
+    if options.read_only || !options.create {
+        return not_a_store("there is no manifest");
+    }
+    // What mounts and desktops leave in an empty directory is no content.
+    let is_foreign = |name: &&str| {
+        FileName::parse(name).is_none() && !name.starts_with('.') && *name != "lost+found"
+    };
+    match names().find(is_foreign) {
+        Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
+    let path = home.path(file_name::LOCK);
+    let mode = if options.read_only { LockMode::Shared } else { LockMode::Exclusive };
+    match home.disk.lock(&path, mode) {
+        Ok(LockOutcome::Held(held)) => Ok(Some(Hold(held))),
+        Ok(LockOutcome::Busy { pid }) => Err(Error::Locked { path: home.dir.clone(), pid }),
+        // On a read-only medium there may be no lock file, and nobody can write there anyway.
+        Err(_) if options.read_only => Ok(None),
+        Err(source) => Err(Error::io("lock", path, source)),
+    }
+}
+

@@ -1,0 +1,154 @@
+//! What all handles of a store share, from its opening to its closing.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use super::{
+    hold,
+    opening::{Place, lock},
+};
+use crate::{
+    background::Background,
+    checkpoint::{self, Moment},
+    error::Result,
+    format::manifest::Edit,
+    io::{ForkGuard, StoreClock},
+    lookup::Lookup,
+    options::Options,
+    reader::Reader,
+    recovery::{Recovered, RecoveryReport, recover},
+    segment::{Home, manifest_file::ManifestFile},
+    stats::Counters,
+    types::{SegmentId, SequenceNumber},
+    writer::{LogStart, Writer},
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) home: Home,
+    pub(super) options: Options,
+    pub(super) lookup: Arc<Lookup>,
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) manifest: Arc<Mutex<ManifestFile>>,
+    pub(super) report: RecoveryReport,
+    pub(super) fork: ForkGuard,
+    pub(super) closed: AtomicBool,
+    pub(super) handles: AtomicUsize,
+    pub(super) background: Mutex<Option<Background>>,
+    lock: Mutex<Option<Hold>>,
+    pub(super) place: Arc<Place>,
+}
+
+pub(super) struct Hold(#[expect(dead_code, reason = "held for its drop")] pub(super) Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hold")
+    }
+}
+
+impl Shared {
+    pub(super) fn open(home: Home, options: Options, place: Arc<Place>) -> Result<Self> {
+        let lock = lock(&home, &options)?;
+        let Recovered {
+            manifest,
+            catalog,
+            index,
+            overrides,
+            hasher,
+            next_sequence,
+            high_water,
+            unsealed,
+            damaged,
+            report,
+        } = recover(&home, &options)?;
+        let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
+        let lookup = Arc::new(Lookup {
+            catalog: Arc::new(catalog),
+            index: Arc::new(index),
+            overrides: Arc::new(overrides),
+            clock,
+            hasher,
+            counters: Arc::new(Counters::default()),
+        });
+        let start = LogStart {
+            home: home.clone(),
+            manifest: Arc::clone(&manifest),
+            next_sequence,
+            unsealed,
+            damaged,
+        };
+        let writer = Writer::new(Arc::clone(&lookup), &options, start);
+        if !options.read_only {
+            // What was not sealed is written anew before anything else. If that fails (a full disk), the store
+            // opens all the same: everything can be read, and writes are refused until it succeeds.
+            if let Err(error) = writer.try_recover() {
+                writer.say_why(&error);
+            }
+        }
+        Ok(Self {
+            reader: Reader::new(Arc::clone(&lookup)),
+            lookup,
+            writer,
+            manifest,
+            report,
+            fork: ForkGuard::new(),
+            closed: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
+            background: Mutex::new(None),
+            lock: Mutex::new(lock),
+            place,
+            home,
+            options,
+        })
+    }
+
+    pub(crate) fn step(&self) -> Result<bool> {
+        self.writer.step()
+    }
+
+    /// Writes everything out, seals it, writes a checkpoint, and says in the manifest that all is well.
+    pub(super) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.fork.is_in_child() {
+            // In a forked child there is no thread to wait for, and the files are the parent's.
+            return Ok(());
+        }
+        if let Some(background) = hold(&self.background).take() {
+            background.stop();
+        }
+        let closed = if self.options.read_only { Ok(()) } else { self.close_log() };
+        *hold(&self.lock) = None;
+        closed
+    }
+
+    fn close_log(&self) -> Result<()> {
+        self.writer.seal_all()?;
+        let is_clean = hold(&self.manifest).state().clean;
+        let (newest, _, next_id) = self.writer.frontier();
+        if is_clean || newest.0 == 0 {
+            return Ok(());
+        }
+        let number = self.writer.take_id();
+        let edits = vec![
+            Edit::Clock(self.lookup.clock.now()),
+            Edit::Floors { segment: SegmentId(next_id.max(number + 1)), sequence: newest.next() },
+            Edit::Clean,
+        ];
+        let moment = self.moment(newest);
+        checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
+    }
+
+    pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {
+        Moment {
+            index: self.lookup.index.snapshot(),
+            table: self.lookup.catalog.table(),
+            overrides: self.lookup.overrides.freeze(),
+            sequence,
+            now: self.lookup.clock.now(),
+        }
+    }
+}
+
