@@ -392,6 +392,7 @@ impl Engine {
     #[must_use]
     pub fn health(&self) -> Health {
         match self.shared.writer.stopped() {
+            Some(_) if self.shared.options.read_only => Health::Good,
             Some(cause) => Health::Stopped { cause },
             None => Health::Good,
         }

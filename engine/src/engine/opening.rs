@@ -60,7 +60,9 @@ impl Options {
             .map_err(|source| Error::io("identify", home.dir(), source))?;
         let place = place(identity);
         let mut open = hold(&place.open);
-        if let Some(shared) = open.upgrade().filter(|shared| !shared.fork.is_in_child()) {
+        let is_usable =
+            |shared: &Arc<Shared>| !shared.fork.is_in_child() && !shared.closed.load(Ordering::Acquire);
+        if let Some(shared) = open.upgrade().filter(is_usable) {
             shared.handles.fetch_add(1, Ordering::Relaxed);
             return Ok(Engine { shared });
         }

@@ -15,6 +15,10 @@
 //!
 //! All integers are little-endian. `docs/format.md` holds the tables; `tests/tidy` compares them with the
 //! constants here.
+#![cfg_attr(
+    not(any(fuzzing, feature = "testing")),
+    allow(dead_code, reason = "the bytes are final before everything that reads them is written")
+)]
 #![allow(unreachable_pub, reason = "public to fuzzers and tests through the feature `testing`")]
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
 //! Store time: wall time that never goes back and does not believe every jump.
 //!
 //! While a store is open, time goes on with the monotonic clock from the highest time ever seen. The wall clock
-//! may pull it forward: at once by a little, and by more than [`JUMP_MS`] only after the jump has stood for
-//! [`JUMP_HOLD_MS`]. A machine that boots in 1970 goes on where the store left off; one whose clock was set to
+//! may pull it forward: at once by a little, and by more than five minutes only after the jump has stood for
+//! a minute. A machine that boots in 1970 goes on where the store left off; one whose clock was set to
 //! 2100 by mistake for a moment expires nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +11,9 @@ use super::Clock;
 use crate::types::Timestamp;
 
 /// A step forward of the wall clock beyond this is not believed at once.
-pub const JUMP_MS: u64 = 5 * 60 * 1000;
+const JUMP_MS: u64 = 5 * 60 * 1000;
 /// How long such a step must stand before it is believed.
-pub const JUMP_HOLD_MS: u64 = 60 * 1000;
+const JUMP_HOLD_MS: u64 = 60 * 1000;
 
 /// The clock of one open store. Cheap enough for every read of a record with an expiry.
 #[derive(Debug)]

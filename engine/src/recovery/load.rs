@@ -213,7 +213,14 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
     claims.sort_unstable_by_key(|claim| claim.entry.sequence);
     let by_slot: HashMap<_, _> = sources.iter().map(|s| (s.segment.slot, &s.segment)).collect();
     for claim in claims {
-        let (key, value) = read(sources, &claim)?;
+        let (key, value) = match read(sources, &claim) {
+            Ok(read) => read,
+            Err(Error::Corruption(corruption)) => {
+                loaded.damaged.push(corruption);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let hash = claim.entry.hash;
         if claim.entry.kind == Kind::ScopeCut {
             let cut = loaded.cuts.entry(key.into()).or_default();
@@ -223,8 +230,9 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
         let mut current = None;
         for entry in index.peek(hash).iter() {
             let Some(segment) = by_slot.get(&entry.location.slot) else { continue };
-            let Some(record) = segment.record(entry.location.offset, 256)? else { continue };
-            let head = segment.head(record.of(segment), entry.location.offset)?;
+            // A record that cannot be read has no key to compare; whoever asks for it is told so.
+            let Ok(Some(record)) = segment.record(entry.location.offset, 256) else { continue };
+            let Ok(head) = segment.head(record.of(segment), entry.location.offset) else { continue };
             if head.key == key {
                 current = Some((entry, head.sequence, head.record_bytes, segment));
             }

@@ -417,6 +417,9 @@ impl Recovery<'_> {
             sources.push(Source { segment, entries, after: SequenceNumber(u64::MAX) });
         }
         load::replay(index, &sources, &mut loaded)?;
+        for corruption in loaded.damaged {
+            self.report.damage(self.options.recovery, RecoveryPolicy::SkipRecord, corruption)?;
+        }
         Ok(Overrides::new(loaded.cuts, loaded.touches))
     }
 

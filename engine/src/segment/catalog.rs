@@ -11,7 +11,7 @@ use std::sync::{
 use super::Segment;
 use crate::{
     stats::{STRIPES, stripe},
-    types::{SegmentId, Slot},
+    types::Slot,
 };
 
 /// Slots that an index entry has room for.
@@ -31,10 +31,6 @@ impl Table {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.slots.iter().flatten()
-    }
-
-    pub(crate) fn by_id(&self, id: SegmentId) -> Option<&Arc<Segment>> {
-        self.iter().find(|segment| segment.id() == id)
     }
 }
 

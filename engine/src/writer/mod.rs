@@ -12,6 +12,7 @@ mod group_commit;
 mod log;
 mod maintain;
 mod request;
+mod restart;
 mod staging;
 mod turn;
 

@@ -130,13 +130,6 @@ pub(super) enum Ops {
 }
 
 impl Ops {
-    pub(super) fn as_mut_slice(&mut self) -> &mut [Op] {
-        match self {
-            Self::One(op) => std::slice::from_mut(op),
-            Self::Batch(ops) => ops,
-        }
-    }
-
     pub(super) fn as_slice(&self) -> &[Op] {
         match self {
             Self::One(op) => std::slice::from_ref(op),

@@ -19,7 +19,7 @@ use crate::{
     lookup::Lookup,
     options::{Condition, Durability},
     overrides::Touch,
-    types::{Location, SequenceNumber, Timestamp, is_live},
+    types::{Location, SequenceNumber, is_live},
 };
 
 /// What the turn's owner holds.
@@ -37,7 +37,6 @@ struct Current {
     location: Location,
     bytes: u64,
     sequence: SequenceNumber,
-    expires_at: Option<Timestamp>,
     touched: bool,
     live: bool,
 }
@@ -198,7 +197,6 @@ impl Turn {
             location: found.location,
             bytes: found.record_bytes,
             sequence: found.sequence,
-            expires_at: found.expires_at,
             touched: found.is_touched,
             live: found.is_live,
         }))
@@ -250,7 +248,6 @@ impl Turn {
             location,
             bytes,
             sequence,
-            expires_at: op.expires_at,
             touched: false,
             live: is_live(op.expires_at, self.log.clock.now_for(op.expires_at)),
         };
@@ -289,7 +286,7 @@ impl Turn {
         let (_, sequence, sum) = self.log.append(&mut frame, head_bytes, flags);
         let touch = Touch { expires_at: op.expires_at, sequence };
         let live = is_live(op.expires_at, self.log.clock.now_for(op.expires_at));
-        let state = Current { expires_at: op.expires_at, touched: true, live, ..current };
+        let state = Current { touched: true, live, ..current };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
     }
 

@@ -1,0 +1,90 @@
+//! Sizes and times of whole stores: small ones, memory per key, and opening.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, abort},
+    time::Instant,
+};
+
+use tierce_benches::{key, median, shuffled, value};
+use tierce_engine::{Durability, Engine, Options};
+
+use crate::{
+    Bar, Figure, memory,
+    reads::{KEYS, filled},
+    scratch,
+};
+
+fn figure(name: &'static str, ours: String, found: f64, bar: Bar) -> Figure {
+    Figure { name, ours, other: "-".to_owned(), found, bar }
+}
+
+fn disk_blocks(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("the directory can be read");
+    entries.map(|entry| entry.expect("an entry").metadata().expect("its metadata").blocks() * 512).sum()
+}
+
+/// Ten small keys.
+pub(crate) fn small() -> Vec<Figure> {
+    let dir = scratch("small");
+    let before = memory::live();
+    let engine = Engine::open(&dir).expect("the store opens");
+    for index in 0..10 {
+        engine.put(key(index), value(index)).expect("the put succeeds");
+    }
+    let open = memory::live().saturating_sub(before);
+    engine.close().expect("the store closes");
+    let blocks = disk_blocks(&dir);
+    vec![
+        figure("10 keys: disk KiB after close", format!("{blocks} B"), blocks as f64 / 1024.0, Bar::AtMost(64.0)),
+        figure("10 keys: heap KiB while open", format!("{open} B"), open as f64 / 1024.0, Bar::AtMost(4096.0)),
+    ]
+}
+
+/// Heap bytes per key, all in, after every key was written.
+pub(crate) fn memory_per_key() -> Vec<Figure> {
+    let before = memory::live();
+    let engine = filled("memory");
+    let bytes = memory::live().saturating_sub(before);
+    let each = bytes as f64 / KEYS as f64;
+    let figures = vec![figure("heap bytes per key", format!("{bytes} B in all"), each, Bar::AtMost(40.0))];
+    drop(engine);
+    figures
+}
+
+/// Writes all keys and dies without a word.
+pub(crate) fn fill_and_abort(dir: &str) -> ! {
+    let engine = Options::new().durability(Durability::Os).open(dir).expect("the store opens");
+    for index in shuffled(KEYS, 4) {
+        engine.put(key(index), value(index)).expect("the put succeeds");
+    }
+    abort()
+}
+
+/// Opening after a clean close and after a kill.
+pub(crate) fn open_times() -> Vec<Figure> {
+    const ROUNDS: usize = 5;
+    let dir = filled("open").path().to_owned();
+    let clean = (0..ROUNDS).map(|_| timed_open(&dir)).collect();
+    let killed = (0..ROUNDS).map(|_| {
+        let dir = scratch("killed");
+        let program = std::env::current_exe().expect("this program has a path");
+        let status = Command::new(program).arg("fill-and-abort").arg(&dir).status();
+        assert!(!status.expect("the child runs").success(), "the child dies");
+        timed_open(&dir)
+    });
+    let (clean, killed) = (median(clean), median(killed.collect()));
+    vec![
+        figure("open after close, s", format!("{clean:.3} s"), clean, Bar::AtMost(0.2)),
+        figure("open after kill, s", format!("{killed:.3} s"), killed, Bar::AtMost(1.0)),
+    ]
+}
+
+fn timed_open(dir: &Path) -> f64 {
+    let start = Instant::now();
+    let engine = Engine::open(dir).expect("the store opens");
+    let took = start.elapsed().as_secs_f64();
+    assert_eq!(engine.stats().entries, KEYS, "every key is there");
+    took
+}

@@ -1,0 +1,176 @@
+//! The way on after a failure, and after a crash: everything that is not sealed is written anew, from memory, into
+//! new files. The files that failed, or that were found, are not trusted again.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Writer, log::Log, turn::Turn};
+use crate::{
+    error::Result,
+    format::{file_name, manifest::Edit, record::Kind, segment_header::Class},
+    index::Relocation,
+    lookup::Lookup,
+    segment::{
+        RECORDS_AT, Sealed, Segment,
+        rewrite::{Rewritten, Source, rewrite},
+        scan::{Item, Scanned, scan},
+        seal::open_sealed,
+    },
+    types::{Location, SequenceNumber},
+};
+
+impl Writer {
+    /// After a failed write or sync: writes everything that is not sealed anew, from memory, into new files. The
+    /// files that failed are not trusted again. Does nothing on a healthy store.
+    pub(crate) fn try_recover(&self) -> Result<()> {
+        let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn();
+        if turn.stopped.is_none() {
+            return Ok(());
+        }
+        self.rewrite_open(&mut turn)?;
+        turn.stopped = None;
+        turn.log.durable = turn.log.newest();
+        turn.log.watermark = turn.log.durable;
+        self.note(&turn);
+        Ok(())
+    }
+
+    fn rewrite_open(&self, turn: &mut Turn) -> Result<()> {
+        let log = &mut turn.log;
+        let open = log.closing.iter().chain(&log.active);
+        let open: Vec<_> = open.map(|open| Arc::clone(&open.segment)).collect();
+        let mut copies = Vec::new();
+        if let Err(error) = copy_all(log, &open, self.maps, &mut copies) {
+            // The manifest knows none of them: what is left of them only takes room.
+            for copy in &copies {
+                let _ = log.home.disk.remove(&copy.written.segment.path);
+            }
+            return Err(error);
+        }
+        let edits = replacement(log, &open, &copies);
+        // If this fails, the manifest on disk may name either side: the files of both stay.
+        log.manifest().apply(&edits)?;
+        for Copy { old, records, image, written, sealed } in copies {
+            written.segment.finish(sealed);
+            log.catalog.change(vec![Arc::clone(&written.segment)], &[]);
+            self.relocate(&old, &records, &image, &written);
+        }
+        // Order: no entry points to the old segments any more when they leave the catalog.
+        let slots: Vec<_> = open.iter().map(|old| old.slot).collect();
+        log.catalog.change(Vec::new(), &slots);
+        log.closing.clear();
+        log.active = None;
+        for old in &open {
+            // An orphan if this fails: the manifest no longer names it, and the next open removes it.
+            let _ = if log.damaged.contains(&old.id()) {
+                let aside = log.home.path(&file_name::quarantine(old.id()));
+                log.home.disk.rename(&old.path, &aside)
+            } else {
+                log.home.disk.remove(&old.path)
+            };
+        }
+        Ok(())
+    }
+
+    /// Points the index at the copies.
+    fn relocate(
+        &self,
+        old: &Segment,
+        records: &[Scanned],
+        image: &[u8],
+        written: &Rewritten,
+    ) {
+        let Lookup { index, overrides, hasher, .. } = &*self.lookup;
+        for (record, offset) in records.iter().zip(&written.offsets) {
+            if record.kind != Some(Kind::Put) {
+                continue;
+            }
+            let from = Location { slot: old.slot, offset: record.offset };
+            let to = Location { slot: written.segment.slot, offset: *offset };
+            let bytes = source_of(record, image).bytes;
+            let Ok(head) = old.head(bytes, record.offset) else { continue };
+            let hash = hasher.hash(head.key);
+            // Order: the touch is at the new place before the entry is.
+            let touch = overrides.touch(from);
+            if let Some(touch) = touch {
+                overrides.set_touch(to, touch);
+            }
+            match index.relocate(hash, from, to) {
+                Relocation::Moved => written.segment.count_live(record.bytes),
+                Relocation::Overtaken => {
+                    let _ = overrides.take_touch(to);
+                }
+            }
+            let _ = overrides.take_touch(from);
+        }
+    }
+}
+
+/// An unsealed segment and its copy.
+struct Copy {
+    old: Arc<Segment>,
+    records: Vec<Scanned>,
+    image: Vec<u8>,
+    written: Rewritten,
+    sealed: Sealed,
+}
+
+/// Writes what counts of each segment in `open` into a new one.
+fn copy_all(
+    log: &mut Log,
+    open: &[Arc<Segment>],
+    maps: bool,
+    copies: &mut Vec<Copy>,
+) -> Result<()> {
+    for old in open {
+        let image = old.image().clone();
+        let records = records_of(&image, old.add.salt);
+        if records.is_empty() {
+            continue;
+        }
+        let mut header = log.header(Class::REWRITTEN, old.add.horizon);
+        header.parents = vec![old.id()];
+        let slot = log.catalog.free_slot();
+        let sources = records.iter().map(|record| source_of(record, &image));
+        let written = rewrite(&log.home, &header, slot, log.hasher, sources)?;
+        let sealed = open_sealed(&log.home, &written.seal, maps)?;
+        copies.push(Copy { old: Arc::clone(old), records, image, written, sealed });
+    }
+    Ok(())
+}
+
+/// The edits that put the copies in place of the originals, and retire those of which nothing counts.
+fn replacement(log: &Log, open: &[Arc<Segment>], copies: &[Copy]) -> Vec<Edit> {
+    let mut edits = vec![Edit::Clock(log.clock.now())];
+    edits.extend(log.damaged.iter().copied().map(Edit::Quarantine));
+    for Copy { old, written, .. } in copies {
+        edits.push(Edit::Add(written.segment.add));
+        edits.push(Edit::Seal(written.seal));
+        let (inputs, outputs) = (vec![old.id()], vec![written.segment.id()]);
+        edits.push(Edit::Replace { inputs, outputs, at: log.newest() });
+    }
+    let is_copied = |id| copies.iter().any(|copy| copy.old.id() == id);
+    let gone = open.iter().map(|old| old.id()).filter(|id| !is_copied(*id));
+    edits.extend(gone.map(Edit::Retire));
+    edits
+}
+
+fn source_of<'a>(record: &Scanned, image: &'a [u8]) -> Source<'a> {
+    let start = usize::try_from(record.offset - RECORDS_AT).unwrap_or(usize::MAX);
+    let end = start + usize::try_from(record.bytes).unwrap_or_default();
+    Source { bytes: &image[start..end], head_bytes: record.head_bytes, sequence: record.sequence }
+}
+
+/// The records of an image that say something about a key.
+fn records_of(image: &[u8], salt: u64) -> Vec<Scanned> {
+    // The scanner reads files: it expects the header before the records.
+    let mut file = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
+    file.extend_from_slice(image);
+    let items = scan(&file, file.len() as u64, salt, SequenceNumber(0));
+    let records = items.into_iter().filter_map(|item| match item {
+        Item::Record(record) => Some(record),
+        Item::Gap(_) => None,
+    });
+    let is_of_a_key = |record: &Scanned| !matches!(record.kind, None | Some(Kind::Commit | Kind::Note));
+    records.filter(|record| record.sound && is_of_a_key(record)).collect()
+}
