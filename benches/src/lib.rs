@@ -98,7 +98,11 @@ pub struct Versus {
 }
 
 /// Measures `ours` and `other` in turn, `rounds` times, after one round that is not counted.
-pub fn versus(rounds: usize, mut ours: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> Versus {
+pub fn versus(
+    rounds: usize,
+    mut ours: impl FnMut() -> f64,
+    mut other: impl FnMut() -> f64,
+) -> Versus {
     ours();
     other();
     let pairs: Vec<_> = (0..rounds).map(|_| (ours(), other())).collect();

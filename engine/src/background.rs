@@ -1,14 +1,23 @@
-//! The only place that starts threads: one per store, which calls the engine's `step` and sleeps.
+//! The only place that starts threads: one per store, which is given a piece of work to repeat and sleeps between.
 
 use std::{
-    sync::{Mutex, PoisonError, Weak},
+    sync::{Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::engine::Shared;
+/// What a piece of work came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Something was done: there may be more.
+    Done,
+    /// Nothing was due.
+    Idle,
+    /// There will never be anything to do again.
+    Over,
+}
 
 /// The thread of a store.
 #[derive(Debug)]
@@ -17,15 +26,15 @@ pub(crate) struct Background {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A step that found nothing to do is followed by a sleep of at most this.
-const IDLE: Duration = Duration::from_millis(100);
-
 impl Background {
-    /// Starts the thread; it holds the store only while it works. `None` if the system gives no thread: the store
-    /// then does its work when it is written to.
-    pub(crate) fn start(shared: Weak<Shared>, every: Duration) -> Option<Self> {
+    /// Starts a thread that calls `step` again and again, and sleeps for `idle` when nothing was due. `None` if the
+    /// system gives no thread: the store then does its work when it is written to.
+    pub(crate) fn start(
+        idle: Duration,
+        step: impl FnMut() -> Progress + Send + 'static,
+    ) -> Option<Self> {
         let (stop, stopped) = bounded(1);
-        let work = move || run(&shared, &stopped, every.min(IDLE));
+        let work = move || run(&stopped, idle, step);
         let thread = std::thread::Builder::new().name("tierce".to_owned()).spawn(work).ok()?;
         Some(Self { stop, thread: Mutex::new(Some(thread)) })
     }
@@ -37,23 +46,23 @@ impl Background {
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
-            // A panic in the thread was its own; the store goes on without it.
+            // A panic was reported to the store by the work itself.
             let _ = thread.join();
         }
     }
 }
 
-fn run(shared: &Weak<Shared>, stopped: &Receiver<()>, idle: Duration) {
+fn run(stopped: &Receiver<()>, idle: Duration, mut step: impl FnMut() -> Progress) {
     loop {
         match stopped.recv_timeout(idle) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
-        let Some(shared) = shared.upgrade() else { return };
-        // Failures are kept by the store: its health says so, and writers are told.
-        while matches!(shared.step(), Ok(true)) {
-            if !stopped.is_empty() {
-                return;
+        loop {
+            match step() {
+                Progress::Done if stopped.is_empty() => {}
+                Progress::Done | Progress::Idle => break,
+                Progress::Over => return,
             }
         }
     }

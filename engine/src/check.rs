@@ -244,6 +244,7 @@ impl Check {
     }
 
     fn sealed(&mut self, bytes: &[u8], add: &AddSegment, seal: &SealSegment, path: &Path) {
+        // I2: a sealed segment has exactly the length that the manifest tells.
         if bytes.len() as u64 != seal.file_bytes {
             let message = format!("{} bytes instead of {}", bytes.len(), seal.file_bytes);
             self.report.find("C011", path, None, message);
@@ -266,7 +267,12 @@ impl Check {
                     self.report.find("C021", path, None, "the records are not those of the footer");
                 }
                 if damaged.is_empty() && !says_the_same(said, entries) {
-                    self.report.find("C022", path, None, "the footer's entries are not the records");
+                    self.report.find(
+                        "C022",
+                        path,
+                        None,
+                        "the footer's entries are not the records",
+                    );
                 }
             }
             Err((offset, message)) => self.report.find("C020", path, Some(offset), message),
@@ -281,7 +287,9 @@ impl Check {
             }
             let at = usize::try_from(entry.offset).unwrap_or(usize::MAX);
             let rest = bytes.get(at..).unwrap_or_default();
-            let Ok(Decoded::Head(head)) = decode_head(rest, add.salt, entry.offset) else { continue };
+            let Ok(Decoded::Head(head)) = decode_head(rest, add.salt, entry.offset) else {
+                continue;
+            };
             let this = (entry.sequence, entry.kind, (add.id, entry.offset));
             let newest = self.newest.entry(head.key.to_vec()).or_insert(this);
             if newest.0 < entry.sequence {
@@ -313,11 +321,10 @@ impl Check {
         let Some((number, sequence)) = self.loaded.state.checkpoint else { return };
         let path = self.home.path(&file_name::checkpoint(number));
         let header = self.loaded.header;
-        let loaded =
-            match checkpoint::load(&self.home, number, header.store_id, header.hash_seed) {
-                Ok(loaded) => loaded,
-                Err(reason) => return self.report.find("C050", &path, None, reason),
-            };
+        let loaded = match checkpoint::load(&self.home, number, header.store_id, header.hash_seed) {
+            Ok(loaded) => loaded,
+            Err(reason) => return self.report.find("C050", &path, None, reason),
+        };
         let is_whole = self.loaded.state.clean && self.report.is_healthy();
         if !is_whole || loaded.sequence != sequence {
             return;
@@ -335,7 +342,9 @@ impl Check {
             match puts.get_mut(&(id, offset)) {
                 Some(seen) => *seen = true,
                 None => {
-                    let message = format!("an entry points to {offset} of segment {id}, where no newest put is");
+                    let message = format!(
+                        "an entry points to {offset} of segment {id}, where no newest put is"
+                    );
                     return self.report.find("C051", &path, None, message);
                 }
             }

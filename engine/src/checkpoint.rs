@@ -1,5 +1,5 @@
 //! The index at one moment, on disk, so that opening need not read the segments. Written from a frozen copy while
-//! writers go on; published only when everything in it is durable (I11). Any damage means it is not used.
+//! writers go on; published only when everything in it is durable (I7). Any damage means it is not used.
 
 use std::{
     path::Path,

@@ -16,10 +16,7 @@ use crate::{
         wire::u64_at,
     },
     io::{Disk, read_file},
-    segment::{
-        Home, RECORDS_AT,
-        manifest_file::require,
-    },
+    segment::{Home, RECORDS_AT, manifest_file::require},
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 
@@ -120,9 +117,9 @@ pub fn info(disk: &Arc<dyn Disk>, path: &Path) -> Result<StoreInfo> {
     let loaded = require(&home)?;
     let listed = disk.list(path).map_err(|source| Error::io("list", path, source))?;
     let ours = listed.iter().filter(|entry| FileName::parse(&entry.name).is_some());
-    let quarantined = ours.clone().filter(|entry| {
-        matches!(FileName::parse(&entry.name), Some(FileName::Quarantine(_)))
-    });
+    let quarantined = ours
+        .clone()
+        .filter(|entry| matches!(FileName::parse(&entry.name), Some(FileName::Quarantine(_))));
     let state = &loaded.state;
     Ok(StoreInfo {
         format_major: FORMAT_MAJOR,
@@ -153,8 +150,8 @@ pub fn segments(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<SegmentSummary>
         let name = file_name::segment(id);
         listed.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.bytes)
     };
-    let summary = |(id, state): (&SegmentId, &crate::segment::manifest_state::SegmentState)| {
-        SegmentSummary {
+    let summary =
+        |(id, state): (&SegmentId, &crate::segment::manifest_state::SegmentState)| SegmentSummary {
             id: *id,
             file: home.segment(*id),
             bytes: bytes_of(*id),
@@ -163,8 +160,7 @@ pub fn segments(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<SegmentSummary>
             records: state.seal.map_or(0, |seal| u64::from(seal.entries)),
             sequence_max: state.seal.map_or(SequenceNumber::default(), |seal| seal.sequence_max),
             horizon: state.add.horizon,
-        }
-    };
+        };
     Ok(loaded.state.segments.iter().map(summary).collect())
 }
 
@@ -176,13 +172,15 @@ pub fn records(disk: &Arc<dyn Disk>, path: &Path, id: SegmentId) -> Result<Vec<R
     let home = home(disk, path);
     let loaded = require(&home)?;
     let file = home.segment(id);
-    let bytes = read_file(disk.as_ref(), &file).map_err(|source| Error::io("read", &file, source))?;
+    let bytes =
+        read_file(disk.as_ref(), &file).map_err(|source| Error::io("read", &file, source))?;
     let known = loaded.state.segments.get(&id);
     let salt = match known {
         Some(state) => state.add.salt,
         None => SegmentHeader::decode(&bytes).map_err(|fault| fault.in_file(&file, 0))?.salt,
     };
-    let end = known.and_then(|state| state.seal).map_or(bytes.len() as u64, |seal| seal.records_end);
+    let end =
+        known.and_then(|state| state.seal).map_or(bytes.len() as u64, |seal| seal.records_end);
     Ok(rows(&bytes, end, salt))
 }
 

@@ -33,14 +33,14 @@ mod index;
 pub mod inspect;
 pub mod io;
 mod lookup;
+mod options;
 mod overrides;
 mod reader;
 mod recovery;
 mod segment;
-mod writer;
-mod options;
 mod stats;
 mod types;
+mod writer;
 
 pub use engine::{Change, Engine, Health, Ticket};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
@@ -51,3 +51,7 @@ pub use segment::Value;
 pub use stats::Stats;
 pub use types::{SegmentId, SequenceNumber, Timestamp, is_live};
 pub use writer::Batch;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -206,4 +206,3 @@ pub(crate) fn examine(
     };
     Ok(Examined::Is(found))
 }
-

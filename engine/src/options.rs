@@ -395,9 +395,8 @@ impl PutOptions {
 
     /// Checks the limits of everything but key and value.
     pub(crate) fn validate(&self) -> Result<()> {
-        let too_large = |what, bytes: usize, limit| {
-            Err(Error::TooLarge { what, bytes: bytes as u64, limit })
-        };
+        let too_large =
+            |what, bytes: usize, limit| Err(Error::TooLarge { what, bytes: bytes as u64, limit });
         for scope in &self.scopes {
             if scope.is_empty() {
                 let complaints = vec!["a scope name is empty".to_owned()];

@@ -360,13 +360,12 @@ impl Engine {
         self.check_write()?;
         let shared = &self.shared;
         shared.writer.sync()?;
-        let (moment, is_new) = shared.writer.at_frontier(|newest| {
-            (shared.moment(newest), newest.0 > 0)
-        })?;
+        let (moment, is_new) =
+            shared.writer.at_frontier(|newest| (shared.moment(newest), newest.0 > 0))?;
         if !is_new {
             return Ok(());
         }
-        // Order: everything the frozen index shows is durable before the checkpoint is published (I11).
+        // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
         shared.writer.sync()?;
         let number = shared.writer.take_id();
         checkpoint::write(&shared.home, &shared.manifest, number, &moment, Vec::new())
@@ -382,7 +381,7 @@ impl Engine {
         self.shared.step()
     }
 
-    /// Store time: wall time that never goes back; see [`StoreClock`].
+    /// Store time: wall time that never goes back; see [`StoreClock`](crate::io::StoreClock).
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.lookup.clock.now()

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, LazyLock, Mutex, Weak, atomic::Ordering},
     time::Duration,
@@ -12,7 +13,7 @@ use super::{
     shared::{Hold, Shared},
 };
 use crate::{
-    background::Background,
+    background::{Background, Progress},
     error::{Error, Result},
     format::file_name::{self, FileName},
     io::{LockMode, LockOutcome, PathKind},
@@ -60,8 +61,9 @@ impl Options {
             .map_err(|source| Error::io("identify", home.dir(), source))?;
         let place = place(identity);
         let mut open = hold(&place.open);
-        let is_usable =
-            |shared: &Arc<Shared>| !shared.fork.is_in_child() && !shared.closed.load(Ordering::Acquire);
+        let is_usable = |shared: &Arc<Shared>| {
+            !shared.fork.is_in_child() && !shared.closed.load(Ordering::Acquire)
+        };
         if let Some(shared) = open.upgrade().filter(is_usable) {
             shared.handles.fetch_add(1, Ordering::Relaxed);
             return Ok(Engine { shared });
@@ -69,19 +71,37 @@ impl Options {
         let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
         *open = Arc::downgrade(&shared);
         if shared.options.background && !shared.options.read_only {
-            let every = shared.options.flush_interval_ms.min(shared.options.periodic_ms);
-            let every = Duration::from_millis(every);
-            *hold(&shared.background) = Background::start(Arc::downgrade(&shared), every);
+            *hold(&shared.background) = start_background(&shared);
         }
         Ok(Engine { shared })
     }
 }
 
+/// The store's own thread. It holds the store only while it works.
+fn start_background(shared: &Arc<Shared>) -> Option<Background> {
+    const IDLE_MAX_MS: u64 = 100;
+    let options = &shared.options;
+    let idle = options.flush_interval_ms.min(options.periodic_ms).min(IDLE_MAX_MS);
+    let store = Arc::downgrade(shared);
+    Background::start(Duration::from_millis(idle), move || {
+        let Some(shared) = store.upgrade() else { return Progress::Over };
+        match catch_unwind(AssertUnwindSafe(|| shared.step())) {
+            Ok(Ok(true)) => Progress::Done,
+            // A failure is kept by the store: its health says so, and writers are told.
+            Ok(Ok(false) | Err(_)) => Progress::Idle,
+            Err(_) => {
+                // Nobody would flush and sync any more, so nobody may rely on it.
+                shared.writer.say_why("the background work panicked");
+                Progress::Over
+            }
+        }
+    })
+}
+
 /// Makes sure that `home` is a directory that is, or may become, a store.
 fn prepare(home: &Home, options: &Options) -> Result<()> {
-    let not_a_store = |reason: &str| {
-        Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() })
-    };
+    let not_a_store =
+        |reason: &str| Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() });
     let failed = |operation| move |source| Error::io(operation, home.dir(), source);
     match home.disk.kind(home.dir()).map_err(failed("look at"))? {
         Some(PathKind::Directory) => {}
@@ -93,9 +113,8 @@ fn prepare(home: &Home, options: &Options) -> Result<()> {
     }
     let listed = home.disk.list(home.dir()).map_err(failed("list"))?;
     let names = || listed.iter().map(|entry| entry.name.as_str());
-    let is_store = |name| {
-        matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)))
-    };
+    let is_store =
+        |name| matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)));
     if names().any(is_store) {
         return Ok(());
     }
@@ -123,4 +142,3 @@ pub(super) fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
         Err(source) => Err(Error::io("lock", path, source)),
     }
 }
-

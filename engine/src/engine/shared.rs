@@ -42,7 +42,9 @@ pub(crate) struct Shared {
     pub(super) place: Arc<Place>,
 }
 
-pub(super) struct Hold(#[expect(dead_code, reason = "held for its drop")] pub(super) Box<dyn Send + Sync>);
+pub(super) struct Hold(
+    #[expect(dead_code, reason = "held for its drop")] pub(super) Box<dyn Send + Sync>,
+);
 
 impl std::fmt::Debug for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,7 +88,7 @@ impl Shared {
             // What was not sealed is written anew before anything else. If that fails (a full disk), the store
             // opens all the same: everything can be read, and writes are refused until it succeeds.
             if let Err(error) = writer.try_recover() {
-                writer.say_why(&error);
+                writer.say_why(&error.to_string());
             }
         }
         Ok(Self {
@@ -151,4 +153,3 @@ impl Shared {
         }
     }
 }
-

@@ -24,7 +24,7 @@
 //! |---:|------:|---------------|----------------------------------------------------|
 //! |  0 |     2 | kind          | see the constants                                  |
 //! |  2 |     2 | flags         | 1 = a reader that does not know the kind skips it  |
-//! |  4 |     4 | checksum      | of content and padding, seeded with kind and flags |
+//! |  4 |     4 | checksum      | of what follows, padding too, seeded with kind and flags |
 //! |  8 |     8 | content bytes |                                                    |
 //!
 //! The last section is [`SECTION_END`]; without it the file is cut short and not used.
@@ -136,12 +136,13 @@ impl CheckpointHeader {
 pub fn encode_section(kind: u16, content: &[u8], out: &mut Vec<u8>) {
     let padding = content.len().wrapping_neg() & 7;
     let zeros = [0; 8];
-    let sum = checksum_from(section_seed(kind, 0), content);
+    let length = (content.len() as u64).to_le_bytes();
+    let sum = checksum_from(checksum_from(section_seed(kind, 0), &length), content);
     let sum = checksum_from(sum, zeros.get(..padding).unwrap_or_default());
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&0u16.to_le_bytes());
     out.extend_from_slice(&sum.to_le_bytes());
-    out.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    out.extend_from_slice(&length);
     out.extend_from_slice(content);
     out.resize(out.len() + padding, 0);
 }
@@ -167,7 +168,8 @@ pub fn decode_sections(bytes: &[u8]) -> Result<Vec<(u16, &[u8])>, DecodeError> {
             .checked_add(length.wrapping_neg() & 7)
             .ok_or(DecodeError::new(at, Damage::Length))?;
         let body = reader.take(padded)?;
-        if checksum_from(section_seed(kind, flags), body) != sum {
+        let covered = checksum_from(section_seed(kind, flags), &(length as u64).to_le_bytes());
+        if checksum_from(covered, body) != sum {
             return Err(DecodeError::new(at, Damage::Checksum));
         }
         let content = body.get(..length).unwrap_or_default();
@@ -178,7 +180,9 @@ pub fn decode_sections(bytes: &[u8]) -> Result<Vec<(u16, &[u8])>, DecodeError> {
             SECTION_SEGMENTS | SECTION_ENTRIES | SECTION_CUTS | SECTION_TOUCHES if flags == 0 => {
                 sections.push((kind, content));
             }
-            SECTION_END => return Err(DecodeError::new(at, Damage::Length)),
+            SECTION_END | SECTION_SEGMENTS | SECTION_ENTRIES | SECTION_CUTS | SECTION_TOUCHES => {
+                return Err(DecodeError::new(at, Damage::Field("checkpoint section")));
+            }
             _ if flags & SECTION_SKIPPABLE != 0 => {}
             _ => return Err(DecodeError::new(at, Damage::Field("checkpoint section"))),
         }

@@ -101,9 +101,15 @@ mod tests {
         for tmp in [segment_tmp(id), checkpoint_tmp(9), MANIFEST_TMP.to_owned()] {
             assert_eq!(FileName::parse(&tmp), Some(FileName::Temporary));
         }
-        for foreign in
-            ["", ".", "seg", "1.seg", "00ABCDEF01234567.seg", "00abcdef01234567.seg.bak", "MANIFEST~"]
-        {
+        for foreign in [
+            "",
+            ".",
+            "seg",
+            "1.seg",
+            "00ABCDEF01234567.seg",
+            "00abcdef01234567.seg.bak",
+            "MANIFEST~",
+        ] {
             assert_eq!(FileName::parse(foreign), None, "{foreign:?}");
         }
     }

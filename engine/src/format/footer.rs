@@ -45,7 +45,7 @@
 
 use super::{
     checksum::checksum,
-    record::{Flags, Kind},
+    record::{Flags, Kind, check_items},
     segment_header::SEGMENT_HEADER_BYTES,
     wire::{Reader, patch, u32_at, u64_at},
 };
@@ -260,6 +260,7 @@ pub struct FooterDraft {
 #[must_use]
 pub fn encode_footer(draft: FooterDraft) -> (Vec<u8>, Trailer) {
     let FooterDraft { mut trailer, entries, from } = draft;
+    debug_assert!(from.is_empty() || from.len() == entries.len(), "one from-address per entry");
     let mut order: Vec<usize> = (0..entries.len()).collect();
     let key = |index: &usize| entries.get(*index).map(|entry| (entry.hash, entry.sequence));
     order.sort_unstable_by_key(key);
@@ -335,6 +336,8 @@ impl<'a> FooterEntries<'a> {
                 return Err(DecodeError::new(at, Damage::Field("footer entry")));
             }
         }
+        let extension = body.get(body.len() - trailer.extension_bytes as usize..);
+        check_items(extension.unwrap_or_default())?;
         Ok(view)
     }
 
@@ -349,11 +352,8 @@ impl<'a> FooterEntries<'a> {
         let split = trailer.entries as usize * FOOTER_ENTRY_BYTES;
         let (bytes, rest) =
             body.split_at_checked(split).ok_or(DecodeError::new(0, Damage::Length))?;
-        let from_bytes = if trailer.has_from {
-            trailer.entries as usize * FROM_ADDRESS_BYTES
-        } else {
-            0
-        };
+        let from_bytes =
+            if trailer.has_from { trailer.entries as usize * FROM_ADDRESS_BYTES } else { 0 };
         let from = rest.get(..from_bytes).ok_or(DecodeError::new(0, Damage::Length))?;
         Ok(Self { bytes, from, sequence_min: trailer.sequence_min })
     }
@@ -378,9 +378,7 @@ impl<'a> FooterEntries<'a> {
         let [.., kind, flags] = middle.to_le_bytes();
         Some(FooterEntry {
             hash: u64_at(self.bytes, at)?,
-            sequence: SequenceNumber(
-                self.sequence_min.0.checked_add(middle & SEQUENCE_SPAN_MAX)?,
-            ),
+            sequence: SequenceNumber(self.sequence_min.0.checked_add(middle & SEQUENCE_SPAN_MAX)?),
             kind: Kind::from_byte(kind)?,
             flags: Flags(flags),
             offset: u64::from(u32_at(self.bytes, at + 16)?) * 8,

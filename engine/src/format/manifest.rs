@@ -300,6 +300,10 @@ fn decode_content(
     reader: &mut Reader<'_>,
     bytes: usize,
 ) -> Result<Edit, DecodeError> {
+    let may_be_skipped = flags == EDIT_SKIPPABLE;
+    if flags != 0 && !may_be_skipped || (1..=9).contains(&kind) && may_be_skipped {
+        return Err(reader.fault(Damage::Field("manifest edit flags")));
+    }
     Ok(match kind {
         1 => Edit::Add(AddSegment {
             id: SegmentId(reader.u64()?),
@@ -339,10 +343,7 @@ fn decode_content(
             Edit::Replace { inputs: both.0, outputs: both.1, at }
         }
         4 => Edit::Retire(SegmentId(reader.u64()?)),
-        5 => Edit::Checkpoint {
-            number: reader.u64()?,
-            sequence: SequenceNumber(reader.u64()?),
-        },
+        5 => Edit::Checkpoint { number: reader.u64()?, sequence: SequenceNumber(reader.u64()?) },
         6 => Edit::Clock(Timestamp(reader.u64()?)),
         7 => Edit::Floors {
             segment: SegmentId(reader.u64()?),
@@ -356,12 +357,19 @@ fn decode_content(
             let value = reader.take(reader.remaining())?.to_vec();
             Edit::Property { name, value }
         }
-        _ if flags & EDIT_SKIPPABLE != 0 => {
+        _ if may_be_skipped => {
             reader.take(bytes)?;
             Edit::Skipped(kind)
         }
         _ => return Err(reader.fault(Damage::Field("manifest edit"))),
     })
+}
+
+/// The seed of a frame's checksum. The generation is spread over all bits, so that no place in one generation has
+/// the seed of a place nearby in the next.
+#[must_use]
+pub const fn frame_seed(generation: u64, offset: u64) -> u32 {
+    seed(generation.wrapping_mul(0x9e37_79b9_7f4a_7c15), offset)
 }
 
 /// Appends a frame of `edits` that will stand at `offset` of the file.
@@ -375,7 +383,7 @@ pub fn encode_frame(edits: &[Edit], generation: u64, number: u64, offset: u64, o
     patch(out, start + 8, &number.to_le_bytes());
     out.resize(out.len() + (payload.wrapping_neg() & 7), 0);
     let covered = out.get(start + 4..).unwrap_or_default();
-    let sum = checksum_from(seed(generation, offset), covered);
+    let sum = checksum_from(frame_seed(generation, offset), covered);
     patch(out, start, &sum.to_le_bytes());
 }
 
@@ -403,7 +411,7 @@ pub fn decode_frame(bytes: &[u8], generation: u64, offset: u64) -> Result<Frame,
     let total = align8(FRAME_BYTES as u64 + payload);
     let end = usize::try_from(total).map_err(|_| fault(4, Damage::Length))?;
     let covered = bytes.get(4..end).ok_or_else(|| fault(4, Damage::Length))?;
-    if checksum_from(seed(generation, offset), covered) != sum {
+    if checksum_from(frame_seed(generation, offset), covered) != sum {
         return Err(fault(0, Damage::Checksum));
     }
     let payload = usize::try_from(payload).map_err(|_| fault(4, Damage::Length))?;

@@ -267,8 +267,7 @@ pub fn decode_head(bytes: &[u8], salt: u64, offset: u64) -> Result<Decoded<'_>, 
     if sequence.0 == 0 {
         return Err(fault(16, Damage::Field("sequence")));
     }
-    let expires_at =
-        if flags.has(Flags::EXPIRES) { Some(Timestamp(reader.u64()?)) } else { None };
+    let expires_at = if flags.has(Flags::EXPIRES) { Some(Timestamp(reader.u64()?)) } else { None };
     let extension =
         if flags.has(Flags::EXTENDED) { Some(decode_extension(&mut reader)?) } else { None };
     let key = reader.take(key_bytes)?;
@@ -387,7 +386,8 @@ pub fn encode(draft: &Draft<'_>, out: &mut Vec<u8>) -> usize {
     let padding = unpadded.wrapping_neg() & 7;
     out.reserve(unpadded + padding);
     let key_bytes = u16::try_from(draft.key.len()).expect("key lengths are checked at the door");
-    let value_bytes = u32::try_from(draft.value.len()).expect("value lengths are checked at the door");
+    let value_bytes =
+        u32::try_from(draft.value.len()).expect("value lengths are checked at the door");
     let mut header = [0; HEADER_BYTES];
     patch(&mut header, 4, &[draft.kind as u8, flags.0]);
     patch(&mut header, 6, &key_bytes.to_le_bytes());

@@ -25,7 +25,10 @@ fn sample() -> (Vec<u8>, usize) {
 fn a_record_round_trips() {
     let (bytes, head_bytes) = sample();
     let Ok(Decoded::Head(head)) = decode_head(&bytes, 5, 4096) else { panic!("no head") };
-    assert_eq!((head.kind, head.key, head.sequence), (Some(Kind::Put), &b"key"[..], SequenceNumber(9)));
+    assert_eq!(
+        (head.kind, head.key, head.sequence),
+        (Some(Kind::Put), &b"key"[..], SequenceNumber(9))
+    );
     assert_eq!(head.head_bytes, head_bytes);
     assert_eq!(head.expires_at, Some(Timestamp(77)));
     let extension = head.extension.expect("there is one");

@@ -112,8 +112,7 @@ impl SegmentHeader {
     /// Any damage. A newer major version is `Err` with [`newer_major`] saying which.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let fault = |at, damage| DecodeError::new(at, damage);
-        let bytes =
-            bytes.get(..SEGMENT_HEADER_BYTES).ok_or_else(|| fault(0, Damage::Truncated))?;
+        let bytes = bytes.get(..SEGMENT_HEADER_BYTES).ok_or_else(|| fault(0, Damage::Truncated))?;
         let mut reader = Reader::new(bytes);
         if reader.array()? != SEGMENT_MAGIC {
             return Err(fault(0, Damage::Magic));
@@ -149,6 +148,7 @@ impl SegmentHeader {
         for _ in 0..count {
             parents.push(SegmentId(reader.u64()?));
         }
+        reader.zeros(CHECKSUM_AT - reader.at(), "segment header reserved")?;
         Ok(Self { parents, ..header })
     }
 }

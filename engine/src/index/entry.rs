@@ -92,10 +92,7 @@ impl Entry {
             self.size_class
         );
         let how = (u64::from(self.size_class) << CLASS_SHIFT) | pack_flags(self.flags);
-        [
-            (key & WHICH) | u64::from(self.epoch),
-            pack_location(self.location) | how,
-        ]
+        [(key & WHICH) | u64::from(self.epoch), pack_location(self.location) | how]
     }
 
     /// The entry in these words; the key is dropped.
@@ -166,10 +163,7 @@ pub(super) fn pack_location(location: Location) -> u64 {
 /// The bits of flags in word 1.
 #[inline]
 pub(super) fn pack_flags(flags: u8) -> u64 {
-    assert!(
-        u64::from(flags) <= FLAGS_MASK,
-        "flags {flags:#x} have no 4 bits"
-    );
+    assert!(u64::from(flags) <= FLAGS_MASK, "flags {flags:#x} have no 4 bits");
     u64::from(flags) << FLAGS_SHIFT
 }
 

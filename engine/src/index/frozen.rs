@@ -32,12 +32,9 @@ impl Frozen {
     /// 0, and every verb of the index takes it for the whole hash.
     pub(crate) fn shard_entries(&self, shard: usize) -> impl Iterator<Item = (u64, Entry)> + '_ {
         let upper = (shard as u64) << SHARD_SHIFT;
-        self.shards[shard].words().map(move |words| {
-            (
-                upper | hash_of_key(key_of_word(words[0])),
-                Entry::unpack(words),
-            )
-        })
+        self.shards[shard]
+            .words()
+            .map(move |words| (upper | hash_of_key(key_of_word(words[0])), Entry::unpack(words)))
     }
 
     /// The packed entries of a shard, sorted by tag.

@@ -22,9 +22,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{
-    Candidates, Entry, Words, size_class, size_class_bytes,
-};
+pub(crate) use entry::{Candidates, Entry, Words, size_class, size_class_bytes};
 pub(crate) use frozen::Frozen;
 
 use crate::types::Location;
@@ -84,9 +82,7 @@ impl Index {
     /// An index of nothing.
     #[must_use]
     pub(crate) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
-        }
+        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
     }
 
     #[inline]
@@ -203,14 +199,9 @@ impl Index {
     /// # Panics
     /// If the lower 56 bits of the hashes fall somewhere.
     pub(crate) fn load_shard(&self, shard: usize, entries: Vec<(u64, Entry)>) {
-        let words = entries
-            .iter()
-            .map(|(hash, entry)| entry.pack(key_of_hash(*hash)));
+        let words = entries.iter().map(|(hash, entry)| entry.pack(key_of_hash(*hash)));
         let Some(table) = Table::from_sorted(words) else {
-            panic!(
-                "the {} entries for shard {shard} are not sorted",
-                entries.len()
-            );
+            panic!("the {} entries for shard {shard} are not sorted", entries.len());
         };
         *self.shards[shard].write() = table;
     }
@@ -242,12 +233,7 @@ impl Index {
     /// The index as it is now. Shards are taken one after the other: the caller sees to it that nobody writes meanwhile.
     #[must_use]
     pub(crate) fn snapshot(&self) -> Frozen {
-        Frozen::new(
-            self.shards
-                .iter()
-                .map(|shard| shard.read().clone())
-                .collect(),
-        )
+        Frozen::new(self.shards.iter().map(|shard| shard.read().clone()).collect())
     }
 }
 

@@ -16,10 +16,7 @@ impl Model {
     }
 
     fn at(&mut self, hash: u64, at: Location) -> Option<&mut Entry> {
-        self.0
-            .get_mut(&(hash >> 8))?
-            .iter_mut()
-            .find(|entry| entry.location == at)
+        self.0.get_mut(&(hash >> 8))?.iter_mut().find(|entry| entry.location == at)
     }
 
     fn add(&mut self, hash: u64, entry: Entry) {
@@ -36,11 +33,7 @@ impl Model {
     }
 
     fn retain(&mut self, shard: usize, keep: impl Fn(Entry) -> bool) {
-        for (_, entries) in self
-            .0
-            .iter_mut()
-            .filter(|(hash, _)| **hash >> 48 == shard as u64)
-        {
+        for (_, entries) in self.0.iter_mut().filter(|(hash, _)| **hash >> 48 == shard as u64) {
             entries.retain(|entry| keep(*entry));
         }
     }
@@ -50,15 +43,10 @@ impl Model {
     }
 
     fn shard(&self, shard: usize) -> Vec<(u64, Entry)> {
-        let of_shard = self
-            .0
-            .iter()
-            .filter(|(hash, _)| **hash >> 48 == shard as u64);
+        let of_shard = self.0.iter().filter(|(hash, _)| **hash >> 48 == shard as u64);
         of_shard
             .flat_map(|(hash, entries)| {
-                sorted(entries.clone())
-                    .into_iter()
-                    .map(|entry| (*hash << 8, entry))
+                sorted(entries.clone()).into_iter().map(|entry| (*hash << 8, entry))
             })
             .collect()
     }
@@ -105,9 +93,7 @@ impl Run {
     fn some_place(&mut self, hash: u64) -> Location {
         let entries = self.model.of(hash);
         let pick = self.random.below(entries.len() as u64 + 1) as usize;
-        entries
-            .get(pick)
-            .map_or(place(1 << 30), |entry| entry.location)
+        entries.get(pick).map_or(place(1 << 30), |entry| entry.location)
     }
 
     fn step(&mut self, growing: bool) {
@@ -131,37 +117,21 @@ impl Run {
             }
             75..80 => {
                 let to = self.fresh_entry().location;
-                let moved = self
-                    .model
-                    .at(hash, at)
-                    .map(|entry| entry.location = to)
-                    .is_some();
-                assert_eq!(
-                    self.index.relocate(hash, at, to) == Relocation::Moved,
-                    moved
-                );
+                let moved = self.model.at(hash, at).map(|entry| entry.location = to).is_some();
+                assert_eq!(self.index.relocate(hash, at, to) == Relocation::Moved, moved);
             }
             80..84 => {
                 let forgotten = self.model.remove(hash, at);
-                assert_eq!(
-                    self.index.forget(hash, at) == Forgetting::Forgotten,
-                    forgotten
-                );
+                assert_eq!(self.index.forget(hash, at) == Forgetting::Forgotten, forgotten);
             }
             84..88 => {
-                let marked = self
-                    .model
-                    .at(hash, at)
-                    .map(|entry| entry.flags |= Entry::TOUCHED)
-                    .is_some();
+                let marked =
+                    self.model.at(hash, at).map(|entry| entry.flags |= Entry::TOUCHED).is_some();
                 assert_eq!(self.index.mark(hash, at, Entry::TOUCHED), marked);
             }
             88..92 => {
-                let cleared = self
-                    .model
-                    .at(hash, at)
-                    .map(|entry| entry.flags &= !Entry::SCOPED)
-                    .is_some();
+                let cleared =
+                    self.model.at(hash, at).map(|entry| entry.flags &= !Entry::SCOPED).is_some();
                 assert_eq!(self.index.unmark(hash, at, Entry::SCOPED), cleared);
             }
             _ => {
@@ -220,10 +190,8 @@ impl Run {
 #[test]
 fn a_model_agrees_with_scattered_hashes() {
     // Four shards of some hundred hashes each, scattered over the whole tag.
-    Run::new(1, |bits| {
-        ((bits & 0x3ff) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) & !(0xfc << 56)
-    })
-    .go(100_000);
+    Run::new(1, |bits| ((bits & 0x3ff) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) & !(0xfc << 56))
+        .go(100_000);
 }
 
 /// Goal: the same with a hash so weak that keys share tags by the dozen.

@@ -63,10 +63,7 @@ impl Cell {
 impl Clone for Cell {
     fn clone(&self) -> Self {
         let [word0, word1] = self.load();
-        Self {
-            word0: word0.into(),
-            word1: word1.into(),
-        }
+        Self { word0: word0.into(), word1: word1.into() }
     }
 }
 
@@ -89,10 +86,7 @@ impl Table {
     where
         I: ExactSizeIterator<Item = Words> + Clone,
     {
-        let sorted = words
-            .clone()
-            .map(|[word0, _]| key_of_word(word0))
-            .is_sorted();
+        let sorted = words.clone().map(|[word0, _]| key_of_word(word0)).is_sorted();
         if !sorted || words.clone().any(|[_, word1]| word1 == 0) {
             return None;
         }
@@ -106,10 +100,7 @@ impl Table {
             return Self::default();
         }
         let place = |next: usize, [word0, _]: &Words| next.max(home(key_of_word(*word0), homes));
-        let end = words
-            .clone()
-            .fold(0, |next, words| place(next, &words) + 1)
-            .max(homes);
+        let end = words.clone().fold(0, |next, words| place(next, &words) + 1).max(homes);
         let mut cells: Arc<[Cell]> = (0..end + tail(homes)).map(|_| Cell::default()).collect();
         let fresh = Arc::make_mut(&mut cells);
         let mut next = 0;
@@ -135,10 +126,7 @@ impl Table {
 
     /// The packed entries, sorted by key.
     pub(super) fn words(&self) -> impl Iterator<Item = Words> + Clone + '_ {
-        self.cells
-            .iter()
-            .map(Cell::load)
-            .filter(|[_, word1]| *word1 != 0)
+        self.cells.iter().map(Cell::load).filter(|[_, word1]| *word1 != 0)
     }
 
     /// The entries of `hash` with the epochs they had; afterwards they have `epoch`, if it is given.
@@ -229,10 +217,7 @@ impl Table {
 
     /// Keeps only some entries; how many it took out.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(Entry) -> bool) -> usize {
-        let kept: Vec<Words> = self
-            .words()
-            .filter(|&words| keep(Entry::unpack(words)))
-            .collect();
+        let kept: Vec<Words> = self.words().filter(|&words| keep(Entry::unpack(words))).collect();
         let removed = self.len - kept.len();
         if removed > 0 {
             let homes = sparser(kept.len(), self.homes).unwrap_or(self.homes);
@@ -255,10 +240,7 @@ impl Table {
     }
 
     fn first_empty(&self, from: usize) -> Option<usize> {
-        self.cells[from..]
-            .iter()
-            .position(|cell| cell.load()[1] == 0)
-            .map(|ahead| from + ahead)
+        self.cells[from..].iter().position(|cell| cell.load()[1] == 0).map(|ahead| from + ahead)
     }
 
     fn rebuild(&mut self, homes: usize) {
@@ -278,28 +260,12 @@ impl Table {
                 continue;
             }
             let home = home(key_of_word(word0), self.homes);
-            assert!(
-                home <= at,
-                "the entry in cell {at} is left of its home {home}"
-            );
-            let gap = self.cells[home..at]
-                .iter()
-                .position(|cell| cell.load()[1] == 0);
+            assert!(home <= at, "the entry in cell {at} is left of its home {home}");
+            let gap = self.cells[home..at].iter().position(|cell| cell.load()[1] == 0);
             assert_eq!(gap, None, "2: a gap between home {home} and cell {at}");
         }
-        assert!(
-            !is_overfull(self.len, self.homes),
-            "{} in {}",
-            self.len,
-            self.homes
-        );
-        assert_eq!(
-            sparser(self.len, self.homes),
-            None,
-            "{} in {}",
-            self.len,
-            self.homes
-        );
+        assert!(!is_overfull(self.len, self.homes), "{} in {}", self.len, self.homes);
+        assert_eq!(sparser(self.len, self.homes), None, "{} in {}", self.len, self.homes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The verbs of the index one by one: what they promise besides what the model compares.
 
-use super::*;
+use super::{entry::SIZE_CLASS_UNKNOWN, *};
 use crate::types::Slot;
 use proptest::prelude::*;
 use std::{
@@ -26,19 +26,11 @@ impl Random {
 
 /// A place that no other number has.
 pub(super) fn place(number: u64) -> Location {
-    Location {
-        slot: Slot((number >> 20) as u32),
-        offset: 4096 + (number & 0xf_ffff) * 8,
-    }
+    Location { slot: Slot((number >> 20) as u32), offset: 4096 + (number & 0xf_ffff) * 8 }
 }
 
 fn entry_at(number: u64) -> Entry {
-    Entry {
-        location: place(number),
-        size_class: 7,
-        flags: 0,
-        epoch: 0,
-    }
+    Entry { location: place(number), size_class: 7, flags: 0, epoch: 0 }
 }
 
 pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
@@ -71,11 +63,7 @@ fn memory_follows_the_count() {
         assert!(index.remove(*hash, place(number)));
     }
     check(&index);
-    assert!(
-        index.bytes() < full / 4,
-        "{} of {full} bytes left",
-        index.bytes()
-    );
+    assert!(index.bytes() < full / 4, "{} of {full} bytes left", index.bytes());
     for (number, hash) in (0..).zip(&hashes).take(2_000) {
         assert_eq!(index.forget(*hash, place(number)), Forgetting::Forgotten);
     }
@@ -94,10 +82,7 @@ fn a_key_costs_25_bytes() {
         assert!(!index.insert(random.next(), entry_at(number), None));
         if number >= 100_000 && number % 20_000 == 0 {
             let each = index.bytes() as f64 / number as f64;
-            assert!(
-                (18.0..=25.0).contains(&each),
-                "{each} bytes for each of {number} keys"
-            );
+            assert!((18.0..=25.0).contains(&each), "{each} bytes for each of {number} keys");
         }
     }
     check(&index);
@@ -108,29 +93,15 @@ fn a_key_costs_25_bytes() {
 fn a_lookup_leaves_its_epoch() {
     let index = Index::new();
     let hash = 0xfedc_ba98_7654_3210;
-    let entry = Entry {
-        flags: 0xf,
-        size_class: 63,
-        epoch: 5,
-        ..entry_at(9)
-    };
+    let entry = Entry { flags: 0xf, size_class: 63, epoch: 5, ..entry_at(9) };
     assert!(!index.insert(hash, entry, None));
     let before = index.shard_words(0xfe)[0];
     assert_eq!(found(&index.peek(hash)), [entry]);
     assert_eq!(index.shard_words(0xfe), [before]);
     assert_eq!(found(&index.lookup(hash, 0xffff)), [entry]);
-    assert_eq!(
-        found(&index.peek(hash)),
-        [Entry {
-            epoch: 0xffff,
-            ..entry
-        }]
-    );
+    assert_eq!(found(&index.peek(hash)), [Entry { epoch: 0xffff, ..entry }]);
     assert_eq!(index.shard_words(0xfe), [[before[0] | 0xffff, before[1]]]);
-    assert!(
-        index.lookup(hash ^ 1 << 8, 7).is_empty(),
-        "a neighbour was taken for the key"
-    );
+    assert!(index.lookup(hash ^ 1 << 8, 7).is_empty(), "a neighbour was taken for the key");
     assert_eq!(
         found(&index.lookup(hash ^ 0xff, 0xffff)).len(),
         1,
@@ -147,30 +118,22 @@ fn a_snapshot_stays_while_the_index_moves_on() {
     for (number, hash) in (0..).zip(&hashes) {
         assert!(!index.insert(*hash, entry_at(number), None));
     }
-    let words = |index: &Index| {
-        (0..SHARDS)
-            .flat_map(|shard| index.shard_words(shard))
-            .collect::<Vec<_>>()
-    };
+    let words =
+        |index: &Index| (0..SHARDS).flat_map(|shard| index.shard_words(shard)).collect::<Vec<_>>();
     let then = words(&index);
     let frozen = index.snapshot();
     for (number, hash) in (0..).zip(&hashes) {
         let at = place(number);
         match number % 5 {
             0 => assert!(index.remove(*hash, at)),
-            1 => assert_eq!(
-                index.relocate(*hash, at, place(number + 10_000)),
-                Relocation::Moved
-            ),
+            1 => assert_eq!(index.relocate(*hash, at, place(number + 10_000)), Relocation::Moved),
             2 => assert!(index.mark(*hash, at, Entry::TOUCHED)),
             3 => assert!(index.insert(*hash, entry_at(number + 20_000), Some(at))),
             _ => assert!(!index.insert(*hash, entry_at(number + 30_000), None)),
         }
         assert_eq!(found(&frozen.lookup(*hash)), [entry_at(number)]);
     }
-    let kept: Vec<_> = (0..SHARDS)
-        .flat_map(|shard| frozen.shard_words(shard))
-        .collect();
+    let kept: Vec<_> = (0..SHARDS).flat_map(|shard| frozen.shard_words(shard)).collect();
     assert!(kept == then, "the snapshot has changed");
     assert_eq!(frozen.len(), 5_000);
     index.clear();
@@ -203,11 +166,7 @@ fn words_load_as_they_were_saved() {
     let mut hole = sound.clone();
     hole[10][1] = 0;
     assert!(!copy.load_words(9, hole.into_iter()));
-    assert_eq!(
-        copy.shard_words(9),
-        sound,
-        "a refused load has left something"
-    );
+    assert_eq!(copy.shard_words(9), sound, "a refused load has left something");
     assert!(copy.load_words(9, std::iter::empty()));
     assert!(copy.shard_words(9).is_empty());
 }
@@ -218,9 +177,8 @@ fn a_loaded_shard_is_as_a_filled_one() {
     for count in [0, 1, 2, 3, 4, 5, 10, 1_000, 50_000] {
         let (index, filled) = (Index::new(), Index::new());
         let mut random = Random(8);
-        let mut entries: Vec<_> = (0..count)
-            .map(|n| (7 << 56 | random.next() >> 8, entry_at(n)))
-            .collect();
+        let mut entries: Vec<_> =
+            (0..count).map(|n| (7 << 56 | random.next() >> 8, entry_at(n))).collect();
         entries.sort_by_key(|(hash, _)| *hash);
         for (hash, entry) in &entries {
             assert!(!filled.insert(*hash, *entry, None));
@@ -229,11 +187,7 @@ fn a_loaded_shard_is_as_a_filled_one() {
         check(&index);
         assert_eq!(index.len(), count as usize);
         assert_eq!(index.shard_words(7), filled.shard_words(7));
-        assert!(
-            count < 1_000 || index.bytes() as u64 <= count * 21,
-            "{} bytes",
-            index.bytes()
-        );
+        assert!(count < 1_000 || index.bytes() as u64 <= count * 21, "{} bytes", index.bytes());
     }
 }
 
@@ -248,52 +202,29 @@ fn unsorted_entries_are_refused() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let entry = entry_at(1);
-    let at = |slot, offset| Entry {
-        location: Location {
-            slot: Slot(slot),
-            offset,
-        },
-        ..entry
-    };
+    let at = |slot, offset| Entry { location: Location { slot: Slot(slot), offset }, ..entry };
     let misfits = [
         at(1 << 20, 4096),
         at(1, 1 << 31),
         at(1, 4097),
         at(1, 0),
         Entry { flags: 16, ..entry },
-        Entry {
-            size_class: 64,
-            ..entry
-        },
+        Entry { size_class: 64, ..entry },
     ];
     for misfit in misfits {
-        assert!(
-            std::panic::catch_unwind(|| misfit.pack(0)).is_err(),
-            "{misfit:?} was packed"
-        );
+        assert!(std::panic::catch_unwind(|| misfit.pack(0)).is_err(), "{misfit:?} was packed");
     }
 }
 
 /// Goal: a class holds what it says, each a quarter more than the one before, up to 32 MiB.
 #[test]
 fn size_classes_grow_by_a_quarter() {
-    assert_eq!(
-        (
-            size_class(0),
-            size_class(32),
-            size_class(33),
-            size_class(40)
-        ),
-        (0, 0, 1, 1)
-    );
+    assert_eq!((size_class(0), size_class(32), size_class(33), size_class(40)), (0, 0, 1, 1));
     assert_eq!(size_class(u64::MAX), SIZE_CLASS_UNKNOWN);
     assert_eq!(size_class_bytes(SIZE_CLASS_UNKNOWN), None);
     for class in 0..SIZE_CLASS_UNKNOWN {
         let bytes = size_class_bytes(class).expect("a class that says how large");
-        assert_eq!(
-            (size_class(bytes), size_class(bytes + 1)),
-            (class, class + 1)
-        );
+        assert_eq!((size_class(bytes), size_class(bytes + 1)), (class, class + 1));
     }
     let bytes = |class| size_class_bytes(class).expect("a class that says how large");
     for class in 1..SIZE_CLASS_UNKNOWN {
@@ -335,10 +266,7 @@ fn readers_and_writers_share_the_index() {
         while writing.load(Relaxed) > 0 {
             let number = random.below(SETTLED);
             let found = index.lookup(hash_of(number), random.next() as u16);
-            assert!(
-                found.iter().any(|entry| entry.location == place(number)),
-                "lost {number}"
-            );
+            assert!(found.iter().any(|entry| entry.location == place(number)), "lost {number}");
             if random.below(1_000) == 0 {
                 assert!(index.snapshot().len() >= SETTLED as usize);
             }
@@ -365,9 +293,6 @@ fn readers_and_writers_share_the_index() {
     });
     check(&index);
     for number in 0..SETTLED {
-        assert_eq!(
-            found(&index.peek(hash_of(number)))[0].location,
-            place(number)
-        );
+        assert_eq!(found(&index.peek(hash_of(number)))[0].location, place(number));
     }
 }

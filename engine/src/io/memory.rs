@@ -113,9 +113,11 @@ impl Disk for MemoryDisk {
         if !tree.directories.contains(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let files = tree.files.iter().filter(|(path, _)| parent(path) == dir);
-        let directories = tree.directories.iter().filter(|path| *path != dir && parent(path) == dir);
+        let directories =
+            tree.directories.iter().filter(|path| *path != dir && parent(path) == dir);
         Ok(files
             .map(|(path, file)| DirectoryEntry {
                 name: name(path),

@@ -1,4 +1,4 @@
-//! Store time: wall time that never goes back and does not believe every jump.
+//! Store time: wall time that never goes back (I16) and does not believe every jump.
 //!
 //! While a store is open, time goes on with the monotonic clock from the highest time ever seen. The wall clock
 //! may pull it forward: at once by a little, and by more than five minutes only after the jump has stood for

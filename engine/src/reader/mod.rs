@@ -1,6 +1,6 @@
 //! get, contains, iterate: what a key means now. Changes nothing but counters and access epochs.
 //!
-//! Bytes are checked against their checksums before anyone sees them (I12).
+//! Bytes are checked against their checksums before anyone sees them (I13).
 
 mod snapshot;
 

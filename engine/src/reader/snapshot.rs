@@ -65,7 +65,8 @@ impl Snapshot {
 impl Inner {
     fn examine(&self, entry: IndexEntry, key: Option<&[u8]>) -> Result<Option<Examined>> {
         let Some(segment) = self.table.get(entry.location.slot) else { return Ok(None) };
-        examine(Arc::clone(segment), entry, key, Depth::Whole, &self.overrides, || self.now).map(Some)
+        examine(Arc::clone(segment), entry, key, Depth::Whole, &self.overrides, || self.now)
+            .map(Some)
     }
 
     fn read(&self, entry: IndexEntry) -> Result<Option<(Vec<u8>, Entry)>> {

@@ -85,7 +85,11 @@ mod tests {
             (Listed::No, Presence::Missing, true, Decision::Nothing),
             (Listed::No, Presence::Missing, false, Decision::Nothing),
         ] {
-            assert_eq!(decide(listed, presence, sound), decision, "{listed:?} {presence:?} {sound}");
+            assert_eq!(
+                decide(listed, presence, sound),
+                decision,
+                "{listed:?} {presence:?} {sound}"
+            );
         }
     }
 }

@@ -62,11 +62,7 @@ pub(super) fn read_manifest(
 }
 
 /// Who the store is when no manifest says so: what a segment says, or something new.
-fn fresh_header(
-    home: &Home,
-    options: &Options,
-    files: &BTreeMap<FileName, u64>,
-) -> ManifestHeader {
+fn fresh_header(home: &Home, options: &Options, files: &BTreeMap<FileName, u64>) -> ManifestHeader {
     let clock = options.clock.as_ref();
     let random = || u128::from(clock.random()) << 64 | u128::from(clock.random());
     let mut header = ManifestHeader {
@@ -83,7 +79,8 @@ fn fresh_header(
                 }
             }
             FileName::Checkpoint(number) => {
-                let bytes = read_file(home.disk.as_ref(), &home.path(&file_name::checkpoint(*number)));
+                let bytes =
+                    read_file(home.disk.as_ref(), &home.path(&file_name::checkpoint(*number)));
                 if let Ok(found) = CheckpointHeader::decode(&bytes.unwrap_or_default()) {
                     header.hash_seed = found.hash_seed;
                 }
@@ -114,4 +111,3 @@ fn has_records(home: &Home, name: FileName) -> bool {
         Err(_) => bytes.iter().skip(RECORDS_AT as usize).any(|&byte| byte != 0),
     }
 }
-

@@ -1,5 +1,6 @@
 //! The index from what the segments say: every record of every segment by hash; for each key, the record with the
 //! highest sequence number (I4). One shard of the index at a time, so that memory stays small.
+//! A checkpoint with what came after it, the footers, and a scan of all records must give the same index (I15).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,7 +42,9 @@ impl Source {
         let is_in = |entry: &FooterEntry| entry.hash >> 56 == shard as u64;
         let found: Vec<_> = match &self.entries {
             Entries::Footer(trailer, body) => {
-                let Ok(view) = FooterEntries::decode_again(body, trailer) else { return Vec::new() };
+                let Ok(view) = FooterEntries::decode_again(body, trailer) else {
+                    return Vec::new();
+                };
                 let start = view.lower_bound(from);
                 (start..view.len()).map_while(|at| view.get(at).filter(is_in)).collect()
             }
@@ -209,7 +212,8 @@ fn index_entry(sources: &[Source], claim: &Claim, loaded: &Loaded) -> IndexEntry
 
 /// Replays what came after a checkpoint, in order, over an index that has what came before.
 pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> Result<()> {
-    let mut claims: Vec<_> = (0..SHARDS).flat_map(|shard| groups(sources, shard)).flatten().collect();
+    let mut claims: Vec<_> =
+        (0..SHARDS).flat_map(|shard| groups(sources, shard)).flatten().collect();
     claims.sort_unstable_by_key(|claim| claim.entry.sequence);
     let by_slot: HashMap<_, _> = sources.iter().map(|s| (s.segment.slot, &s.segment)).collect();
     for claim in claims {
@@ -232,7 +236,9 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             let Some(segment) = by_slot.get(&entry.location.slot) else { continue };
             // A record that cannot be read has no key to compare; whoever asks for it is told so.
             let Ok(Some(record)) = segment.record(entry.location.offset, 256) else { continue };
-            let Ok(head) = segment.head(record.of(segment), entry.location.offset) else { continue };
+            let Ok(head) = segment.head(record.of(segment), entry.location.offset) else {
+                continue;
+            };
             if head.key == key {
                 current = Some((entry, head.sequence, head.record_bytes, segment));
             }

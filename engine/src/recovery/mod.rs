@@ -197,7 +197,9 @@ impl Recovery<'_> {
         let listed = match &state {
             None => Listed::No,
             Some(SegmentState { seal: None, .. }) => Listed::Open,
-            Some(SegmentState { seal: Some(seal), .. }) => Listed::Sealed { bytes: seal.file_bytes },
+            Some(SegmentState { seal: Some(seal), .. }) => {
+                Listed::Sealed { bytes: seal.file_bytes }
+            }
         };
         let presence = match self.files.get(&FileName::Segment(id)) {
             Some(&bytes) => Presence::There { bytes },
@@ -358,7 +360,10 @@ impl Recovery<'_> {
                 .disk
                 .open(&found.path, Access::Read)
                 .map_err(|source| Error::io("open", &found.path, source))?;
-            open.push((OpenSegment::found(segment, file, &kept.image, kept.newest), kept.is_damaged));
+            open.push((
+                OpenSegment::found(segment, file, &kept.image, kept.newest),
+                kept.is_damaged,
+            ));
         }
         self.report.rewritten = open.len() as u64;
         Ok(open)
@@ -400,7 +405,11 @@ impl Recovery<'_> {
         let Some(covered) = covered else {
             let loaded = load::load_all(index, &sources)?;
             for corruption in loaded.damaged {
-                self.report.damage(self.options.recovery, RecoveryPolicy::SkipRecord, corruption)?;
+                self.report.damage(
+                    self.options.recovery,
+                    RecoveryPolicy::SkipRecord,
+                    corruption,
+                )?;
             }
             return Ok(Overrides::new(loaded.cuts, loaded.touches));
         };

@@ -5,10 +5,7 @@ use std::{io, sync::Arc};
 use super::{Home, RECORDS_AT, Segment};
 use crate::{
     error::{Error, Result},
-    format::{
-        manifest::AddSegment,
-        segment_header::SegmentHeader,
-    },
+    format::{manifest::AddSegment, segment_header::SegmentHeader},
     io::{Access, FailStopFile, File},
     stats::Counters,
     types::{SequenceNumber, Slot},
@@ -110,7 +107,7 @@ impl OpenSegment {
 
     /// Appends a finished record to the image.
     pub(crate) fn append(&mut self, record: &[u8], sequence: SequenceNumber) {
-        debug_assert!(sequence > self.newest, "I4: records stand in order of sequence numbers");
+        debug_assert!(sequence > self.newest, "I5: records stand in order of sequence numbers");
         self.segment.extend_image(record);
         self.end += record.len() as u64;
         self.newest = sequence;
@@ -141,7 +138,8 @@ impl OpenSegment {
             return Ok(());
         }
         let step = (self.reserved - RECORDS_AT).clamp(RESERVE_MIN, RESERVE_MAX);
-        let wanted = (self.reserved + step).max(end.next_multiple_of(4096)).min(self.capacity.max(end));
+        let wanted =
+            (self.reserved + step).max(end.next_multiple_of(4096)).min(self.capacity.max(end));
         match self.file.inner().allocate(wanted) {
             Ok(()) => self.reserved = wanted,
             Err(error) if error.kind() == io::ErrorKind::Unsupported => self.reserves = false,

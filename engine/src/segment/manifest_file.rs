@@ -131,7 +131,8 @@ pub(crate) fn load(home: &Home) -> Result<Option<Loaded>> {
 
 /// The manifest, or an error that says there is no store.
 pub(crate) fn require(home: &Home) -> Result<Loaded> {
-    let not_a_store = |reason: &str| Error::NotAStore { path: home.dir.clone(), reason: reason.into() };
+    let not_a_store =
+        |reason: &str| Error::NotAStore { path: home.dir.clone(), reason: reason.into() };
     let kind = home.disk.kind(home.dir()).map_err(|e| Error::io("look at", home.dir(), e))?;
     match kind {
         None => return Err(not_a_store("there is nothing")),
@@ -141,8 +142,10 @@ pub(crate) fn require(home: &Home) -> Result<Loaded> {
     match load(home)? {
         Some(loaded) => Ok(loaded),
         None => {
-            let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
-            let is_segment = |name: &str| matches!(FileName::parse(name), Some(FileName::Segment(_)));
+            let listed =
+                home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+            let is_segment =
+                |name: &str| matches!(FileName::parse(name), Some(FileName::Segment(_)));
             if listed.iter().any(|entry| is_segment(&entry.name)) {
                 let path = home.path(file_name::MANIFEST);
                 return Err(DecodeError::new(0, Damage::MissingManifest).in_file(path, 0));
@@ -153,12 +156,7 @@ pub(crate) fn require(home: &Home) -> Result<Loaded> {
 }
 
 fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
-    let mut loaded = Loaded {
-        header,
-        state: ManifestState::default(),
-        torn: None,
-        damaged: None,
-    };
+    let mut loaded = Loaded { header, state: ManifestState::default(), torn: None, damaged: None };
     let mut at = MANIFEST_HEADER_BYTES;
     let mut number = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Body, RECORDS_AT, Segment, value::Value};
 use crate::{
     error::{Damage, DecodeError, Error, Result},
-    format::record::{Decoded, Head, HEADER_BYTES, claimed_bytes, decode_head, verify_value},
+    format::record::{Decoded, HEADER_BYTES, Head, claimed_bytes, decode_head, verify_value},
     io::read_up_to_at,
 };
 
@@ -13,7 +13,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum RecordBytes {
     /// In the segment's map; up to the end of its records.
-    Mapped { start: usize, end: usize },
+    Mapped {
+        start: usize,
+        end: usize,
+    },
     Owned(Vec<u8>),
 }
 

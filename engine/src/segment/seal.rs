@@ -10,7 +10,9 @@ use crate::{
     error::{Damage, DecodeError, Error, Result},
     format::{
         checksum::checksum,
-        footer::{FOOTER_TRAILER_BYTES, FooterDraft, FooterEntries, FooterEntry, Trailer, encode_footer},
+        footer::{
+            FOOTER_TRAILER_BYTES, FooterDraft, FooterEntries, FooterEntry, Trailer, encode_footer,
+        },
         hash::KeyHasher,
         manifest::SealSegment,
         record::{Decoded, Flags, Head, Kind, decode_head},
@@ -124,7 +126,8 @@ impl Collect {
                 self.expiring += 1;
             }
         }
-        let flags = if kind == Kind::ScopeCut { head.flags.without(Flags::FRESH) } else { head.flags };
+        let flags =
+            if kind == Kind::ScopeCut { head.flags.without(Flags::FRESH) } else { head.flags };
         self.entries.push(FooterEntry {
             hash: hasher.hash(head.key),
             sequence: head.sequence,
@@ -183,10 +186,8 @@ pub(crate) fn entries_by_scan(
 /// Opens a sealed segment's file for reading and checks its length, without reading any of it.
 pub(crate) fn open_sealed(home: &Home, seal: &SealSegment, maps: bool) -> Result<Sealed> {
     let path = home.segment(seal.id);
-    let file = home
-        .disk
-        .open(&path, Access::Read)
-        .map_err(|source| missing_or_io(source, &path))?;
+    let file =
+        home.disk.open(&path, Access::Read).map_err(|source| missing_or_io(source, &path))?;
     sealed_from(file, seal, maps).map_err(|error| match error {
         SealedError::Length(found) => {
             DecodeError::new(found.min(seal.file_bytes), Damage::Truncated).in_file(&path, 0)
@@ -228,7 +229,9 @@ fn sealed_from(
 
 impl Sealed {
     /// The trailer and a copy of the footer's body, read and checked.
-    pub(crate) fn footer(&self) -> std::io::Result<std::result::Result<(Trailer, Vec<u8>), DecodeError>> {
+    pub(crate) fn footer(
+        &self,
+    ) -> std::io::Result<std::result::Result<(Trailer, Vec<u8>), DecodeError>> {
         let start = self.records_end;
         let length = usize::try_from(self.file_bytes.saturating_sub(start)).unwrap_or_default();
         let bytes = match &self.body {
@@ -253,10 +256,8 @@ fn decode_footer(
     file_bytes: u64,
 ) -> std::result::Result<(Trailer, Vec<u8>), DecodeError> {
     let fault = |damage| DecodeError::new(start, damage);
-    let split = bytes
-        .len()
-        .checked_sub(FOOTER_TRAILER_BYTES)
-        .ok_or_else(|| fault(Damage::Truncated))?;
+    let split =
+        bytes.len().checked_sub(FOOTER_TRAILER_BYTES).ok_or_else(|| fault(Damage::Truncated))?;
     let trailer = Trailer::decode(&bytes[split..], file_bytes)
         .map_err(|e| DecodeError::new(start + split as u64 + e.at, e.damage))?;
     if trailer.records_end != start {

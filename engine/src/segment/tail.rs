@@ -6,7 +6,7 @@
 //!
 //! 1. The first missing number is at or below the watermark: it had been synced. **Media corruption**: what is
 //!    missing is reported, and records after the hole, up to the watermark, still count.
-//! 2. It is above: **a torn tail**. The log ends there, even if later records can be read: the device wrote them
+//! 2. It is above: **a torn tail** (I9). The log ends there, even if later records can be read: the device wrote them
 //!    out of order, and counting them would break the promise that what survives is a prefix.
 //!
 //! A batch counts only with its commit marker. What does not count is zeroed in the image, so that nobody

@@ -108,7 +108,6 @@ impl Batch {
         }
         Ok(())
     }
-
 }
 
 /// What every write is checked against, before a byte of it goes anywhere.

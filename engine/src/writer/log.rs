@@ -19,7 +19,9 @@ use crate::{
         segment_header::{Class, SegmentHeader},
     },
     io::StoreClock,
-    segment::{Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile},
+    segment::{
+        Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile,
+    },
     stats::Counters,
     types::{Location, SegmentId, SequenceNumber},
 };
@@ -149,7 +151,8 @@ impl Log {
                 return Err(error);
             }
         };
-        let floors = Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
+        let floors =
+            Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
         let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
         // If this fails, the file stays: the manifest on disk may or may not name it.
         self.manifest().apply(&edits)?;

@@ -147,9 +147,8 @@ impl Writer {
     /// Carries out one due piece of work; `false` if nothing was due. Times are those of the monotonic clock.
     pub(crate) fn step(&self) -> Result<bool> {
         let now = self.lookup.clock.machine().monotonic_ms();
-        let since = |then: &std::sync::atomic::AtomicU64| {
-            now.saturating_sub(then.load(Ordering::Relaxed))
-        };
+        let since =
+            |then: &std::sync::atomic::AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
         if self.commit.waiting() > 0 {
             self.drain_queue();
             return Ok(true);
@@ -262,4 +261,5 @@ impl Writer {
         let next = turn.log.next_id.max(turn.log.manifest().state().next_id).max(1);
         turn.log.next_id = next + 1;
         next
-    }}
+    }
+}

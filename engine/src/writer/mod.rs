@@ -5,7 +5,8 @@
 //!                        \-> staging (Periodic) --every few seconds--/
 //! ```
 //!
-//! Lock order: maintenance, turn, manifest, catalog, index shard (I11). The turn alone is held across disk I/O.
+//! Lock order: maintenance, turn, manifest, catalog, index shard (I11). Only maintenance, the
+//! turn and the manifest's lock are held across disk I/O.
 
 mod batch;
 mod group_commit;
@@ -304,8 +305,10 @@ impl Writer {
     }
 
     /// Puts on record why writes are refused.
-    pub(crate) fn say_why(&self, error: &Error) {
-        self.turn().stopped = Some(error.to_string());
+    pub(crate) fn say_why(&self, cause: &str) {
+        let mut turn = self.turn();
+        turn.stopped = Some(cause.to_owned());
+        self.note(&turn);
     }
 
     /// Runs `look` while no write is half in: what it sees is one moment of the store. Staged writes are in.

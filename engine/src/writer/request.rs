@@ -4,9 +4,7 @@ use crate::{
     error::Result,
     format::{
         hash::KeyHasher,
-        record::{
-            Draft, Extension, Flags, HEADER_BYTES, ITEM_SCOPE, Kind, encode, push_item,
-        },
+        record::{Draft, Extension, Flags, HEADER_BYTES, ITEM_SCOPE, Kind, encode, push_item},
     },
     options::{Condition, Durability, PutOptions},
     types::{SequenceNumber, Timestamp},
@@ -86,12 +84,7 @@ impl Op {
         Self::bare(Kind::Touch, key, expires_at, hasher)
     }
 
-    fn bare(
-        kind: Kind,
-        key: &[u8],
-        expires_at: Option<Timestamp>,
-        hasher: KeyHasher,
-    ) -> Self {
+    fn bare(kind: Kind, key: &[u8], expires_at: Option<Timestamp>, hasher: KeyHasher) -> Self {
         let mut frame = Vec::new();
         let draft =
             Draft { kind, flags: Flags::default(), key, value: &[], expires_at, extension: None };

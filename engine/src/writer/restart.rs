@@ -73,13 +73,7 @@ impl Writer {
     }
 
     /// Points the index at the copies.
-    fn relocate(
-        &self,
-        old: &Segment,
-        records: &[Scanned],
-        image: &[u8],
-        written: &Rewritten,
-    ) {
+    fn relocate(&self, old: &Segment, records: &[Scanned], image: &[u8], written: &Rewritten) {
         let Lookup { index, overrides, hasher, .. } = &*self.lookup;
         for (record, offset) in records.iter().zip(&written.offsets) {
             if record.kind != Some(Kind::Put) {
@@ -161,7 +155,8 @@ fn source_of<'a>(record: &Scanned, image: &'a [u8]) -> Source<'a> {
     Source { bytes: &image[start..end], head_bytes: record.head_bytes, sequence: record.sequence }
 }
 
-/// The records of an image that say something about a key.
+/// The records of an image that say something about a key. Tombstones are among them (I6): an older version may
+/// stand in any older segment.
 fn records_of(image: &[u8], salt: u64) -> Vec<Scanned> {
     // The scanner reads files: it expects the header before the records.
     let mut file = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
@@ -171,6 +166,7 @@ fn records_of(image: &[u8], salt: u64) -> Vec<Scanned> {
         Item::Record(record) => Some(record),
         Item::Gap(_) => None,
     });
-    let is_of_a_key = |record: &Scanned| !matches!(record.kind, None | Some(Kind::Commit | Kind::Note));
+    let is_of_a_key =
+        |record: &Scanned| !matches!(record.kind, None | Some(Kind::Commit | Kind::Note));
     records.filter(|record| record.sound && is_of_a_key(record)).collect()
 }

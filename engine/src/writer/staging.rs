@@ -95,8 +95,10 @@ impl Staging {
     pub(super) fn remove(&self, written: &[Staged]) {
         let mut inner = self.lock();
         for staged in written {
-            let is_same =
-                inner.by_key.get(&staged.key).is_some_and(|(_, version)| *version == staged.version);
+            let is_same = inner
+                .by_key
+                .get(&staged.key)
+                .is_some_and(|(_, version)| *version == staged.version);
             if is_same && let Some((change, _)) = inner.by_key.remove(&staged.key) {
                 inner.bytes -= bytes_of(&staged.key, &change);
             }

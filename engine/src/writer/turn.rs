@@ -137,22 +137,22 @@ impl Turn {
             self.log.append_marker(0, 0);
         }
         match ops {
-            Ops::One(op) => {
-                self.append_op(op, group, Flags::default())
-                    .map_err(Fault::Refused)
-                    .map(|(outcome, _)| outcome)
-            }
+            Ops::One(op) => self
+                .append_op(op, group, Flags::default())
+                .map_err(Fault::Refused)
+                .map(|(outcome, _)| outcome),
             Ops::Batch(ops) => self.append_batch(ops, group),
         }
     }
 
-    /// All or nothing: every key is looked up before the first record is appended, and the marker comes last.
+    /// All or nothing (I14): every key is looked up before the first record is appended, and the marker comes last.
     fn append_batch(&mut self, ops: &mut [Op], group: &mut Group) -> Result<Outcome, Fault> {
         let (mut records, mut sum) = (0, 0);
         for op in ops {
             // Lookups were done by `judge`; one that fails now finds a record that could be read a moment ago
             // damaged. Half a batch without a marker stands in the log then, so the log must not go on.
-            let (_, head_checksum) = self.append_op(op, group, Flags::BATCH).map_err(Fault::Stops)?;
+            let (_, head_checksum) =
+                self.append_op(op, group, Flags::BATCH).map_err(Fault::Stops)?;
             if let Some(head_checksum) = head_checksum {
                 records += 1;
                 sum = checksum_from(sum, &head_checksum.to_le_bytes());
@@ -259,8 +259,7 @@ impl Turn {
         ] {
             marks |= if is_set { mark } else { 0 };
         }
-        let entry =
-            IndexEntry { location, size_class: size_class(bytes), flags: marks, epoch: 0 };
+        let entry = IndexEntry { location, size_class: size_class(bytes), flags: marks, epoch: 0 };
         let effect = Effect::Put { hash: op.hash, entry, bytes, displaced };
         (effect, Some(state), sequence, sum)
     }

@@ -54,10 +54,8 @@ impl Figure {
 
 /// Where stores stand: a real file system, not one in memory.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    let root = env::var_os("TIERCE_BENCH_DIR").map_or_else(
-        || PathBuf::from("target/bench-data"),
-        PathBuf::from,
-    );
+    let root = env::var_os("TIERCE_BENCH_DIR")
+        .map_or_else(|| PathBuf::from("target/bench-data"), PathBuf::from);
     let dir = root.join(name);
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&root).expect("the scratch directory can be made");
@@ -72,7 +70,8 @@ fn main() -> ExitCode {
     {
         small::fill_and_abort(dir);
     }
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let is_wanted =
+        |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;

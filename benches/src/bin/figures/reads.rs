@@ -133,7 +133,8 @@ fn lmdb(engine: &Engine, seed: u64) -> Vec<Figure> {
         nanos_per(READS, || {
             for _ in 0..READS {
                 let reading = env.read_txn().expect("a transaction begins");
-                let found = database.get(&reading, &key(random.below(KEYS))).expect("the get succeeds");
+                let found =
+                    database.get(&reading, &key(random.below(KEYS))).expect("the get succeeds");
                 out.clear();
                 out.extend_from_slice(found.unwrap_or_default());
                 black_box(&out);

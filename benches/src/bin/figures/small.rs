@@ -22,7 +22,9 @@ fn figure(name: &'static str, ours: String, found: f64, bar: Bar) -> Figure {
 
 fn disk_blocks(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).expect("the directory can be read");
-    entries.map(|entry| entry.expect("an entry").metadata().expect("its metadata").blocks() * 512).sum()
+    entries
+        .map(|entry| entry.expect("an entry").metadata().expect("its metadata").blocks() * 512)
+        .sum()
 }
 
 /// Ten small keys.
@@ -37,8 +39,18 @@ pub(crate) fn small() -> Vec<Figure> {
     engine.close().expect("the store closes");
     let blocks = disk_blocks(&dir);
     vec![
-        figure("10 keys: disk KiB after close", format!("{blocks} B"), blocks as f64 / 1024.0, Bar::AtMost(64.0)),
-        figure("10 keys: heap KiB while open", format!("{open} B"), open as f64 / 1024.0, Bar::AtMost(4096.0)),
+        figure(
+            "10 keys: disk KiB after close",
+            format!("{blocks} B"),
+            blocks as f64 / 1024.0,
+            Bar::AtMost(64.0),
+        ),
+        figure(
+            "10 keys: heap KiB while open",
+            format!("{open} B"),
+            open as f64 / 1024.0,
+            Bar::AtMost(4096.0),
+        ),
     ]
 }
 
@@ -48,7 +60,8 @@ pub(crate) fn memory_per_key() -> Vec<Figure> {
     let engine = filled("memory");
     let bytes = memory::live().saturating_sub(before);
     let each = bytes as f64 / KEYS as f64;
-    let figures = vec![figure("heap bytes per key", format!("{bytes} B in all"), each, Bar::AtMost(40.0))];
+    let figures =
+        vec![figure("heap bytes per key", format!("{bytes} B in all"), each, Bar::AtMost(40.0))];
     drop(engine);
     figures
 }

@@ -21,7 +21,14 @@ const RECORD_BYTES: usize = 144;
 /// Bytes of the commit marker that follows a sync.
 const MARKER_BYTES: usize = 48;
 
-fn figure(name: &'static str, unit: f64, suffix: &str, other: &str, of: Versus, bar: Bar) -> Figure {
+fn figure(
+    name: &'static str,
+    unit: f64,
+    suffix: &str,
+    other: &str,
+    of: Versus,
+    bar: Bar,
+) -> Figure {
     Figure {
         name,
         ours: format!("{:.1} {suffix}", of.ours / unit),
@@ -134,7 +141,8 @@ pub(crate) fn put_sync() -> Vec<Figure> {
         })
     };
     let found = versus(ROUNDS, ours, bare_loop);
-    let mut figures = vec![figure("put, Sync", 1e3, "us", "pwrite + fdatasync", found, Bar::AtMost(1.1))];
+    let mut figures =
+        vec![figure("put, Sync", 1e3, "us", "pwrite + fdatasync", found, Bar::AtMost(1.1))];
     if let Some((before, after)) = counters {
         let per_put = |at: usize| (after[at] - before[at]) as f64 / PUTS as f64;
         for (name, at, bar) in [
@@ -177,5 +185,12 @@ pub(crate) fn group() -> Vec<Figure> {
         (threads * each) as f64 / start.elapsed().as_secs_f64()
     };
     let found = versus(ROUNDS, || rate(THREADS, 500), || rate(1, 1_000));
-    vec![figure("put, Sync, rate of 32 threads over 1", 1.0, "/s", "1 thread", found, Bar::AtLeast(8.0))]
+    vec![figure(
+        "put, Sync, rate of 32 threads over 1",
+        1.0,
+        "/s",
+        "1 thread",
+        found,
+        Bar::AtLeast(8.0),
+    )]
 }

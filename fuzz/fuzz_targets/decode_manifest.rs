@@ -1,0 +1,14 @@
+//! Manifests: any bytes in place of the file. The body is `tierce_fuzz::decode_manifest`.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tierce_fuzz::decode_manifest(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    tierce_fuzz::replay::main(
+        "decode_manifest",
+        tierce_fuzz::decode_manifest,
+        &tierce_fuzz::samples::decode_manifest(),
+    )
+}

@@ -1,0 +1,328 @@
+//! What must be true of a store: the acknowledged writes in their order, and how much of that order a crash may
+//! take away.
+//!
+//! A crash takes a suffix of the order of writes and nothing else. How long it may be follows from what was
+//! acknowledged how. Only a write that failed or was going on is outside of that rule: it may be there or not.
+//! Writes of [`Durability::Periodic`] are in the order like all others: they reach the log before anything that
+//! is acknowledged after them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tierce_engine::{Durability, Timestamp, is_live};
+
+/// What one key holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub value: Arc<[u8]>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it may be forgotten.
+    pub evictable: bool,
+    /// Scopes it belongs to.
+    pub scopes: Vec<Vec<u8>>,
+    /// Its sequence number, where the store said it.
+    pub sequence: Option<u64>,
+}
+
+/// What the store holds, expired entries included.
+pub type State = BTreeMap<Vec<u8>, Stored>;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The key has this from now on.
+    Put(Vec<u8>, Stored),
+    /// The key is gone.
+    Delete(Vec<u8>),
+    /// The key ends then.
+    Touch(Vec<u8>, Option<Timestamp>),
+    /// The entries of a scope are gone.
+    Cut(Vec<u8>),
+}
+
+/// Changes that survive together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The changes, in order.
+    pub effects: Vec<Effect>,
+    /// What its acknowledgement promised.
+    pub durability: Durability,
+    /// `None` for an acknowledged write; for a failed one, whether reads show it.
+    pub failed: Option<bool>,
+}
+
+impl Write {
+    /// A write to come.
+    #[must_use]
+    pub const fn new(effects: Vec<Effect>, durability: Durability) -> Self {
+        Self { effects, durability, failed: None }
+    }
+
+    /// Makes the changes.
+    pub fn apply(&self, state: &mut State) {
+        for effect in &self.effects {
+            match effect {
+                Effect::Put(key, stored) => {
+                    state.insert(key.clone(), stored.clone());
+                }
+                Effect::Delete(key) => {
+                    state.remove(key);
+                }
+                Effect::Touch(key, expires_at) => {
+                    if let Some(stored) = state.get_mut(key) {
+                        stored.expires_at = *expires_at;
+                    }
+                }
+                Effect::Cut(scope) => state.retain(|_, stored| !stored.scopes.contains(scope)),
+            }
+        }
+    }
+}
+
+/// How much a crash may have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CrashKind {
+    /// There was none.
+    None,
+    /// The process died, the machine did not.
+    Process,
+    /// The machine died.
+    Power,
+}
+
+/// The writes of one store.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// What is certain to be there.
+    base: State,
+    /// Writes after that, in order.
+    writes: Vec<Write>,
+    /// So many of them survive power failures,
+    durable: usize,
+    /// and so many the death of the process.
+    process: usize,
+    in_flight: Option<Write>,
+    keys: BTreeSet<Vec<u8>>,
+    newest_sequence: u64,
+    accounts_are_exact: bool,
+}
+
+/// An explanation that fits what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// So many of the writes survived, counted from the last settled state.
+    pub prefix: usize,
+    /// The state they make.
+    pub state: State,
+    /// Which failed writes are part of it, by position.
+    shown: BTreeSet<usize>,
+}
+
+impl Model {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { accounts_are_exact: true, ..Self::default() }
+    }
+
+    /// A store that is known to hold `state`, durably, after this model's past; `newest` is the highest sequence
+    /// number in it.
+    #[must_use]
+    pub fn settled(&self, state: State, newest: u64) -> Self {
+        Self {
+            base: state,
+            keys: self.keys.clone(),
+            newest_sequence: newest,
+            accounts_are_exact: self.accounts_are_exact,
+            ..Self::new()
+        }
+    }
+
+    /// Every key that was ever written or asked for.
+    #[must_use]
+    pub const fn keys(&self) -> &BTreeSet<Vec<u8>> {
+        &self.keys
+    }
+
+    /// Whether counters of entries and live bytes must be exact: nothing expires, nothing was cut.
+    #[must_use]
+    pub const fn accounts_are_exact(&self) -> bool {
+        self.accounts_are_exact
+    }
+
+    /// How many writes a power failure may not take, and how many there are, since the last settled state.
+    #[must_use]
+    pub const fn bounds(&self) -> (usize, usize) {
+        (self.durable, self.writes.len())
+    }
+
+    /// The write that began and did not end.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<&Write> {
+        self.in_flight.as_ref()
+    }
+
+    /// What reads show now, failed writes that were seen to be there included.
+    #[must_use]
+    pub fn current(&self) -> State {
+        let mut state = self.base.clone();
+        for write in self.writes.iter().filter(|write| write.failed != Some(false)) {
+            write.apply(&mut state);
+        }
+        state
+    }
+
+    /// A write begins.
+    pub fn begin(&mut self, write: Option<Write>) {
+        for effect in write.iter().flat_map(|write| &write.effects) {
+            match effect {
+                Effect::Put(key, stored) => {
+                    self.keys.insert(key.clone());
+                    self.accounts_are_exact &= stored.expires_at.is_none();
+                }
+                Effect::Delete(key) => {
+                    self.keys.insert(key.clone());
+                }
+                Effect::Touch(..) | Effect::Cut(_) => self.accounts_are_exact = false,
+            }
+        }
+        self.in_flight = write;
+    }
+
+    /// The write that began is acknowledged, with this sequence number if the store said one.
+    ///
+    /// # Errors
+    /// If the sequence number is not above all before.
+    pub fn acknowledge(&mut self, sequence: Option<u64>) -> Result<(), String> {
+        let Some(mut write) = self.in_flight.take() else { return Ok(()) };
+        if let Some(sequence) = sequence.filter(|sequence| *sequence > 0) {
+            if sequence <= self.newest_sequence {
+                let newest = self.newest_sequence;
+                return Err(format!("acknowledged as sequence {sequence} after {newest}"));
+            }
+            self.newest_sequence = sequence;
+            if let [Effect::Put(_, stored)] = write.effects.as_mut_slice() {
+                stored.sequence = Some(sequence);
+            }
+        }
+        let durability = write.durability;
+        self.writes.push(write);
+        match durability {
+            Durability::Sync => {
+                self.durable = self.writes.len();
+                self.process = self.writes.len();
+            }
+            Durability::Os => self.process = self.writes.len(),
+            Durability::Buffered | Durability::Periodic => {}
+        }
+        self.compact();
+        Ok(())
+    }
+
+    /// The write that began failed: it may be there or not.
+    pub fn fail(&mut self) {
+        if let Some(mut write) = self.in_flight.take() {
+            write.failed = Some(false);
+            self.writes.push(write);
+        }
+    }
+
+    /// The operation that began was refused before it did anything.
+    pub fn refuse(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// Everything acknowledged so far is on the device.
+    pub fn synced(&mut self) {
+        self.durable = self.writes.len();
+        self.process = self.writes.len();
+        self.compact();
+    }
+
+    /// Power failed: what only the process's death could not take may be gone now.
+    pub const fn power_failed(&mut self) {
+        self.process = self.durable;
+    }
+
+    /// Takes note of which failed writes reads show.
+    pub fn note_shown(&mut self, fit: &Fit) {
+        for (at, write) in self.writes.iter_mut().enumerate() {
+            if write.failed.is_some() {
+                write.failed = Some(fit.shown.contains(&at));
+            }
+        }
+    }
+
+    /// Folds what is certain into the base.
+    fn compact(&mut self) {
+        let durable = self.writes.iter().take(self.durable);
+        let count = durable.take_while(|write| write.failed.is_none()).count();
+        for write in self.writes.drain(..count) {
+            write.apply(&mut self.base);
+        }
+        for bound in [&mut self.durable, &mut self.process] {
+            *bound = bound.saturating_sub(count);
+        }
+    }
+
+    /// Looks for an explanation of what was seen among all that `kind` allows. `seen` says whether a state fits.
+    pub fn explain(&self, kind: CrashKind, mut seen: impl FnMut(&State) -> bool) -> Option<Fit> {
+        let least = match kind {
+            CrashKind::None => self.writes.len(),
+            CrashKind::Process => self.process.max(self.durable),
+            CrashKind::Power => self.durable,
+        };
+        let in_flight = self.in_flight.as_ref().filter(|_| kind != CrashKind::None);
+        for shown in self.choices() {
+            let mut state = self.base.clone();
+            let counts = |at: usize, write: &Write| write.failed.is_none() || shown.contains(&at);
+            let writes =
+                self.writes.iter().enumerate().chain(in_flight.map(|write| (usize::MAX, write)));
+            let mut prefix = 0;
+            for (at, write) in writes {
+                if prefix >= least && seen(&state) {
+                    return Some(Fit { prefix, state, shown });
+                }
+                if counts(at, write) {
+                    write.apply(&mut state);
+                }
+                prefix += 1;
+            }
+            if seen(&state) {
+                return Some(Fit { prefix, state, shown });
+            }
+        }
+        None
+    }
+
+    /// The sets of failed writes that may be there: all sets of a few, and the plain ones of many.
+    fn choices(&self) -> Vec<BTreeSet<usize>> {
+        let failed = self.writes.iter().enumerate().filter(|(_, write)| write.failed.is_some());
+        let failed: Vec<usize> = failed.map(|(at, _)| at).collect();
+        let pick = |mask: u64| {
+            let bit = |index: usize| mask & (1 << index) != 0;
+            failed.iter().enumerate().filter(|(index, _)| bit(*index)).map(|(_, at)| *at).collect()
+        };
+        if failed.len() <= 6 {
+            return (0..1_u64 << failed.len()).map(pick).collect();
+        }
+        let shown = |at: &&usize| self.writes[**at].failed == Some(true);
+        let noted = failed.iter().filter(shown).copied().collect();
+        let mut choices = vec![noted, BTreeSet::new(), failed.iter().copied().collect()];
+        choices.extend(failed.iter().map(|at| BTreeSet::from([*at])));
+        choices
+    }
+}
+
+/// The entries of a state that are live at `now`.
+pub fn live(state: &State, now: Timestamp) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
+    state.iter().filter(move |(_, stored)| is_live(stored.expires_at, now))
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

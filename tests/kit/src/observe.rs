@@ -1,0 +1,225 @@
+//! What a store shows through every one of its ways to read, and whether a [`Model`] can explain it.
+
+use std::collections::BTreeMap;
+
+use tierce_engine::{
+    Engine, Entry, Timestamp,
+    format::record::{Draft, Extension, Flags, ITEM_SCOPE, Kind, encode, push_item},
+};
+
+use crate::model::{CrashKind, Fit, Model, State, Stored, live};
+
+/// Everything a store shows at one moment.
+pub struct Observation {
+    entries: BTreeMap<Vec<u8>, Entry>,
+    now: Timestamp,
+}
+
+impl Observation {
+    /// Iterates, and reads `keys` in every other way: all must agree.
+    ///
+    /// # Errors
+    /// The first disagreement or failed read.
+    pub fn of<'a>(
+        engine: &Engine,
+        keys: impl IntoIterator<Item = &'a Vec<u8>>,
+    ) -> Result<Self, String> {
+        let failed = |error| format!("a read failed: {error}");
+        let mut entries = BTreeMap::new();
+        for item in engine.iter().map_err(failed)? {
+            let (key, entry) = item.map_err(failed)?;
+            let shown = brief(&key);
+            if entries.insert(key, entry).is_some() {
+                return Err(format!("iteration shows {shown} twice"));
+            }
+        }
+        let keys: Vec<&Vec<u8>> = keys.into_iter().collect();
+        let many = engine.get_many(&keys).map_err(failed)?;
+        for (key, of_many) in keys.into_iter().zip(many) {
+            let iterated = entries.get(key);
+            let got = engine.get(key).map_err(failed)?;
+            let entry = engine.entry(key).map_err(failed)?;
+            let there = engine.contains_key(key).map_err(failed)?;
+            let value = iterated.map(|entry| entry.value.as_ref());
+            let agree = got.as_ref().map(AsRef::as_ref) == value
+                && of_many.as_ref().map(AsRef::as_ref) == value
+                && there == value.is_some()
+                && entry.as_ref().map(facts) == iterated.map(facts);
+            if !agree {
+                return Err(format!(
+                    "ways to read {} disagree: iteration {:?}, get {:?}, get_many {:?}, entry {:?}, there {there}",
+                    brief(key),
+                    value.map(brief),
+                    got.as_ref().map(|value| brief(value.as_ref())),
+                    of_many.as_ref().map(|value| brief(value.as_ref())),
+                    entry.as_ref().map(|entry| brief(entry.value.as_ref())),
+                ));
+            }
+        }
+        Ok(Self { entries, now: engine.now() })
+    }
+
+    /// Highest sequence number of an entry.
+    #[must_use]
+    pub fn newest_sequence(&self) -> u64 {
+        self.entries.values().map(|entry| entry.sequence.0).max().unwrap_or_default()
+    }
+
+    /// Whether this is just `state`, at this moment.
+    #[must_use]
+    pub fn is(&self, state: &State) -> bool {
+        let mut expected = live(state, self.now);
+        let mut seen = self.entries.iter();
+        loop {
+            match (expected.next(), seen.next()) {
+                (None, None) => return true,
+                (Some((key, stored)), Some((found, entry))) if key == found => {
+                    if !same(stored, entry) {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// How this differs from `state`, for people.
+    #[must_use]
+    pub fn difference(&self, state: &State) -> String {
+        let mut lines = Vec::new();
+        for (key, stored) in live(state, self.now) {
+            match self.entries.get(key) {
+                None => lines.push(format!(
+                    "{} is missing, expected {}",
+                    brief(key),
+                    stored_facts(stored)
+                )),
+                Some(entry) if !same(stored, entry) => {
+                    let (found, expected) = (entry_facts(entry), stored_facts(stored));
+                    lines.push(format!("{} is {found}, expected {expected}", brief(key)));
+                }
+                Some(_) => {}
+            }
+        }
+        let expected = |key: &Vec<u8>| live(state, self.now).any(|(of, _)| of == key);
+        for (key, entry) in self.entries.iter().filter(|(key, _)| !expected(key)) {
+            lines.push(format!("{} is {}, expected nothing", brief(key), entry_facts(entry)));
+        }
+        lines.join("; ")
+    }
+
+    /// Bytes of the records that the entries shown stand in.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.entries.iter().map(|(key, entry)| record_bytes(key, entry)).sum()
+    }
+
+    /// Count of entries.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.entries.len() as u64
+    }
+}
+
+impl Model {
+    /// Whether the store is what a crash of this kind may have left; says how.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check_after_crash(&self, engine: &Engine, kind: CrashKind) -> Result<Fit, String> {
+        let seen = Observation::of(engine, self.keys())?;
+        let fit = self.explain(kind, |state| seen.is(state)).ok_or_else(|| {
+            let (durable, length) = self.bounds();
+            format!(
+                "no prefix of {durable} to {length} writes explains the store after {kind:?}; to the newest state: {}",
+                seen.difference(&self.current())
+            )
+        })?;
+        check_accounts(engine, &seen, self.accounts_are_exact())?;
+        Ok(fit)
+    }
+
+    /// Whether the store shows every acknowledged write and nothing else.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check(&self, engine: &Engine) -> Result<Fit, String> {
+        self.check_after_crash(engine, CrashKind::None)
+    }
+}
+
+fn check_accounts(engine: &Engine, seen: &Observation, exact: bool) -> Result<(), String> {
+    let stats = engine.stats();
+    if stats.sequence < seen.newest_sequence() && stats.staged == 0 {
+        let newest = seen.newest_sequence();
+        return Err(format!("stats know sequence {}, an entry has {newest}", stats.sequence));
+    }
+    let fits = stats.staged > 0
+        || (stats.entries == seen.count() && stats.live_bytes == seen.live_bytes())
+        || (!exact && stats.entries >= seen.count());
+    if fits {
+        return Ok(());
+    }
+    Err(format!(
+        "stats count {} entries of {} bytes, iteration shows {} of {}",
+        stats.entries,
+        stats.live_bytes,
+        seen.count(),
+        seen.live_bytes()
+    ))
+}
+
+fn record_bytes(key: &[u8], entry: &Entry) -> u64 {
+    let mut items = Vec::new();
+    for scope in &entry.scopes {
+        push_item(&mut items, ITEM_SCOPE, scope);
+    }
+    for (kind, bytes) in &entry.items {
+        push_item(&mut items, *kind, bytes);
+    }
+    let plain = items.is_empty() && entry.codec == 0 && entry.schema == 0;
+    let extension = Extension { codec: entry.codec, schema: entry.schema, items: &items };
+    let mut record = Vec::new();
+    let draft = Draft {
+        kind: Kind::Put,
+        flags: Flags::default(),
+        key,
+        value: entry.value.as_ref(),
+        expires_at: entry.expires_at,
+        extension: (!plain).then_some(extension),
+    };
+    encode(&draft, &mut record);
+    record.len() as u64
+}
+
+type Facts<'a> = (&'a [u8], u64, Option<Timestamp>, bool, &'a [Vec<u8>]);
+
+fn facts(entry: &Entry) -> Facts<'_> {
+    let Entry { value, sequence, expires_at, evictable, scopes, .. } = entry;
+    (value.as_ref(), sequence.0, *expires_at, *evictable, scopes)
+}
+
+fn same(stored: &Stored, entry: &Entry) -> bool {
+    *stored.value == *entry.value.as_ref()
+        && stored.expires_at == entry.expires_at
+        && stored.evictable == entry.evictable
+        && stored.scopes == entry.scopes
+        && stored.sequence.is_none_or(|sequence| sequence == entry.sequence.0)
+}
+
+fn entry_facts(entry: &Entry) -> String {
+    let (value, sequence, expires_at, evictable, scopes) = facts(entry);
+    format!("{} #{sequence} {expires_at:?} evictable={evictable} {scopes:?}", brief(value))
+}
+
+fn stored_facts(stored: &Stored) -> String {
+    let Stored { value, expires_at, evictable, scopes, sequence } = stored;
+    let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
+    format!("{} #{sequence} {expires_at:?} evictable={evictable} {scopes:?}", brief(value))
+}
+
+/// The first bytes and the length.
+fn brief(bytes: &[u8]) -> String {
+    let head = bytes[..bytes.len().min(12)].escape_ascii();
+    format!("\"{head}\"({})", bytes.len())
+}

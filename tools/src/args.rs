@@ -1,0 +1,231 @@
+//! The command line: what can be asked, and how it is spelled.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tierce_engine::{Durability, RecoveryPolicy};
+
+use crate::lifetime::parse_lifetime_ms;
+
+/// The exit codes, as `--help` ends.
+const CODES: &str = "\
+Exit codes: 0 done; 1 the answer is no (key absent); 2 usage; 4 problems remain; 8 operational error; \
+10 no store there; 11 locked (holder on standard error); 12 unknown format version; 130 interrupted.
+
+Keys and values are words: \\xNN stands for any byte (\\x20 is a space, \\x5c or \\\\ a backslash) and \"\" for no \
+bytes. What is printed is spelled the same way.";
+
+/// Looks into a tierce store, changes it, checks it, and shows what it can do.
+#[derive(Debug, Parser)]
+#[command(name = "tierce", version, after_help = CODES)]
+pub(crate) struct Cli {
+    /// Print JSON: one document, or one line a step; errors also as JSON on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job on real input: write, read back, expire, restart, crash, recover, check.
+    Tour(TourArgs),
+    /// Print the value of a key.
+    Get(KeyArgs),
+    /// Store a value; creates the store if there is none.
+    Put(PutArgs),
+    /// Delete a key: prints 1 if it was there, else 0 (and exits 1).
+    Del(KeyArgs),
+    /// List the keys, in order of their bytes.
+    Keys(KeysArgs),
+    /// Take commands, one a line, from a terminal or a pipe. `help` lists them.
+    Shell(ShellArgs),
+    /// Describe the store: format, files, segments.
+    Info(DirArgs),
+    /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
+    Check(DirArgs),
+    /// List the records of one segment.
+    Records(RecordsArgs),
+    /// Write numbered records until killed.
+    #[command(hide = true)]
+    TourWriter(WriterArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DirArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// The key.
+    pub(crate) key: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// The key.
+    pub(crate) key: OsString,
+    /// The value; `-` takes standard input as it is, to its end.
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) value: OsString,
+    /// How long it lives: 250ms, 30s, 5m, 2h, 1d, or seconds. Default: for ever.
+    #[arg(long, value_parser = parse_lifetime_ms)]
+    pub(crate) ttl: Option<u64>,
+    /// What is behind the acknowledgement.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) durability: Mode,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// Only keys that begin with this.
+    #[arg(long)]
+    pub(crate) prefix: Option<OsString>,
+    /// Print how many there are, not which.
+    #[arg(long)]
+    pub(crate) count: bool,
+    /// Print the bytes of the keys as they are, each followed by a zero byte.
+    #[arg(short = '0', long, conflicts_with_all = ["count", "json"])]
+    pub(crate) null: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordsArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// The segment's id in hexadecimal digits, as `info` prints it.
+    #[arg(value_parser = parse_segment)]
+    pub(crate) segment: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TourArgs {
+    /// Where the store goes. Default: a temporary directory, removed at the end.
+    pub(crate) dir: Option<PathBuf>,
+    /// Device states as JSON lines with last_updated, entity_id, state and attributes. Default: generated ones.
+    #[arg(long)]
+    pub(crate) input: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriterArgs {
+    pub(crate) dir: PathBuf,
+    pub(crate) run: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// The store; created if there is none.
+    pub(crate) dir: PathBuf,
+    /// What is behind an acknowledgement.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) durability: Mode,
+    /// Target size of a segment file.
+    #[arg(long, value_name = "N")]
+    pub(crate) segment_bytes: Option<u64>,
+    /// How often writes with --durability periodic go to the device.
+    #[arg(long, value_name = "N")]
+    pub(crate) periodic_ms: Option<u64>,
+    /// What to do about damage found when opening.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) recovery: Policy,
+    /// Refuse every command that would write.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+/// [`Durability`], as spelled on the command line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Mode {
+    /// This process has it.
+    Buffered,
+    /// The operating system has it.
+    #[default]
+    Os,
+    /// The device has it.
+    Sync,
+    /// It is staged; everything staged goes to the device together, now and then.
+    Periodic,
+}
+
+impl From<Mode> for Durability {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Buffered => Self::Buffered,
+            Mode::Os => Self::Os,
+            Mode::Sync => Self::Sync,
+            Mode::Periodic => Self::Periodic,
+        }
+    }
+}
+
+/// [`RecoveryPolicy`], as spelled on the command line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Policy {
+    /// Refuse to open.
+    #[default]
+    Strict,
+    /// Leave damaged records out and set their file aside.
+    SkipRecord,
+    /// Serve whatever can be read.
+    Salvage,
+}
+
+impl From<Policy> for RecoveryPolicy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Strict => Self::Strict,
+            Policy::SkipRecord => Self::SkipRecord,
+            Policy::Salvage => Self::Salvage,
+        }
+    }
+}
+
+fn parse_segment(text: &str) -> Result<u64, String> {
+    let digits = text.strip_suffix(".seg").unwrap_or(text);
+    let hexadecimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = hexadecimal.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+    id.ok_or_else(|| "a segment id is 1 to 16 hexadecimal digits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Goal: the definitions contradict nothing in themselves.
+    #[test]
+    fn definitions() {
+        Cli::command().debug_assert();
+    }
+
+    /// Goal: a segment id is what `info` prints, with or without the file's ending, and nothing else.
+    #[test]
+    fn segment_ids() {
+        assert_eq!(parse_segment("00000000000000af.seg"), Ok(0xaf));
+        assert_eq!(parse_segment("AF"), Ok(0xaf));
+        for wrong in ["", ".seg", "+1", "-1", "g", "0x1", "00000000000000000"] {
+            let parsed = parse_segment(wrong);
+            assert!(parsed.is_err() || wrong == "00000000000000000", "{wrong}: {parsed:?}");
+        }
+        assert!(parse_segment("10000000000000000").is_err(), "17 digits");
+    }
+
+    /// Goal: values that look like numbers below zero are values, not options.
+    #[test]
+    fn negative_values() {
+        let cli =
+            Cli::try_parse_from(["tierce", "put", "dir", "key", "-5", "--ttl", "30s"]).unwrap();
+        let Command::Put(put) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((put.value, put.ttl), ("-5".into(), Some(30_000)));
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands about entries: `get`, `put`, `del`, `keys`.
+
+use std::io::{self, Read as _};
+
+use serde_json::{Value, json};
+use tierce_engine::{Engine, Options, PutOptions};
+
+use crate::{
+    args::{KeyArgs, KeysArgs, PutArgs},
+    escape::escape,
+    exit::{Code, Fail, Outcome},
+    out::{Out, say},
+    store::{open_or_create, open_to_read, open_to_write, word},
+    text::{bytes_object, insert_bytes},
+};
+
+/// Prints the value of a key.
+pub(crate) fn get(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
+    let key = word(&args.key)?;
+    let engine = open_to_read(&args.dir)?;
+    let entry = engine.entry(&key)?;
+    if json {
+        let mut object = bytes_object("key", &key);
+        object.insert("found".to_owned(), entry.is_some().into());
+        if let Some(entry) = &entry {
+            insert_bytes(&mut object, "value", &entry.value);
+            object.insert("sequence".to_owned(), entry.sequence.0.into());
+            object.insert("expires_at_ms".to_owned(), entry.expires_at.map(|at| at.0).into());
+        }
+        out.json(&object.into())?;
+    } else if let Some(entry) = &entry {
+        out.line(escape(&entry.value))?;
+    }
+    if entry.is_none() {
+        say(format_args!("tierce: no entry {}", escape(&key)));
+    }
+    let code = if entry.is_some() { Code::Done } else { Code::No };
+    drop(entry);
+    engine.close()?;
+    Ok(code)
+}
+
+/// Stores a value.
+pub(crate) fn put(args: &PutArgs, json: bool, out: &mut Out) -> Outcome {
+    let key = word(&args.key)?;
+    let value = if args.value == "-" { standard_input()? } else { word(&args.value)? };
+    let engine = open_or_create(&args.dir, args.durability.into())?;
+    let mut options = PutOptions::new();
+    if let Some(ttl_ms) = args.ttl {
+        options = options.expires_at(engine.now().saturating_add_ms(ttl_ms));
+    }
+    let put = engine.put_with(&key, &value, &options);
+    // The store is closed properly after a refusal too; the refusal is the news then.
+    let closed = engine.close();
+    put?;
+    closed?;
+    if json {
+        let mut object = bytes_object("key", &key);
+        object.insert("stored".to_owned(), true.into());
+        object.insert("bytes".to_owned(), value.len().into());
+        out.json(&object.into())?;
+    }
+    Ok(Code::Done)
+}
+
+/// All of standard input, as long as it can be a value at all.
+fn standard_input() -> Outcome<Vec<u8>> {
+    let mut value = Vec::new();
+    let limit = Options::VALUE_BYTES_MAX + 1;
+    io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut value)
+        .map_err(|source| Fail::io("read standard input", source))?;
+    Ok(value)
+}
+
+/// Deletes a key.
+pub(crate) fn del(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
+    let key = word(&args.key)?;
+    let engine = open_to_write(&args.dir)?;
+    let deleted = engine.delete(&key);
+    let closed = engine.close();
+    let deleted = deleted?;
+    closed?;
+    if json {
+        let mut object = bytes_object("key", &key);
+        object.insert("deleted".to_owned(), deleted.into());
+        out.json(&object.into())?;
+    } else {
+        out.line(u8::from(deleted))?;
+    }
+    Ok(if deleted { Code::Done } else { Code::No })
+}
+
+/// Lists keys.
+pub(crate) fn keys(args: &KeysArgs, json: bool, out: &mut Out) -> Outcome {
+    let prefix = args.prefix.as_deref().map(word).transpose()?.unwrap_or_default();
+    let engine = open_to_read(&args.dir)?;
+    if args.count {
+        let count = count_keys(&engine, &prefix)?;
+        if json {
+            out.json(&json!({ "count": count }))?;
+        } else {
+            out.line(count)?;
+        }
+    } else {
+        print_keys(&sorted_keys(&engine, &prefix)?, args.null, json, out)?;
+    }
+    engine.close()?;
+    Ok(Code::Done)
+}
+
+fn print_keys(keys: &[Vec<u8>], null: bool, json: bool, out: &mut Out) -> Outcome<()> {
+    if json {
+        let objects: Vec<Value> = keys.iter().map(|key| bytes_object("key", key).into()).collect();
+        return out.json(&json!({ "count": keys.len(), "keys": objects }));
+    }
+    for key in keys {
+        if null {
+            out.bytes(key)?;
+            out.bytes(b"\0")?;
+        } else {
+            out.line(escape(key))?;
+        }
+    }
+    Ok(())
+}
+
+fn count_keys(engine: &Engine, prefix: &[u8]) -> Outcome<u64> {
+    let mut count = 0;
+    for entry in engine.iter()? {
+        count += u64::from(entry?.0.starts_with(prefix));
+    }
+    Ok(count)
+}
+
+/// The keys that begin with `prefix`, in order of their bytes.
+pub(crate) fn sorted_keys(engine: &Engine, prefix: &[u8]) -> tierce_engine::Result<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    for entry in engine.iter()? {
+        let (key, _) = entry?;
+        if key.starts_with(prefix) {
+            keys.push(key);
+        }
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}

@@ -1,0 +1,86 @@
+//! Where words go: data to standard output, talk to standard error.
+
+use std::{
+    fmt::Display,
+    io::{self, BufWriter, Write},
+};
+
+use serde_json::Value;
+
+use crate::exit::{Fail, Outcome};
+
+/// Standard output, locked and buffered. A reader who went away ends the command quietly; any other failure to
+/// write is an error, so that a full disk behind a redirection is not taken for success.
+pub(crate) struct Out {
+    writer: BufWriter<Box<dyn Write>>,
+}
+
+impl Out {
+    pub(crate) fn stdout() -> Self {
+        Self::to(Box::new(io::stdout().lock()))
+    }
+
+    pub(crate) fn to(writer: Box<dyn Write>) -> Self {
+        Self { writer: BufWriter::new(writer) }
+    }
+
+    /// One line.
+    pub(crate) fn line(&mut self, text: impl Display) -> Outcome<()> {
+        outcome(writeln!(self.writer, "{text}"))
+    }
+
+    /// One JSON document on a line.
+    pub(crate) fn json(&mut self, value: &Value) -> Outcome<()> {
+        self.line(value)
+    }
+
+    /// Bytes as they are, and nothing after them.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Outcome<()> {
+        outcome(self.writer.write_all(bytes))
+    }
+
+    /// Hands everything to whoever reads.
+    pub(crate) fn flush(&mut self) -> Outcome<()> {
+        outcome(self.writer.flush())
+    }
+}
+
+fn outcome(written: io::Result<()>) -> Outcome<()> {
+    written.map_err(|source| match source.kind() {
+        io::ErrorKind::BrokenPipe => Fail::PipeGone,
+        _ => Fail::io("write to standard output", source),
+    })
+}
+
+/// A line for the person at the terminal. Nobody there is no error.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refuses(io::ErrorKind);
+
+    impl Write for Refuses {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Goal: a reader who left is told apart from a disk that is full.
+    #[test]
+    fn gone_or_failed() {
+        let mut out = Out::to(Box::new(Refuses(io::ErrorKind::BrokenPipe)));
+        out.line("x").unwrap();
+        assert!(matches!(out.flush(), Err(Fail::PipeGone)));
+        let mut out = Out::to(Box::new(Refuses(io::ErrorKind::StorageFull)));
+        out.line("x").unwrap();
+        assert!(matches!(out.flush(), Err(Fail::Io { .. })));
+    }
+}

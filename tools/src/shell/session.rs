@@ -1,0 +1,240 @@
+//! What a command of the shell does, and how it answers.
+
+use tierce_engine::{Batch, Change, Engine, Entry, Error, Health, PutOptions, Stats};
+
+use super::command::{Command, HELP};
+use crate::{
+    entries::sorted_keys,
+    escape::{NIL, escape, escape_value, one_line},
+};
+
+/// A store with at most one batch being collected.
+pub(super) struct Session {
+    engine: Engine,
+    batch: Option<Collected>,
+}
+
+/// The batch so far. After a refused line it only waits for its end: half of a batch is not what was meant.
+struct Collected {
+    batch: Batch,
+    spoiled: bool,
+}
+
+/// The answer to a command, as lines.
+pub(super) type Reply = Vec<String>;
+
+/// Why a command was refused.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Usage(String),
+    Engine(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Refusal {
+    /// The one line that says so.
+    pub(super) fn line(&self) -> String {
+        let (kind, message) = match self {
+            Self::Usage(message) => ("usage", message.clone()),
+            Self::Engine(error) => (error.kind(), error.to_string()),
+        };
+        format!("ERR {kind} {}", one_line(&message))
+    }
+}
+
+impl Session {
+    pub(super) const fn new(engine: Engine) -> Self {
+        Self { engine, batch: None }
+    }
+
+    pub(super) const fn is_collecting(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// Ends the session. A batch that was not committed is forgotten.
+    pub(super) fn close(self) -> Result<(), Error> {
+        self.engine.close()
+    }
+
+    /// A line was no command: a batch that it may have been meant for is not complete.
+    pub(super) const fn spoil(&mut self) {
+        if let Some(collected) = &mut self.batch {
+            collected.spoiled = true;
+        }
+    }
+
+    /// Runs one command; the write it stands for is acknowledged when this returns.
+    pub(super) fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Put { key, value, ttl_ms } => self.put(&key, &value, ttl_ms),
+            Command::Get { key } => {
+                let value = self.engine.get(&key)?;
+                one(value.map_or_else(|| NIL.to_owned(), |value| escape_value(&value)))
+            }
+            Command::Del { key } => self.del(&key),
+            Command::Touch { key, ttl_ms } => {
+                self.refuse_in_batch("touch")?;
+                let expires_at = ttl_ms.map(|ms| self.engine.now().saturating_add_ms(ms));
+                one(u8::from(self.engine.touch(&key, expires_at)?))
+            }
+            Command::Incr { key, by } => {
+                self.refuse_in_batch("incr")?;
+                one(increment(&self.engine, &key, by)?)
+            }
+            Command::Keys { prefix } => {
+                let keys = sorted_keys(&self.engine, &prefix)?;
+                let count = std::iter::once(keys.len().to_string());
+                Ok(count.chain(keys.iter().map(|key| escape(key))).collect())
+            }
+            Command::Sync => {
+                self.engine.sync()?;
+                ok()
+            }
+            Command::Batch => self.begin(),
+            Command::Commit => self.commit(),
+            Command::Abort => {
+                self.take_batch("abort")?;
+                ok()
+            }
+            Command::Stats => one(self.stats_line()),
+            Command::Help => {
+                Ok(HELP.iter().map(|(usage, answer)| format!("{usage:<26}{answer}")).collect())
+            }
+            Command::Quit => Ok(Reply::new()),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Result<Reply, Refusal> {
+        let mut options = PutOptions::new();
+        if let Some(ms) = ttl_ms {
+            options = options.expires_at(self.engine.now().saturating_add_ms(ms));
+        }
+        if let Some(collected) = &mut self.batch {
+            collected.batch.put_with(key, value, options);
+            return one("QUEUED");
+        }
+        self.engine.put_with(key, value, &options)?;
+        ok()
+    }
+
+    fn del(&mut self, key: &[u8]) -> Result<Reply, Refusal> {
+        if let Some(collected) = &mut self.batch {
+            collected.batch.delete(key);
+            return one("QUEUED");
+        }
+        one(u8::from(self.engine.delete(key)?))
+    }
+
+    fn begin(&mut self) -> Result<Reply, Refusal> {
+        self.refuse_in_batch("batch")?;
+        self.batch = Some(Collected { batch: Batch::new(), spoiled: false });
+        ok()
+    }
+
+    fn commit(&mut self) -> Result<Reply, Refusal> {
+        let collected = self.take_batch("commit")?;
+        if collected.spoiled {
+            let message = "a line of the batch was refused, so none of it was written";
+            return Err(Refusal::Usage(message.to_owned()));
+        }
+        self.engine.commit(collected.batch)?;
+        ok()
+    }
+
+    fn take_batch(&mut self, verb: &str) -> Result<Collected, Refusal> {
+        self.batch.take().ok_or_else(|| Refusal::Usage(format!("{verb} without batch")))
+    }
+
+    fn refuse_in_batch(&mut self, verb: &str) -> Result<(), Refusal> {
+        if !self.is_collecting() {
+            return Ok(());
+        }
+        self.spoil();
+        Err(Refusal::Usage(format!("{verb} does not go into a batch; commit or abort it first")))
+    }
+
+    fn stats_line(&self) -> String {
+        let health = match self.engine.health() {
+            Health::Good => "good",
+            _ => "stopped",
+        };
+        let numbers = stats_fields(&self.engine.stats());
+        let numbers = numbers.iter().map(|(name, value)| format!("{name}={value}"));
+        let words: Vec<String> = numbers.chain([format!("health={health}")]).collect();
+        words.join(" ")
+    }
+}
+
+fn ok() -> Result<Reply, Refusal> {
+    one("OK")
+}
+
+fn one(line: impl ToString) -> Result<Reply, Refusal> {
+    Ok(vec![line.to_string()])
+}
+
+/// Adds to a decimal number, absent counting as 0, and keeps what else goes with the entry.
+fn increment(engine: &Engine, key: &[u8], by: i64) -> Result<i64, Refusal> {
+    let mut outcome = Ok(0);
+    engine.update(key, |entry| {
+        outcome = sum(entry, by);
+        match (&outcome, entry) {
+            (Ok(number), Some(entry)) => Change::Put(number.to_string().into_bytes(), kept(entry)),
+            (Ok(number), None) => Change::Put(number.to_string().into_bytes(), PutOptions::new()),
+            (Err(_), _) => Change::Keep,
+        }
+    })?;
+    outcome.map_err(Refusal::Usage)
+}
+
+fn sum(entry: Option<&Entry>, by: i64) -> Result<i64, String> {
+    let old = match entry {
+        None => 0,
+        Some(entry) => str::from_utf8(&entry.value)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .ok_or("the value is not a whole number")?,
+    };
+    old.checked_add(by).ok_or_else(|| format!("{old} and {by} is more than 64 bits hold"))
+}
+
+/// Options that give a new value everything the old entry had.
+fn kept(entry: &Entry) -> PutOptions {
+    let mut options = PutOptions::new().evictable(entry.evictable).codec(entry.codec, entry.schema);
+    if let Some(at) = entry.expires_at {
+        options = options.expires_at(at);
+    }
+    options = entry.scopes.iter().fold(options, |options, scope| options.scope(scope.clone()));
+    entry.items.iter().fold(options, |options, (kind, bytes)| options.item(*kind, bytes.clone()))
+}
+
+/// The numbers of a store, by name.
+pub(crate) fn stats_fields(stats: &Stats) -> [(&'static str, u64); 20] {
+    [
+        ("entries", stats.entries),
+        ("live_bytes", stats.live_bytes),
+        ("segments", stats.segments),
+        ("segment_bytes", stats.segment_bytes),
+        ("index_bytes", stats.index_bytes),
+        ("image_bytes", stats.image_bytes),
+        ("puts", stats.puts),
+        ("deletes", stats.deletes),
+        ("hits", stats.hits),
+        ("misses", stats.misses),
+        ("writes", stats.writes),
+        ("written_bytes", stats.written_bytes),
+        ("syncs", stats.syncs),
+        ("groups", stats.groups),
+        ("grouped", stats.grouped),
+        ("sealed", stats.sealed),
+        ("retries", stats.retries),
+        ("staged", stats.staged),
+        ("sequence", stats.sequence),
+        ("durable_sequence", stats.durable_sequence),
+    ]
+}

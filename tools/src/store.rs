@@ -1,0 +1,59 @@
+//! Opening a store for a command, and saying what recovery found on the way.
+
+use std::{ffi::OsStr, path::Path, sync::Arc};
+
+use tierce_engine::{
+    Durability, Engine, Options, RecoveryReport,
+    io::{Disk, OsDisk},
+};
+
+use crate::{
+    escape::unescape,
+    exit::{Fail, Outcome},
+    out::say,
+};
+
+/// The disk that stores are on, for commands that look at files without opening the store.
+pub(crate) fn disk() -> Arc<dyn Disk> {
+    Arc::new(OsDisk)
+}
+
+/// Opens a store that is there, to read it.
+pub(crate) fn open_to_read(dir: &Path) -> Outcome<Engine> {
+    open(dir, Options::new().create(false).read_only(true))
+}
+
+/// Opens a store that is there, to change it.
+pub(crate) fn open_to_write(dir: &Path) -> Outcome<Engine> {
+    open(dir, Options::new().create(false))
+}
+
+/// Opens a store, creates it if there is none.
+pub(crate) fn open_or_create(dir: &Path, durability: Durability) -> Outcome<Engine> {
+    open(dir, Options::new().durability(durability))
+}
+
+/// Opens a store with these settings.
+pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
+    let engine = options.open(dir)?;
+    for sentence in losses(engine.recovery_report()) {
+        say(format_args!("tierce: {sentence}"));
+    }
+    Ok(engine)
+}
+
+/// What recovery could not keep, one sentence each; empty after a clean open.
+pub(crate) fn losses(report: &RecoveryReport) -> Vec<String> {
+    let torn = report.torn.iter().map(|torn| {
+        let (file, bytes, offset) = (torn.file.display(), torn.bytes, torn.offset);
+        format!("cut {bytes} bytes of an unfinished write from {file} at {offset}")
+    });
+    let damaged = report.damaged.iter().map(ToString::to_string);
+    let aside = report.quarantined.iter().map(|file| format!("set aside {}", file.display()));
+    torn.chain(damaged).chain(aside).collect()
+}
+
+/// The bytes that a word of the command line stands for.
+pub(crate) fn word(argument: &OsStr) -> Outcome<Vec<u8>> {
+    unescape(argument.as_encoded_bytes()).map_err(Fail::Usage)
+}
