@@ -229,7 +229,7 @@ pub(crate) fn decode(
                 let shard = reader.u32().map_err(text)? as usize;
                 let count = reader.u32().map_err(text)? as usize;
                 let words = reader.remaining();
-                if count != SHARDS || shard >= SHARDS || words % 16 != 0 {
+                if count != SHARDS || shard >= SHARDS || !words.is_multiple_of(16) {
                     return Err("its entries have another layout".to_owned());
                 }
                 entries += (words / 16) as u64;

@@ -13,7 +13,11 @@ use crate::{
     index::{Candidates, Entry as IndexEntry, Index, size_class_bytes},
     io::StoreClock,
     overrides::{FrozenOverrides, Overrides, Touch},
-    segment::{Segment, Value, catalog::Catalog, read::RecordBytes},
+    segment::{
+        Segment, Value,
+        catalog::Catalog,
+        read::{Depth, RecordBytes},
+    },
     stats::Counters,
     types::{Location, SequenceNumber, Timestamp, is_live},
 };
@@ -39,15 +43,6 @@ impl Found {
     pub(crate) fn into_value(self) -> Value {
         self.record.into_value(self.segment, self.head_bytes, self.value_bytes)
     }
-}
-
-/// How much of a record to check.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// The head: the key, but not a byte of the value.
-    Head,
-    /// All of it.
-    Whole,
 }
 
 /// What else is known of records.
@@ -174,7 +169,7 @@ pub(crate) fn examine(
 ) -> Result<Examined> {
     let at = entry.location;
     let hint = size_class_bytes(entry.size_class).unwrap_or(64 << 10);
-    let Some(record) = segment.record(at.offset, hint)? else {
+    let Some(record) = segment.record(at.offset, hint, depth)? else {
         return Err(no_record(segment.path.clone(), at.offset));
     };
     let bytes = record.of(&segment);

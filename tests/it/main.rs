@@ -7,6 +7,7 @@ mod damage; // flipped, cut, zeroed, missing and swapped bytes of every file kin
 mod durability; // what each mode promises: calls counted, crashes tried
 mod faults; // disk calls that fail, and the way on
 mod format; // bytes to values and back, and the bytes of format version 1
+mod golden; // stores written by each version of the format
 mod kill; // the real process, killed from outside
 mod opening; // directories, locks, versions, clocks
 mod tool; // the command line, from outside

@@ -4,6 +4,7 @@ mod opening;
 mod shared;
 
 use std::{
+    fmt,
     path::Path,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
@@ -34,9 +35,14 @@ pub(crate) use shared::Shared;
 /// engine.close()?;
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("path", &self.path()).finish_non_exhaustive()
+    }
 }
 
 /// Whether a store takes writes.

@@ -21,7 +21,7 @@ use crate::{
     recovery::{Recovered, RecoveryReport, recover},
     segment::{Home, manifest_file::ManifestFile},
     stats::Counters,
-    types::{SegmentId, SequenceNumber},
+    types::{SegmentId, SequenceNumber, Timestamp},
     writer::{LogStart, Writer},
 };
 
@@ -130,7 +130,10 @@ impl Shared {
         self.writer.seal_all()?;
         let is_clean = hold(&self.manifest).state().clean;
         let (newest, _, next_id) = self.writer.frontier();
-        if is_clean || newest.0 == 0 {
+        if is_clean {
+            return self.keep_time();
+        }
+        if newest.0 == 0 {
             return Ok(());
         }
         let number = self.writer.take_id();
@@ -141,6 +144,20 @@ impl Shared {
         ];
         let moment = self.moment(newest);
         checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
+    }
+
+    /// A session that wrote nothing still showed some entries as expired: the next one must not see them live again,
+    /// whatever its clock says (I16).
+    fn keep_time(&self) -> Result<()> {
+        let now = self.lookup.clock.now();
+        let mut manifest = hold(&self.manifest);
+        let state = manifest.state();
+        let seals = state.segments.values().filter_map(|segment| segment.seal);
+        let expires = seals.map(|seal| seal.expiry_min).any(|expiry| expiry < Timestamp(u64::MAX));
+        if !expires || now <= state.high_water {
+            return Ok(());
+        }
+        manifest.apply(&[Edit::Clock(now), Edit::Clean])
     }
 
     pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {

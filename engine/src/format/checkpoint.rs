@@ -180,7 +180,8 @@ pub fn decode_sections(bytes: &[u8]) -> Result<Vec<(u16, &[u8])>, DecodeError> {
             SECTION_SEGMENTS | SECTION_ENTRIES | SECTION_CUTS | SECTION_TOUCHES if flags == 0 => {
                 sections.push((kind, content));
             }
-            SECTION_END | SECTION_SEGMENTS | SECTION_ENTRIES | SECTION_CUTS | SECTION_TOUCHES => {
+            SECTION_END => return Err(DecodeError::new(at, Damage::Length)),
+            SECTION_SEGMENTS | SECTION_ENTRIES | SECTION_CUTS | SECTION_TOUCHES => {
                 return Err(DecodeError::new(at, Damage::Field("checkpoint section")));
             }
             _ if flags & SECTION_SKIPPABLE != 0 => {}

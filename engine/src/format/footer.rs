@@ -221,7 +221,7 @@ impl Trailer {
             records_checksum,
         };
         let fits = records_end >= SEGMENT_HEADER_BYTES as u64
-            && records_end % 8 == 0
+            && records_end.is_multiple_of(8)
             && trailer.file_bytes() == Some(file_bytes);
         if fits { Ok(trailer) } else { Err(fault(12, Damage::Length)) }
     }
@@ -292,7 +292,7 @@ pub fn encode_footer(draft: FooterDraft) -> (Vec<u8>, Trailer) {
 
 /// Bytes as a count of 8-byte units. Segments are far smaller than the 32 GiB at which this would end.
 fn units(bytes: u64) -> u32 {
-    debug_assert!(bytes % 8 == 0, "offset {bytes} is not aligned");
+    debug_assert!(bytes.is_multiple_of(8), "offset {bytes} is not aligned");
     u32::try_from(bytes / 8).expect("segments are limited to 2 GiB")
 }
 

@@ -202,6 +202,12 @@ pub fn claimed_bytes(bytes: &[u8]) -> Option<u64> {
     Some(align8(head.checked_add(value)?))
 }
 
+/// How long the head of that record claims to be.
+#[must_use]
+pub fn claimed_head_bytes(bytes: &[u8]) -> Option<u64> {
+    Some(claimed_lengths(bytes)?.0)
+}
+
 /// Bytes of the head and of the value, as the header claims.
 fn claimed_lengths(bytes: &[u8]) -> Option<(u64, u64)> {
     let mut reader = Reader::new(bytes.get(5..)?);
@@ -233,6 +239,19 @@ pub enum Decoded<'a> {
 /// # Errors
 /// Any damage, with its offset within `bytes`. A record that claims to end after `bytes` is damaged here.
 pub fn decode_head(bytes: &[u8], salt: u64, offset: u64) -> Result<Decoded<'_>, DecodeError> {
+    decode_head_within(bytes, bytes.len() as u64, salt, offset)
+}
+
+/// As [`decode_head`], of bytes that may end with the head: the record must fit in `room`.
+///
+/// # Errors
+/// As [`decode_head`].
+pub fn decode_head_within(
+    bytes: &[u8],
+    room: u64,
+    salt: u64,
+    offset: u64,
+) -> Result<Decoded<'_>, DecodeError> {
     let fault = |at: u64, damage| DecodeError::new(at, damage);
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| fault(0, Damage::Truncated))?;
     if header.iter().all(|&byte| byte == 0) {
@@ -241,7 +260,7 @@ pub fn decode_head(bytes: &[u8], salt: u64, offset: u64) -> Result<Decoded<'_>, 
     let (head_bytes, value_bytes) =
         claimed_lengths(bytes).ok_or_else(|| fault(6, Damage::Length))?;
     let record_bytes = align8(head_bytes + value_bytes);
-    if record_bytes > bytes.len() as u64 {
+    if record_bytes > room {
         return Err(fault(6, Damage::Length));
     }
     let head_bytes = usize::try_from(head_bytes).map_err(|_| fault(6, Damage::Length))?;

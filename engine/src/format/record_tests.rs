@@ -1,4 +1,5 @@
 //! Records, encoded and decoded.
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 use super::*;
 

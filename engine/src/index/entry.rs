@@ -202,6 +202,7 @@ impl Candidates {
     /// Whether the key is surely not in the index.
     #[inline]
     #[must_use]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests ask so far"))]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }

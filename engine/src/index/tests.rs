@@ -4,7 +4,10 @@ use super::{entry::SIZE_CLASS_UNKNOWN, *};
 use crate::types::Slot;
 use proptest::prelude::*;
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -249,20 +252,30 @@ proptest! {
     }
 }
 
+/// Counts a writer off, also when it panics: else the readers would wait for it for ever.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Goal: readers find every settled key while two writers add, move and take out others in the same shards, and
 /// snapshots come and go.
 #[test]
 fn readers_and_writers_share_the_index() {
     const SETTLED: u64 = 1_000;
-    const ROUNDS: u64 = 30_000;
+    const ROUNDS: u64 = 200_000;
     // Two shards, so that everybody meets.
     let hash_of = |number: u64| Random(number).next() & !(0xfe << 56);
-    let (index, writing) = (Index::new(), AtomicUsize::new(2));
+    let (index, writing, start) = (Index::new(), AtomicUsize::new(2), Barrier::new(4));
     for number in 0..SETTLED {
         assert!(!index.insert(hash_of(number), entry_at(number), None));
     }
     let read = |seed| {
         let mut random = Random(seed);
+        start.wait();
         while writing.load(Relaxed) > 0 {
             let number = random.below(SETTLED);
             let found = index.lookup(hash_of(number), random.next() as u16);
@@ -273,7 +286,9 @@ fn readers_and_writers_share_the_index() {
         }
     };
     let write = |seed: u64| {
+        let _done = Done(&writing);
         let mut random = Random(seed);
+        start.wait();
         for round in seed * ROUNDS..(seed + 1) * ROUNDS {
             let hash = hash_of(seed * 1_000_000 + random.below(500));
             let at = index.peek(hash).iter().next().map(|entry| entry.location);
@@ -283,7 +298,6 @@ fn readers_and_writers_share_the_index() {
                 None => assert!(!index.insert(hash, entry_at(round), None)),
             }
         }
-        writing.fetch_sub(1, Relaxed);
     };
     thread::scope(|scope| {
         scope.spawn(|| read(1));

@@ -117,7 +117,7 @@ impl Disk for OsDisk {
             LockMode::Shared => {
                 let file = fs::File::open(path)?;
                 match file.try_lock_shared() {
-                    Ok(()) => Ok(LockOutcome::Held(Box::new(file))),
+                    Ok(()) => Ok(LockOutcome::Held(Box::new(Flock::new(file)))),
                     Err(fs::TryLockError::WouldBlock) => {
                         Ok(LockOutcome::Busy { pid: holder(&file) })
                     }
@@ -134,6 +134,28 @@ impl Disk for OsDisk {
 
     fn identity(&self, dir: &Path) -> io::Result<String> {
         Ok(format!("os:{}", fs::canonicalize(dir)?.display()))
+    }
+}
+
+/// A lock that is given up by word, not only by closing the file: a process that another thread is just starting
+/// has a copy of the open file for a moment, and would hold the lock with it.
+struct Flock {
+    file: fs::File,
+    pid: u32,
+}
+
+impl Flock {
+    fn new(file: fs::File) -> Self {
+        Self { file, pid: std::process::id() }
+    }
+}
+
+impl Drop for Flock {
+    fn drop(&mut self) {
+        // A forked child shares the lock with its parent and must not give it up for it.
+        if std::process::id() == self.pid {
+            let _ = fs2::FileExt::unlock(&self.file);
+        }
     }
 }
 
@@ -161,7 +183,7 @@ fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        return Ok(LockOutcome::Held(Box::new(file)));
+        return Ok(LockOutcome::Held(Box::new(Flock::new(file))));
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::{
     error::Result,
     format::record::{Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
-    lookup::{Depth, Found, Lookup},
+    lookup::{Found, Lookup},
     options::PutOptions,
-    segment::Value,
+    segment::{Value, read::Depth},
     types::{SequenceNumber, Timestamp},
 };
 

@@ -1,15 +1,15 @@
 //! The store at one moment. Shares the index and the segments with the store until either side changes.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{Entry, describe};
 use crate::{
     error::Result,
     format::hash::KeyHasher,
     index::{Entry as IndexEntry, Frozen, SHARDS},
-    lookup::{Depth, Examined, examine},
+    lookup::{Examined, examine},
     overrides::FrozenOverrides,
-    segment::{Value, catalog::Table},
+    segment::{Value, catalog::Table, read::Depth},
     types::Timestamp,
 };
 
@@ -17,10 +17,15 @@ use crate::{
 ///
 /// It keeps every segment of that moment readable, and so their disk space in use, until it is dropped. A shard of
 /// the index (1/256) is copied when it first changes while a snapshot shares it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Snapshot(Arc<Inner>);
 
-#[derive(Debug)]
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({} entries)", self.0.index.len())
+    }
+}
+
 struct Inner {
     index: Frozen,
     table: Arc<Table>,

@@ -1,18 +1,19 @@
 //! Who the store is: its manifest, or what can be said without one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::report::{RecoveryReport, TornTail};
 use crate::{
     error::{Corruption, Damage, Error, Result},
     format::{
+        FORMAT_MAJOR,
         checkpoint::CheckpointHeader,
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::ManifestHeader,
-        segment_header::SegmentHeader,
+        segment_header::{SEGMENT_MAGIC, SegmentHeader, newer_major},
     },
-    io::read_file,
+    io::{Access, read_file, read_up_to_at},
     options::{Options, RecoveryPolicy},
     segment::{
         Home, RECORDS_AT, manifest_file, manifest_state::ManifestState, seal::entries_by_scan,
@@ -45,6 +46,7 @@ pub(super) fn read_manifest(
             return Ok((loaded.header, loaded.state, report, false));
         }
         Ok(None) => {
+            refuse_newer(home, files)?;
             let segments = files.keys().filter(|name| matches!(name, FileName::Segment(_)));
             if segments.map(|name| has_records(home, *name)).all(|has| !has) {
                 // Nothing was ever acknowledged here: a new store, or one whose creation was cut short.
@@ -59,6 +61,27 @@ pub(super) fn read_manifest(
     };
     report.damage(options.recovery, RecoveryPolicy::Salvage, damage)?;
     Ok((fresh_header(home, options, files), ManifestState::default(), report, false))
+}
+
+/// A segment of a newer version means a newer store, whatever became of its manifest.
+fn refuse_newer(home: &Home, files: &BTreeMap<FileName, u64>) -> Result<()> {
+    for name in files.keys() {
+        let FileName::Segment(id) = name else { continue };
+        let file = home.segment(*id);
+        let bytes = read_start(home, &file).map_err(|source| Error::io("read", &file, source))?;
+        if let Some(found) = newer_major(&bytes, SEGMENT_MAGIC) {
+            return Err(Error::UnknownFormat { file, found, newest_known: FORMAT_MAJOR });
+        }
+    }
+    Ok(())
+}
+
+/// The first bytes of a file: enough for its magic number and version.
+pub(super) fn read_start(home: &Home, path: &Path) -> io::Result<[u8; 16]> {
+    let mut start = [0; 16];
+    let file = home.disk.open(path, Access::Read)?;
+    read_up_to_at(file.as_ref(), &mut start, 0)?;
+    Ok(start)
 }
 
 /// Who the store is when no manifest says so: what a segment says, or something new.

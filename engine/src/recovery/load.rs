@@ -13,7 +13,7 @@ use crate::{
     },
     index::{Entry as IndexEntry, Index, SHARDS, size_class},
     overrides::{Cuts, Touch, Touches},
-    segment::Segment,
+    segment::{Segment, read::Depth},
     types::{Location, SequenceNumber},
 };
 
@@ -174,7 +174,8 @@ fn read(sources: &[Source], claim: &Claim) -> Result<(Vec<u8>, Vec<u8>)> {
         let damage = crate::error::Damage::Truncated;
         Error::Corruption(Corruption { file: segment.path.clone(), offset: at, damage })
     };
-    let record = segment.record(at, claim.entry.bytes)?.ok_or_else(damaged)?;
+    let depth = if claim.entry.kind == Kind::Touch { Depth::Whole } else { Depth::Head };
+    let record = segment.record(at, claim.entry.bytes, depth)?.ok_or_else(damaged)?;
     let bytes = record.of(segment);
     let head = segment.head(bytes, at)?;
     let mut value = Vec::new();
@@ -188,7 +189,7 @@ fn read(sources: &[Source], claim: &Claim) -> Result<(Vec<u8>, Vec<u8>)> {
 
 fn touch_of(sources: &[Source], claim: &Claim) -> Result<Touch> {
     let segment = &sources[claim.source].segment;
-    let record = segment.record(claim.entry.offset, claim.entry.bytes)?;
+    let record = segment.record(claim.entry.offset, claim.entry.bytes, Depth::Head)?;
     let expires_at = match &record {
         Some(record) => segment.head(record.of(segment), claim.entry.offset)?.expires_at,
         None => None,
@@ -235,7 +236,9 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
         for entry in index.peek(hash).iter() {
             let Some(segment) = by_slot.get(&entry.location.slot) else { continue };
             // A record that cannot be read has no key to compare; whoever asks for it is told so.
-            let Ok(Some(record)) = segment.record(entry.location.offset, 256) else { continue };
+            let Ok(Some(record)) = segment.record(entry.location.offset, 256, Depth::Head) else {
+                continue;
+            };
             let Ok(head) = segment.head(record.of(segment), entry.location.offset) else {
                 continue;
             };

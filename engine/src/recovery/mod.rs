@@ -1,9 +1,11 @@
 //! From a directory to a running state.
 //!
-//! 1. Manifest: which segments exist. 2. Directory: which files are there; `decision` says what each mismatch
-//! means. 3. Unsealed segments: `tail` says what counts; it stays in memory, and the writer rewrites it before
-//! anything else is written. 4. Index: from the checkpoint and what came after, or from the footers. 5. Leftovers
-//! are removed.
+//! 1. Manifest: which segments exist.
+//! 2. Directory: which files are there; `decision` says what each mismatch means.
+//! 3. Unsealed segments: `segment::tail` says what counts; it stays in memory, and the writer rewrites it before
+//!    anything else is written.
+//! 4. Index: from the checkpoint and what came after, or from the footers.
+//! 5. Leftovers are removed.
 //!
 //! Until the writer rewrites the tail, nothing on disk has changed but leftovers: a second crash finds what the
 //! first one left. Nothing is ever appended to a file that was found.
@@ -15,13 +17,13 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use self::{
     decision::{Decision, Listed, Presence, decide},
-    identity::read_manifest,
+    identity::{read_manifest, read_start},
     load::{Entries, Source},
 };
 use crate::{
@@ -235,9 +237,9 @@ impl Recovery<'_> {
     }
 
     /// A segment that was opened for writing must say who it is.
-    fn check_header(&mut self, bytes: &[u8], add: &AddSegment, path: &PathBuf) -> Result<()> {
+    fn check_header(&mut self, bytes: &[u8], add: &AddSegment, path: &Path) -> Result<()> {
         if let Some(found) = newer_major(bytes, SEGMENT_MAGIC) {
-            let file = path.clone();
+            let file = path.to_owned();
             return Err(Error::UnknownFormat { file, found, newest_known: FORMAT_MAJOR });
         }
         let damage = match SegmentHeader::decode(bytes) {
@@ -246,7 +248,7 @@ impl Recovery<'_> {
             Err(fault) => fault.damage,
         };
         // The salt is in the manifest too, so the records can still be read.
-        self.damage(RecoveryPolicy::SkipRecord, path.clone(), 0, damage)
+        self.damage(RecoveryPolicy::SkipRecord, path.to_owned(), 0, damage)
     }
 
     fn damage(
@@ -315,12 +317,9 @@ impl Recovery<'_> {
 
     fn remove_orphan(&mut self, id: SegmentId) -> Result<()> {
         let path = self.home.segment(id);
-        if let Ok(file) = self.home.disk.open(&path, Access::Read) {
-            let mut start = [0; 16];
-            let _ = crate::io::read_up_to_at(file.as_ref(), &mut start, 0);
-            if let Some(found) = newer_major(&start, SEGMENT_MAGIC) {
-                return Err(Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR });
-            }
+        let start = read_start(self.home, &path).unwrap_or_default();
+        if let Some(found) = newer_major(&start, SEGMENT_MAGIC) {
+            return Err(Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR });
         }
         // Ids are never used again, those of orphans included.
         self.state.next_id = self.state.next_id.max(id.0.saturating_add(1));

@@ -2,12 +2,34 @@
 
 use std::sync::Arc;
 
-use super::{Body, RECORDS_AT, Segment, value::Value};
+use super::{Body, RECORDS_AT, Sealed, Segment, value::Value};
 use crate::{
     error::{Damage, DecodeError, Error, Result},
-    format::record::{Decoded, HEADER_BYTES, Head, claimed_bytes, decode_head, verify_value},
+    format::record::{
+        Decoded, HEADER_BYTES, Head, claimed_bytes, claimed_head_bytes, decode_head_within,
+        verify_value,
+    },
     io::read_up_to_at,
 };
+
+/// How much of a record is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The head: the key, but not a byte of the value.
+    Head,
+    /// All of it.
+    Whole,
+}
+
+impl Depth {
+    /// Bytes of this much of a record, as it claims itself.
+    fn claimed(self, bytes: &[u8]) -> Option<u64> {
+        match self {
+            Self::Head => claimed_head_bytes(bytes),
+            Self::Whole => claimed_bytes(bytes),
+        }
+    }
+}
 
 /// The bytes of one record, wherever they stand.
 #[derive(Debug)]
@@ -50,10 +72,15 @@ impl RecordBytes {
 }
 
 impl Segment {
-    /// The bytes from the record at `offset` on: at least the whole record, unless the file is damaged.
-    /// `None` if there is no record of this segment at `offset`.
+    /// The bytes of the record at `offset`: as much as was asked for, or more, unless the file is damaged. `None`
+    /// if there is no record of this segment at `offset`.
     #[inline]
-    pub(crate) fn record(&self, offset: u64, hint: u64) -> Result<Option<RecordBytes>> {
+    pub(crate) fn record(
+        &self,
+        offset: u64,
+        hint: u64,
+        depth: Depth,
+    ) -> Result<Option<RecordBytes>> {
         loop {
             if let Some(sealed) = self.as_sealed() {
                 if offset >= sealed.records_end {
@@ -65,33 +92,31 @@ impl Segment {
                         let end = usize::try_from(sealed.records_end).unwrap_or(usize::MAX);
                         Ok(Some(RecordBytes::Mapped { start, end }))
                     }
-                    Body::File(_) => self.record_from_file(sealed, offset, hint).map(Some),
+                    Body::File(_) => self.record_from_file(sealed, offset, hint, depth).map(Some),
                 };
             }
-            let image = self.image();
-            let Ok(start) = usize::try_from(offset - RECORDS_AT) else { return Ok(None) };
-            let Some(rest) = image.get(start..) else {
-                if self.as_sealed().is_some() {
-                    continue;
-                }
+            if let Some(record) = self.record_from_image(offset, depth) {
+                return Ok(Some(record));
+            }
+            // The image is given up only after the segment is sealed: then the file has the record.
+            if self.as_sealed().is_none() {
                 return Ok(None);
-            };
-            let Some(bytes) = claimed_bytes(rest) else {
-                if self.as_sealed().is_some() {
-                    continue;
-                }
-                return Ok(None);
-            };
-            let length = usize::try_from(bytes).unwrap_or(usize::MAX).min(rest.len());
-            return Ok(Some(RecordBytes::Owned(rest[..length].to_vec())));
+            }
         }
+    }
+
+    fn record_from_image(&self, offset: u64, depth: Depth) -> Option<RecordBytes> {
+        let image = self.image();
+        let rest = image.get(usize::try_from(offset.checked_sub(RECORDS_AT)?).ok()?..)?;
+        let length = usize::try_from(depth.claimed(rest)?).ok()?.min(rest.len());
+        Some(RecordBytes::Owned(rest[..length].to_vec()))
     }
 
     /// Pulls the start of the record at `offset` towards the processor, if it is mapped.
     #[inline]
     pub(crate) fn first_byte(&self, offset: u64) -> u8 {
         match self.as_sealed() {
-            Some(super::Sealed { body: Body::Map(map), .. }) => {
+            Some(Sealed { body: Body::Map(map), .. }) => {
                 usize::try_from(offset).ok().and_then(|at| map.get(at)).copied().unwrap_or_default()
             }
             _ => 0,
@@ -101,9 +126,10 @@ impl Segment {
     /// A positioned read of `hint` bytes, which nearly always hold the record, and of more if they do not.
     fn record_from_file(
         &self,
-        sealed: &super::Sealed,
+        sealed: &Sealed,
         offset: u64,
         hint: u64,
+        depth: Depth,
     ) -> Result<RecordBytes> {
         let Body::File(file) = &sealed.body else { unreachable!("asked for files only") };
         let room = sealed.records_end - offset;
@@ -114,13 +140,15 @@ impl Segment {
             bytes.truncate(count);
             Ok::<_, Error>(bytes)
         };
+        // Heads are short: a whole record is asked for in one read, a head in one short one.
+        let hint = if depth == Depth::Head { hint.min(512) } else { hint };
         let first = hint.max(4 * HEADER_BYTES as u64).min(room);
         let mut bytes = read(first)?;
         // The claimed length is not verified yet; it is bounded by the file before it sizes anything.
-        let mut claimed = claimed_bytes(&bytes);
+        let mut claimed = depth.claimed(&bytes);
         if claimed.is_none() && first < room {
             bytes = read(room.min(256 << 10))?;
-            claimed = claimed_bytes(&bytes);
+            claimed = depth.claimed(&bytes);
         }
         match claimed {
             Some(length) if length > bytes.len() as u64 && length <= room => {
@@ -133,7 +161,8 @@ impl Segment {
     /// The head of a record whose bytes are `bytes`.
     #[inline]
     pub(crate) fn head<'a>(&self, bytes: &'a [u8], offset: u64) -> Result<Head<'a>> {
-        match decode_head(bytes, self.add.salt, offset) {
+        let end = self.as_sealed().map_or(u64::MAX, |sealed| sealed.records_end);
+        match decode_head_within(bytes, end.saturating_sub(offset), self.add.salt, offset) {
             Ok(Decoded::Head(head)) => Ok(head),
             Ok(Decoded::Unwritten) => {
                 Err(DecodeError::new(0, Damage::Truncated).in_file(&self.path, offset))

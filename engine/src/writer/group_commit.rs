@@ -151,7 +151,8 @@ impl GroupCommit {
     fn attend(&self, seat: &Seat) -> bool {
         let mut queue = self.lock();
         seat.attended.store(true, Ordering::Relaxed);
-        !std::mem::replace(&mut queue.leading, true)
+        // With nothing in the queue there is nothing to lead: the request is done, or with a leader.
+        !queue.waiting.is_empty() && !std::mem::replace(&mut queue.leading, true)
     }
 
     fn take_lead(&self) -> bool {
