@@ -43,7 +43,7 @@ use crate::{
     io::{Disk, read_file},
     segment::{
         Home, RECORDS_AT,
-        manifest_file::{Loaded, require},
+        manifest_file::{Loaded, proves_lost_edits, require},
         seal::entries_by_scan,
         tail::{Unsealed, judge},
     },
@@ -178,11 +178,16 @@ impl Check {
     }
 
     fn leftovers(&mut self) {
-        let state = &self.loaded.state;
+        let Loaded { header, state, .. } = &self.loaded;
         let valid = state.checkpoint.map(|(number, _)| number);
         for (name, path) in &self.files {
             match name {
                 FileName::Segment(id) if !state.segments.contains_key(id) => {
+                    if proves_lost_edits(&self.home, header, state, *id) {
+                        let manifest = self.home.path(file_name::MANIFEST);
+                        let message = format!("it must have named {} once", path.display());
+                        self.report.find("C001", &manifest, None, message);
+                    }
                     self.report.find("C040", path, None, "not named by the manifest");
                 }
                 FileName::Temporary => self.report.find("C041", path, None, "unfinished"),

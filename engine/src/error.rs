@@ -228,6 +228,8 @@ pub enum Damage {
     MissingFile,
     /// There are segments but no manifest that names them.
     MissingManifest,
+    /// Edits of the manifest that had been synced are gone: a segment is there that it must have named.
+    MissingEdits,
     /// The file belongs to another store or to another place in this one.
     Misplaced,
     /// Acknowledged records between two sequence numbers are gone.
@@ -249,6 +251,7 @@ impl fmt::Display for Damage {
             Self::Field(name) => write!(f, "field {name} has an impossible value"),
             Self::MissingFile => write!(f, "the file is missing"),
             Self::MissingManifest => write!(f, "segments without a manifest"),
+            Self::MissingEdits => write!(f, "edits that had been synced are gone"),
             Self::Misplaced => write!(f, "the file belongs elsewhere"),
             Self::MissingRecords { from, to } => {
                 write!(f, "records {from} to before {to} are gone")

@@ -157,7 +157,10 @@ fn all_short_lists(length: usize) -> Vec<Vec<Op>> {
     let mut last = lists.clone();
     for _ in 0..length {
         let longer = |list: &Vec<Op>| {
-            alphabet.iter().map(|op| [&list[..], &[op.clone()]].concat()).collect::<Vec<_>>()
+            alphabet
+                .iter()
+                .map(|op| [&list[..], std::slice::from_ref(op)].concat())
+                .collect::<Vec<_>>()
         };
         last = last.iter().flat_map(longer).collect();
         lists.extend(last.iter().cloned());
@@ -276,6 +279,23 @@ fn background_work_makes_durable() {
         check_state(&setup, &state, &model, time, CrashKind::Power, |_, _| Ok(()))
             .unwrap_or_else(|complaint| panic!("{durability:?}: {complaint}"));
     }
+}
+
+/// Goal: a checkpoint is of use after a crash: it is durable before it is published.
+/// Method: write, checkpoint, write on, lose everything unsynced; the next opening must say that it used it.
+#[test]
+fn checkpoints_survive() {
+    let setup = Setup::new(Durability::Os);
+    let put = |key| Op::Put(PutOp { key, bytes: 700, seed: u64::from(key), ..PutOp::default() });
+    let ops = [&(0..12).map(put).collect::<Vec<_>>()[..], &[Op::Checkpoint, put(1)]].concat();
+    let lives = Runner::record(RecordingDisk::new(), setup.clone(), &ops).unwrap();
+    let (log, mark) = (&lives[0].log, lives[0].marks.last().unwrap());
+    let state = image(log, mark.events, &CrashPlan::Nothing);
+    check_state(&setup, &state, &mark.model, mark.time, CrashKind::Power, |opened, _| {
+        let report = opened.engine.recovery_report();
+        if report.from_checkpoint { Ok(()) } else { Err(format!("not used: {:?}", report.notes)) }
+    })
+    .unwrap();
 }
 
 /// Goal: a store whose creation was cut short opens, and one whose directory holds only leftovers too.

@@ -98,9 +98,9 @@ fn go_on(runner: &mut Runner, setup: &Setup, after: After) -> Result<(), String>
 fn calls_of(setup: &Setup, ops: &[Op], kind: Option<CallKind>) -> u64 {
     let mut runner = Runner::new(RecordingDisk::new(), setup.clone());
     let calls = |disk: &RecordingDisk| kind.map_or(disk.call_count(), |kind| disk.calls_of(kind));
-    runner.open().unwrap();
+    runner.open().expect("nothing fails yet");
     let before = calls(&runner.disk);
-    runner.run(ops).unwrap();
+    runner.run(ops).expect("nothing fails yet");
     calls(&runner.disk) - before
 }
 
@@ -205,7 +205,7 @@ fn open_twice(disk: &RecordingDisk, setup: &Setup, model: &Model, fault: Fault) 
     opened.unwrap_or_else(|error| panic!("{fault:?}: the second opening failed: {error}"));
     let shown = runner.model.check(runner.engine());
     shown.unwrap_or_else(|complaint| panic!("{fault:?}: opened again, but {complaint}"));
-    runner.run(&[sync_put(3, 91), Op::Reopen]).unwrap();
+    runner.run(&[sync_put(3, 91), Op::Reopen]).expect("it goes on");
     Some(())
 }
 
@@ -267,32 +267,43 @@ fn full_disk() {
     });
 }
 
-/// Goal: short reads and writes and interruptions are nobody's business but the io room's.
-/// Method: whole lists with each of them at every turn; no operation may fail.
-#[test]
-fn short_transfers_and_interruptions_are_invisible() {
-    let transfers = [CallKind::Read, CallKind::Write];
-    let interruptible = [CallKind::Read, CallKind::Write, CallKind::Allocate];
-    let interrupted = Failure::Kind(std::io::ErrorKind::Interrupted);
-    let faults = [
-        Fault::nth(1, 0).of(&transfers).with(Failure::Short).every(1),
-        Fault::nth(1, 0).of(&transfers).with(Failure::Short).every(3),
-        Fault::nth(1, 0).of(&interruptible).with(interrupted).every(2),
-    ];
-    cases("faults::short_transfers_and_interruptions_are_invisible", 12, |seed| {
-        for fault in &faults {
-            let durability = EVERY_DURABILITY[(seed % 4) as usize];
-            let setup = Setup::varied(durability, seed);
-            let mut runner = Runner::new(RecordingDisk::new(), setup.clone());
-            runner.disk.arm(fault.clone());
-            runner.open().unwrap_or_else(|error| panic!("{fault:?}: {error}"));
-            runner
-                .run(&Mode::of(durability).ops(seed))
-                .unwrap_or_else(|complaint| panic!("{fault:?}: {complaint}"));
-            assert!(runner.disk.fired() > 5, "{fault:?}");
-            promises_hold(&runner, &setup).unwrap();
-        }
+/// Runs whole lists, with `fault` from the first opening on; no operation may fail.
+fn invisible(name: &str, fault: &Fault) {
+    let mut fired = 0;
+    cases(name, 8, |seed| {
+        let durability = EVERY_DURABILITY[(seed % 4) as usize];
+        let setup = Setup::varied(durability, seed);
+        let mut runner = Runner::new(RecordingDisk::new(), setup.clone());
+        runner.disk.arm(fault.clone());
+        let opened = runner.open();
+        opened.unwrap_or_else(|error| panic!("seed {seed}, {fault:?}: {error}"));
+        let ran = runner.run(&Mode::of(durability).ops(seed));
+        ran.unwrap_or_else(|complaint| panic!("seed {seed}, {fault:?}: {complaint}"));
+        fired += runner.disk.fired();
+        promises_hold(&runner, &setup).expect("all promises hold");
     });
+    assert!(fired > 5, "{fault:?} hit only {fired} calls");
+}
+
+/// Goal: short reads and writes are nobody's business but the io room's.
+/// Method: every transfer does half of what it was asked for; then every third one.
+#[test]
+fn short_transfers_are_invisible() {
+    let short = Fault::nth(1, 0).of(&[CallKind::Read, CallKind::Write]).with(Failure::Short);
+    for every in [1, 3] {
+        invisible("faults::short_transfers_are_invisible", &short.clone().every(every));
+    }
+}
+
+/// Goal: a signal that interrupts a call is nobody's business but the io room's.
+/// Method: every other call that a signal can interrupt is interrupted, kind by kind.
+#[test]
+fn interruptions_are_invisible() {
+    for kind in [CallKind::Read, CallKind::Write, CallKind::Allocate] {
+        let interrupted = Failure::Kind(std::io::ErrorKind::Interrupted);
+        let fault = Fault::nth(1, 0).of(&[kind]).with(interrupted).every(2);
+        invisible("faults::interruptions_are_invisible", &fault);
+    }
 }
 
 /// Goal: these tests notice a store that acknowledges a write whose sync failed.

@@ -46,7 +46,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
 pub(crate) fn losses(report: &RecoveryReport) -> Vec<String> {
     let torn = report.torn.iter().map(|torn| {
         let (file, bytes, offset) = (torn.file.display(), torn.bytes, torn.offset);
-        format!("cut {bytes} bytes of an unfinished write from {file} at {offset}")
+        format!("{bytes} bytes of an unfinished write in {file} at {offset} do not count")
     });
     let damaged = report.damaged.iter().map(ToString::to_string);
     let aside = report.quarantined.iter().map(|file| format!("set aside {}", file.display()));

@@ -388,6 +388,7 @@ impl<'a> FooterEntries<'a> {
 
     /// Where the record of the entry at `index` was before it was copied here.
     #[must_use]
+    #[allow(clippy::wrong_self_convention, reason = "a from-address is a noun of the format")]
     pub fn from_address(&self, index: usize) -> Option<FromAddress> {
         let at = index.checked_mul(FROM_ADDRESS_BYTES)?;
         Some(FromAddress {

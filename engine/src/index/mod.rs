@@ -65,7 +65,6 @@ pub(crate) enum Relocation {
 /// What became of a conditional removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "a verb of the evictor, which is not built yet"))]
 pub(crate) enum Forgetting {
     /// The entry is gone, and the record it pointed to is dead.
     Forgotten,

@@ -154,6 +154,9 @@ impl Drop for Flock {
     fn drop(&mut self) {
         // A forked child shares the lock with its parent and must not give it up for it.
         if std::process::id() == self.pid {
+            // Whoever is told that the directory is busy later is not told of this process. (Fails on a shared
+            // lock's file, which is open for reading only and tells nothing of us.)
+            let _ = self.file.set_len(0);
             let _ = fs2::FileExt::unlock(&self.file);
         }
     }

@@ -124,13 +124,17 @@ fn resolve(sources: &[Source], group: Vec<Claim>, loaded: &mut Loaded) -> Result
             Ok(read) => read,
             Err(Error::Corruption(corruption)) => {
                 loaded.damaged.push(corruption);
-                // The key cannot be told, but the hash is that of the others: as the newest it hides them, so
-                // that a damaged put is an error later, not an older value.
-                let Some(key) = newest.keys().next().cloned() else {
-                    newest.insert(Vec::new(), (claim.entry.kind == Kind::Put).then_some(claim));
-                    continue;
-                };
-                (key, Vec::new())
+                let is_version = matches!(claim.entry.kind, Kind::Put | Kind::Delete);
+                if is_version && newest.is_empty() {
+                    // The newest version of a key with this hash cannot be read. Whatever is older stays hidden
+                    // behind it: a damaged put is an error to whoever asks, not an older value.
+                    return Ok(if claim.entry.kind == Kind::Put {
+                        vec![claim]
+                    } else {
+                        Vec::new()
+                    });
+                }
+                continue;
             }
             Err(error) => return Err(error),
         };

@@ -45,7 +45,7 @@ use crate::{
         Home, Segment,
         append::OpenSegment,
         catalog::Catalog,
-        manifest_file::ManifestFile,
+        manifest_file::{self, ManifestFile},
         manifest_state::{ManifestState, SegmentState},
         seal::{entries_by_scan, open_sealed},
         tail::{Unsealed, judge},
@@ -129,6 +129,7 @@ impl Recovery<'_> {
             _ => None,
         }));
         ids.sort_unstable();
+        self.doubt_manifest(&ids)?;
         for id in ids {
             self.take_segment(id, &mut slots, &mut segments, &mut unsealed)?;
         }
@@ -185,6 +186,27 @@ impl Recovery<'_> {
                 None
             }
         }
+    }
+
+    /// A manifest that was cut at its end looks like one that was never longer. The segments tell: one that it must
+    /// have named, or one that it names and that is gone because a later edit replaced it.
+    fn doubt_manifest(&mut self, ids: &[SegmentId]) -> Result<()> {
+        let is_listed = |id: &SegmentId| self.state.segments.contains_key(id);
+        let is_there = |id: &SegmentId| self.files.contains_key(&FileName::Segment(*id));
+        let proves = |id: &SegmentId| {
+            manifest_file::proves_lost_edits(self.home, &self.header, &self.state, *id)
+        };
+        let is_cut = self.manifest_is_sound
+            && ids.iter().any(|id| !is_listed(id) && is_there(id) && proves(id));
+        let lacks_files = ids.iter().any(|id| is_listed(id) && !is_there(id));
+        self.manifest_is_sound &= !is_cut && !lacks_files;
+        if is_cut {
+            let path = self.home.path(file_name::MANIFEST);
+            let torn = self.report.torn.iter().find(|torn| torn.file == path);
+            let at = torn.map_or(0, |torn| torn.offset);
+            self.damage(RecoveryPolicy::Salvage, path, at, Damage::MissingEdits)?;
+        }
+        Ok(())
     }
 
     /// Decides about one segment and takes it in.

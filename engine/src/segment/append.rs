@@ -118,14 +118,14 @@ impl OpenSegment {
         if self.written == self.end {
             return Ok(());
         }
-        self.reserve(self.end)?;
+        self.reserve(self.end);
         let image = self.segment.image();
         let start = usize::try_from(self.written - RECORDS_AT).unwrap_or(usize::MAX);
         let bytes = image.get(start..).unwrap_or_default();
         debug_assert_eq!(self.written + bytes.len() as u64, self.end, "image and end agree");
         let written = self.file.write(bytes, self.written);
-        counters.writes.add(1);
-        counters.written_bytes.add(bytes.len() as u64);
+        counters.writes.add_alone(1);
+        counters.written_bytes.add_alone(bytes.len() as u64);
         drop(image);
         written.map_err(|source| self.failed("write", source))?;
         self.written = self.end;
@@ -133,21 +133,22 @@ impl OpenSegment {
     }
 
     /// Reserves room up to `end` and some more, so that a sync has no new length to record.
-    fn reserve(&mut self, end: u64) -> Result<()> {
+    fn reserve(&mut self, end: u64) {
         if !self.reserves || end <= self.reserved {
-            return Ok(());
+            return;
         }
         let step = (self.reserved - RECORDS_AT).clamp(RESERVE_MIN, RESERVE_MAX);
         let wanted =
             (self.reserved + step).max(end.next_multiple_of(4096)).min(self.capacity.max(end));
-        match self.file.inner().allocate(wanted) {
-            Ok(()) => self.reserved = wanted,
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.reserves = false,
-            // Room for the records themselves may still be there: the write decides.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.reserves = false,
-            Err(source) => return Err(self.failed("reserve room in", source)),
+        loop {
+            match self.file.inner().allocate(wanted) {
+                Ok(()) => self.reserved = wanted,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Room ahead is a comfort; room for the records themselves may still be there: the write decides.
+                Err(_) => self.reserves = false,
+            }
+            return;
         }
-        Ok(())
     }
 
     /// Makes everything written so far durable.

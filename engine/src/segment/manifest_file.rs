@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Home, manifest_state::ManifestState};
+use super::{
+    Home,
+    manifest_state::ManifestState,
+    scan::{Item, scan},
+};
 use crate::{
     error::{Damage, DecodeError, Error, Result},
     format::{
@@ -12,9 +16,10 @@ use crate::{
         manifest::{
             Edit, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame, encode_frame,
         },
-        segment_header::newer_major,
+        segment_header::{Class, SegmentHeader, newer_major},
     },
     io::{File, PathKind, read_file, replace_file, write_all_at},
+    types::{SegmentId, SequenceNumber},
 };
 
 /// Past this many bytes of edits the manifest is replaced by its sum.
@@ -98,6 +103,27 @@ impl ManifestFile {
     fn senseless(&self, reason: &'static str) -> Error {
         DecodeError::new(0, Damage::Field(reason)).in_file(self.home.path(file_name::MANIFEST), 0)
     }
+}
+
+/// Whether segment `id`, which `state` does not name, proves that the manifest once said more: a foreground segment
+/// is named durably before its first record, so records in it that are newer than anything the manifest knows
+/// cannot be there otherwise. (A retired segment whose removal was lost has only records that the manifest knows to
+/// be older.)
+pub(crate) fn proves_lost_edits(
+    home: &Home,
+    header: &ManifestHeader,
+    state: &ManifestState,
+    id: SegmentId,
+) -> bool {
+    let Ok(bytes) = read_file(home.disk.as_ref(), &home.segment(id)) else { return false };
+    let Ok(segment) = SegmentHeader::decode(&bytes) else { return false };
+    if segment.class != Class::FOREGROUND || segment.store_id != header.store_id || segment.id != id
+    {
+        return false;
+    }
+    let after = SequenceNumber(state.next_sequence.0.saturating_sub(1));
+    let is_newer = |item: &Item| matches!(item, Item::Record(record) if record.sequence > after);
+    scan(&bytes, bytes.len() as u64, segment.salt, after).iter().any(is_newer)
 }
 
 /// A manifest as read from disk.

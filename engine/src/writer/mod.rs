@@ -9,6 +9,7 @@
 //! turn and the manifest's lock are held across disk I/O.
 
 mod batch;
+mod effects;
 mod group_commit;
 mod log;
 mod maintain;
@@ -124,7 +125,7 @@ impl Writer {
         let is_stopped = stopped.is_some();
         Self {
             commit: GroupCommit::default(),
-            turn: Mutex::new(Turn { log, lookup: Arc::clone(&lookup), stopped }),
+            turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), stopped)),
             lookup,
             maintenance: Mutex::new(()),
             staging: Staging::default(),

@@ -3,9 +3,10 @@
 //! The order is the promise: bytes in the file (and on the device, if that was asked) before the index shows them
 //! (I3), and the index before anyone is told. Nothing is shown of a group whose write failed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
+    effects::{Current, Effect, Group},
     log::{Fault, Log},
     request::{Op, Ops, Outcome, Request},
 };
@@ -19,7 +20,7 @@ use crate::{
     lookup::Lookup,
     options::{Condition, Durability},
     overrides::Touch,
-    types::{Location, SequenceNumber, is_live},
+    types::{SequenceNumber, is_live},
 };
 
 /// What the turn's owner holds.
@@ -29,33 +30,14 @@ pub(super) struct Turn {
     pub(super) lookup: Arc<Lookup>,
     /// Why nothing more may be written, if so.
     pub(super) stopped: Option<String>,
-}
-
-/// A key's state as the next op of the group finds it.
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    location: Location,
-    bytes: u64,
-    sequence: SequenceNumber,
-    touched: bool,
-    live: bool,
-}
-
-/// What to show once the group is as safe as was asked.
-#[derive(Debug)]
-enum Effect {
-    Put { hash: u64, entry: IndexEntry, bytes: u64, displaced: Option<Current> },
-    Delete { hash: u64, displaced: Current },
-    Touch { hash: u64, at: Location, touch: Touch },
-    Cut { scope: Vec<u8>, sequence: SequenceNumber },
-}
-
-/// What the ops of a group so far will have done, for the ops behind them.
-#[derive(Debug, Default)]
-struct Group {
+    /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,
-    /// State by key; kept only if some op may come behind another.
-    states: Option<HashMap<Box<[u8]>, Option<Current>>>,
+}
+
+impl Turn {
+    pub(super) fn new(log: Log, lookup: Arc<Lookup>, stopped: Option<String>) -> Self {
+        Self { log, lookup, stopped, effects: Vec::new() }
+    }
 }
 
 impl Turn {
@@ -69,14 +51,13 @@ impl Turn {
         }
         let mark = self.log.mark();
         let ops: usize = requests.iter().map(|request| request.ops.as_slice().len()).sum();
-        let mut group =
-            Group { effects: Vec::with_capacity(ops), states: (ops > 1).then(HashMap::new) };
+        let mut group = Group::new(std::mem::take(&mut self.effects), ops > 1);
         let written = self.append_all(requests, &mut group).and_then(|durability| {
             let Some(durability) = durability else { return Ok(()) };
             self.make_safe(durability)
         });
         match written {
-            Ok(()) => self.show(group.effects),
+            Ok(()) => group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment)),
             Err(error) => {
                 self.log.roll_back(mark);
                 self.stop(&error);
@@ -86,9 +67,10 @@ impl Turn {
                 }
             }
         }
+        self.effects = group.into_memory();
         let counters = &self.log.counters;
-        counters.groups.add(1);
-        counters.grouped.add(requests.len() as u64);
+        counters.groups.add_alone(1);
+        counters.grouped.add_alone(requests.len() as u64);
     }
 
     /// Nothing more is written until `try_recover` (I8).
@@ -109,7 +91,10 @@ impl Turn {
                 Err(Fault::Refused(error)) => Err(error),
                 Err(Fault::Stops(error)) => return Err(error),
             };
-            if matches!(outcome, Ok(Outcome::Written(_))) {
+            // An answer that rests on what others wrote is as safe as was asked, too: a key that is reported gone
+            // under `Sync` must not come back.
+            let rests = request.durability == Durability::Sync && outcome.is_ok();
+            if rests || matches!(outcome, Ok(Outcome::Written(_))) {
                 strictest = stricter(strictest, request.durability);
             }
             request.outcome = Some(outcome);
@@ -189,8 +174,8 @@ impl Turn {
 
     /// The key's state as this op finds it.
     fn current(&self, op: &Op, group: &Group) -> Result<Option<Current>> {
-        if let Some(state) = group.states.as_ref().and_then(|states| states.get(op.key())) {
-            return Ok(*state);
+        if let Some(state) = group.state(op.key()) {
+            return Ok(state);
         }
         let found = self.lookup.current(op.key(), op.hash)?;
         Ok(found.map(|found| Current {
@@ -212,25 +197,22 @@ impl Turn {
         if op.kind == Kind::ScopeCut {
             let flags = flags_of(&op.frame).with(extra);
             let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
-            group.effects.push(Effect::Cut { scope: op.key().to_vec(), sequence });
+            group.add_cut(op.key(), sequence);
             return Ok((Outcome::Written(sequence), Some(sum)));
         }
-        let current = self.current(op, group)?;
-        let (effect, state, sequence, sum) = match (op.kind, current) {
-            (Kind::Put, current) => self.append_put(op, current, extra),
-            (Kind::Delete, Some(current)) if current.live => {
+        let before = self.current(op, group)?;
+        let (effect, after, sequence, sum) = match (op.kind, before) {
+            (Kind::Put, before) => self.append_put(op, before, extra),
+            (Kind::Delete, Some(before)) if before.live => {
                 let flags = flags_of(&op.frame).with(extra);
                 let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
-                let effect = Effect::Delete { hash: op.hash, displaced: current };
+                let effect = Effect::Delete { hash: op.hash, displaced: before };
                 (effect, None, sequence, sum)
             }
-            (Kind::Touch, Some(current)) if current.live => self.append_touch(op, current, extra),
+            (Kind::Touch, Some(before)) if before.live => self.append_touch(op, before, extra),
             _ => return Ok((Outcome::Absent, None)),
         };
-        if let Some(states) = &mut group.states {
-            states.insert(op.key().into(), state);
-        }
-        group.effects.push(effect);
+        group.add(op.key(), before, effect, after);
         Ok((Outcome::Written(sequence), Some(sum)))
     }
 
@@ -287,43 +269,6 @@ impl Turn {
         let live = is_live(op.expires_at, self.log.clock.now_for(op.expires_at));
         let state = Current { touched: true, live, ..current };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
-    }
-
-    /// Lets readers see the group, in order.
-    fn show(&self, effects: Vec<Effect>) {
-        let Lookup { index, catalog, overrides, counters, .. } = &*self.lookup;
-        let displace = |displaced: Current| {
-            catalog.count_dead(displaced.location.slot, displaced.bytes);
-            if displaced.touched {
-                overrides.take_touch(displaced.location);
-            }
-        };
-        for effect in effects {
-            match effect {
-                Effect::Put { hash, entry, bytes, displaced } => {
-                    catalog.count_live(entry.location.slot, bytes);
-                    let replaced = index.insert(hash, entry, displaced.map(|d| d.location));
-                    debug_assert_eq!(replaced, displaced.is_some(), "what was displaced was there");
-                    if let Some(displaced) = displaced {
-                        displace(displaced);
-                    }
-                    counters.puts.add(1);
-                }
-                Effect::Delete { hash, displaced } => {
-                    let removed = index.remove(hash, displaced.location);
-                    debug_assert!(removed, "what was deleted was there");
-                    displace(displaced);
-                    counters.deletes.add(1);
-                }
-                Effect::Touch { hash, at, touch } => {
-                    // Order: the new expiry is there before the entry says to look for it.
-                    overrides.set_touch(at, touch);
-                    let marked = index.mark(hash, at, IndexEntry::TOUCHED);
-                    debug_assert!(marked, "what was touched was there");
-                }
-                Effect::Cut { scope, sequence } => overrides.cut(&scope, sequence),
-            }
-        }
     }
 }
 

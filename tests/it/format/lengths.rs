@@ -9,7 +9,7 @@ use tierce_engine::{
         checkpoint::{SECTION_END, decode_sections, encode_section},
         checksum::{checksum, checksum_from, seed},
         footer::{FOOTER_TRAILER_BYTES, FooterEntries, Trailer},
-        manifest::{Edit, FRAME_BYTES, decode_frame, encode_frame},
+        manifest::{Edit, FRAME_BYTES, decode_frame, encode_frame, frame_seed},
         record::{Flags, HEADER_BYTES, claimed_bytes, decode_head},
         segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader},
     },
@@ -151,7 +151,8 @@ fn a_manifest_with_huge_counts_is_refused() {
         let mut bytes = Vec::new();
         encode_frame(std::slice::from_ref(edit), 1, 1, 64, &mut bytes);
         let bytes = patched(&bytes, at, field);
-        let bytes = patched(&bytes, 0, &checksum_from(seed(1, 64), &bytes[4..]).to_le_bytes());
+        let bytes =
+            patched(&bytes, 0, &checksum_from(frame_seed(1, 64), &bytes[4..]).to_le_bytes());
         let found = assert_modest(|| decode_frame(&bytes, 1, 64).map_err(|error| error.damage));
         assert_eq!(found, Err(damage), "field at {at}");
     }

@@ -61,7 +61,7 @@ fn only_the_owner_may_read() {
 /// Fails unless the path is refused as no store, for a reason that says this.
 #[track_caller]
 fn assert_no_store(options: Options, path: &Path, reason_says: &str) {
-    match options.open(path) {
+    match options.open(path).map(drop) {
         Err(Error::NotAStore { path: named, reason }) => {
             assert_eq!(named, path);
             assert!(reason.contains(reason_says), "{reason}");
@@ -79,7 +79,7 @@ fn a_file_is_no_store() {
     let before = tree(dir.path());
     for policy in [RecoveryPolicy::Strict, RecoveryPolicy::Salvage] {
         assert_no_store(options().recovery(policy), &file, "no directory");
-        let below = options().recovery(policy).open(file.join("store"));
+        let below = options().recovery(policy).open(file.join("store")).map(drop);
         assert!(matches!(below, Err(Error::Io { .. } | Error::NotAStore { .. })), "{below:?}");
     }
     #[cfg(unix)]
@@ -89,7 +89,7 @@ fn a_file_is_no_store() {
         assert_no_store(options(), &link, "no directory");
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
-        let refused = options().open(&link);
+        let refused = options().open(&link).map(drop);
         assert!(matches!(refused, Err(Error::NotAStore { .. } | Error::Io { .. })), "{refused:?}");
         fs::remove_file(&link).unwrap();
     }
@@ -198,11 +198,9 @@ fn make_newer(path: &Path, header: usize, good_checksum: bool) {
 #[track_caller]
 fn assert_too_new(dir: &Path, file: &Path) {
     let before = tree(dir);
-    for policy in
-        [RecoveryPolicy::Strict, RecoveryPolicy::SkipRecord, RecoveryPolicy::Salvage]
-    {
+    for policy in [RecoveryPolicy::Strict, RecoveryPolicy::SkipRecord, RecoveryPolicy::Salvage] {
         for read_only in [true, false] {
-            match options().recovery(policy).read_only(read_only).open(dir) {
+            match options().recovery(policy).read_only(read_only).open(dir).map(drop) {
                 Err(Error::UnknownFormat { file: named, found, newest_known }) => {
                     assert_eq!((named, found), (file.to_owned(), FORMAT_MAJOR + 1));
                     assert_eq!(newest_known, FORMAT_MAJOR);
@@ -262,7 +260,7 @@ fn a_newer_segment_without_a_manifest() {
     fs::remove_file(dir.path().join("MANIFEST")).unwrap();
     make_newer(&last_segment(dir.path()), 4096, true);
     let before = tree(dir.path());
-    let opened = options().recovery(RecoveryPolicy::Salvage).open(dir.path());
+    let opened = options().recovery(RecoveryPolicy::Salvage).open(dir.path()).map(drop);
     assert!(matches!(opened, Err(Error::UnknownFormat { .. })), "{opened:?}");
     let mut after = tree(dir.path());
     after.insert(dir.path().join("LOCK"), before[&dir.path().join("LOCK")].clone());

@@ -17,7 +17,8 @@ use super::{assert_keys, put_keys};
 const EACCES: i32 = 13;
 
 fn open(disk: &RecordingDisk, policy: RecoveryPolicy, durability: Durability) -> Result<Engine> {
-    let options = Setup::new(durability).options(std::sync::Arc::new(disk.clone()), &TestClock::new());
+    let options =
+        Setup::new(durability).options(std::sync::Arc::new(disk.clone()), &TestClock::new());
     options.recovery(policy).open(Path::new(STORE))
 }
 
@@ -64,7 +65,7 @@ fn an_unreadable_file_is_not_a_damaged_one() {
                     Err(_) => failed += 1,
                 }
                 if opened.is_err() {
-                    assert_errno(opened, EACCES);
+                    assert_errno(opened.map(drop), EACCES);
                 } else {
                     drop(opened);
                 }
@@ -85,7 +86,7 @@ fn a_directory_that_refuses() {
         for kind in [CallKind::Kind, CallKind::List, CallKind::CreateDir, CallKind::Lock] {
             let disk = RecordingDisk::new();
             disk.arm(Fault::nth(1, errno).of(&[kind]).lasting());
-            assert_errno(open(&disk, RecoveryPolicy::Strict, Durability::Os), errno);
+            assert_errno(open(&disk, RecoveryPolicy::Strict, Durability::Os).map(drop), errno);
             disk.disarm();
             let engine = open(&disk, RecoveryPolicy::Strict, Durability::Os).unwrap();
             put_keys(&engine);
@@ -137,7 +138,7 @@ fn no_descriptors_at_opening() {
             disk.arm(Fault::nth(nth, EMFILE).of(&descriptors).lasting());
             match open(&disk, RecoveryPolicy::Strict, Durability::Os) {
                 Ok(engine) => assert_keys(&engine),
-                refused => assert_errno(refused, EMFILE),
+                refused => assert_errno(refused.map(drop), EMFILE),
             }
             disk.disarm();
             let engine = open(&disk, RecoveryPolicy::Strict, Durability::Os);

@@ -1,7 +1,9 @@
 //! Every exit code, for every reason that leads to it.
 
 use std::{
+    ffi::OsString,
     fs,
+    io::{Read as _, Write as _},
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -147,7 +149,9 @@ fn the_lock_dies_with_its_holder() {
     let mut shell = Dialogue::open(arguments![&store]);
     assert_eq!(shell.ask("put key value"), "OK");
     assert!(!shell.kill().success());
+    assert!(fs::read(store.join("LOCK")).is_ok(), "the file is still there");
     assert_eq!(run(arguments!["get", &store, "key"]).expect(0).out, "value\n");
+    run(arguments!["put", &store, "key", "next"]).expect(0);
 }
 
 /// Goal: closing frees the directory at once, though another thread is starting a process just then, which for a
@@ -230,6 +234,27 @@ fn damaged() {
     assert_eq!((get.code, get.out.as_str()), (Some(4), ""), "{}", get.err);
 }
 
+/// Goal: a manifest that lost its end is damage, not an older store: the segments that it no longer names hold
+/// acknowledged data, so nobody is served less, and no file is removed.
+#[test]
+fn cut_manifest() {
+    let (_root, store) = place();
+    let lines: String = (0..200).map(|n| format!("put key-{} {n:0>200}\n", n % 20)).collect();
+    let options = arguments!["shell", &store, "--segment-bytes", "8192"];
+    run_with_input(options, lines.as_bytes()).expect(0);
+    let manifest = store.join("MANIFEST");
+    let bytes = fs::read(&manifest).unwrap();
+    fs::write(&manifest, &bytes[..bytes.len() / 2]).unwrap();
+    let before = files(&store);
+    assert!(run(arguments!["check", &store]).expect(4).out.contains("MANIFEST"));
+    assert_eq!(run(arguments!["get", &store, "key-1"]).expect(4).out, "");
+    assert_eq!(run_with_input(arguments!["shell", &store], b"get key-1\n").expect(4).out, "");
+    let names = |files: Vec<(_, Vec<u8>)>| -> Vec<OsString> {
+        files.into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(names(files(&store)), names(before));
+}
+
 /// Goal: what the operating system refuses is 8.
 #[test]
 fn operational() {
@@ -301,20 +326,25 @@ fn interrupted() {
         return;
     };
     let mut input = script.stdin.take().unwrap();
-    let start = Instant::now();
-    let feeder = thread::spawn(move || {
-        use std::io::Write as _;
-        // The terminal keeps what is typed ahead; Ctrl-C is for whoever reads then, so it waits for the prompt.
-        for keys in [&b"put typed here\r"[..], b"get typed\r", b"\x03"] {
-            thread::sleep(Duration::from_millis(700));
-            input.write_all(keys).unwrap();
+    let mut output = script.stdout.take().unwrap();
+    let mut seen = String::new();
+    // Ctrl-C is for whoever reads then, so each key waits for what shows that the prompt is back.
+    for (shown, keys) in [
+        ("tierce> ", &b"put typed here\r"[..]),
+        ("OK\r\n", b"get typed\r"),
+        ("\nhere\r\n", b"\x03"),
+    ] {
+        while !seen.contains(shown) {
+            let mut bytes = [0; 4096];
+            let count = output.read(&mut bytes).expect("the terminal can be read");
+            assert!(count > 0, "the terminal ended: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
-        thread::sleep(Duration::from_millis(300));
-    });
-    let output = script.wait_with_output().unwrap();
-    feeder.join().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("code=130"), "after {:?}: {text}", start.elapsed());
-    assert!(text.contains("here"), "{text}");
+        input.write_all(keys).unwrap();
+    }
+    output.read_to_string(&mut seen).expect("the rest is text");
+    drop(input);
+    script.wait().unwrap();
+    assert!(seen.contains("code=130"), "{seen}");
     assert_eq!(run(arguments!["get", &store, "typed"]).expect(0).out, "here\n");
 }

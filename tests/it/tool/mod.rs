@@ -171,8 +171,13 @@ struct Dialogue {
 
 impl Dialogue {
     fn open(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut child = command(["shell"])
-            .args(arguments)
+        let mut shell = command(["shell"]);
+        shell.args(arguments);
+        Self::start(shell)
+    }
+
+    fn start(mut shell: Command) -> Self {
+        let mut child = shell
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

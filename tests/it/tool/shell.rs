@@ -140,17 +140,17 @@ fn batches() {
 fn lifetimes() {
     let (_root, store) = place();
     let mut shell = Dialogue::open(arguments![&store]);
-    assert_eq!(shell.ask("put short 1 ttl=400ms"), "OK");
-    assert_eq!(shell.ask("put counted 1 ttl=400ms"), "OK");
+    assert_eq!(shell.ask("put short 1 ttl=1200ms"), "OK");
+    assert_eq!(shell.ask("put counted 1 ttl=1200ms"), "OK");
     assert_eq!(shell.ask("incr counted"), "2");
-    assert_eq!(shell.ask("put again 1 ttl=400ms"), "OK");
+    assert_eq!(shell.ask("put again 1 ttl=1200ms"), "OK");
     assert_eq!(shell.ask("put again 2"), "OK");
-    assert_eq!(shell.ask("put lifted 1 ttl=400ms"), "OK");
+    assert_eq!(shell.ask("put lifted 1 ttl=1200ms"), "OK");
     assert_eq!(shell.ask("touch lifted ttl=never"), "1");
     assert_eq!(shell.ask("put ended 1"), "OK");
-    assert_eq!(shell.ask("touch ended ttl=400ms"), "1");
+    assert_eq!(shell.ask("touch ended ttl=1200ms"), "1");
     assert_eq!(shell.ask("get ended"), "1");
-    thread::sleep(Duration::from_millis(450));
+    thread::sleep(Duration::from_millis(1_250));
     for (key, value) in [
         ("short", "(nil)"),
         ("counted", "(nil)"),
@@ -240,4 +240,61 @@ fn nobody_listens() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(run(arguments!["get", &store, "key"]).expect(0).out, "value\n");
+}
+
+/// Goal: a write that the system refuses is an error, nothing acknowledged is lost, reads go on, and when the cause
+/// is gone the same shell can write again.
+/// Method: a limit on the size of files that is lifted from outside, where there are the programs for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn refused_write() {
+    let (_root, store) = place();
+    if std::process::Command::new("prlimit").arg("--version").output().is_err() {
+        eprintln!("no `prlimit` here; a refused write is not tested from outside");
+        return;
+    }
+    // Exceeding the limit is a signal that kills, unless it is ignored.
+    let script = r#"trap "" XFSZ; exec prlimit --fsize=40000:unlimited "$@""#;
+    let mut sh = std::process::Command::new("sh");
+    sh.args(["-c", script, "sh"])
+        .arg(super::binary())
+        .args(["shell", "--segment-bytes", "65536"])
+        .arg(&store);
+    let mut shell = Dialogue::start(sh);
+    let value = "v".repeat(500);
+    let mut acknowledged = 0;
+    let refusal = loop {
+        match shell.ask(&format!("put key-{acknowledged} {value}")).as_str() {
+            "OK" => acknowledged += 1,
+            refusal => break refusal.to_owned(),
+        }
+        assert!(acknowledged < 1_000, "the limit is felt");
+    };
+    assert!(refusal.starts_with("ERR io "), "{refusal}");
+    assert!(acknowledged > 10, "{acknowledged}: {refusal}");
+    assert!(
+        shell.ask("put key-x 1").starts_with("ERR stopped "),
+        "nothing goes on as if nothing was"
+    );
+    assert!(shell.ask("stats").ends_with("health=stopped"));
+    assert_eq!(shell.ask("get key-0"), value);
+
+    let pid = shell.pid().to_string();
+    let lifted =
+        std::process::Command::new("prlimit").args(["--fsize=unlimited", "--pid", &pid]).status();
+    assert!(lifted.is_ok_and(|status| status.success()), "the limit is lifted");
+    assert_eq!(shell.ask("recover"), "OK");
+    assert!(shell.ask("stats").ends_with("health=good"));
+    assert_eq!(shell.ask("put last 1"), "OK");
+    let keys = shell.keys("").len();
+    assert!(
+        (acknowledged + 1..=acknowledged + 2).contains(&keys),
+        "{keys} of {acknowledged} and one"
+    );
+    for number in 0..acknowledged {
+        assert_eq!(shell.ask(&format!("get key-{number}")), value, "{number} of {acknowledged}");
+    }
+    shell.end().expect(0);
+    assert_eq!(run(arguments!["get", &store, "last"]).expect(0).out, "1\n");
+    assert!(run(arguments!["check", &store]).expect(0).out.starts_with("ok: "));
 }

@@ -130,13 +130,13 @@ impl Model {
     }
 
     /// A store that is known to hold `state`, durably, after this model's past; `newest` is the highest sequence
-    /// number in it.
+    /// number in it. Numbers of lost writes count too: none is ever used again.
     #[must_use]
     pub fn settled(&self, state: State, newest: u64) -> Self {
         Self {
             base: state,
             keys: self.keys.clone(),
-            newest_sequence: newest,
+            newest_sequence: newest.max(self.newest_sequence),
             accounts_are_exact: self.accounts_are_exact,
             ..Self::new()
         }

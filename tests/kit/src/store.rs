@@ -1,7 +1,9 @@
 //! A store of small segments that is checked whenever a test is done with it.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tierce_engine::{
     Durability, Engine, Options, ReadMode,
@@ -189,4 +191,35 @@ pub fn soundness(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), String> {
         format!("{code} {file} at {:?}: {message}", finding.offset)
     });
     Err(format!("the check finds: {}", lines.collect::<Vec<_>>().join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Goal: a store under test keeps what it holds when it is reopened, and damage to its files is noticed.
+    /// Method: reopen one, then flip one byte of each of its segments in turn.
+    #[test]
+    fn damage_is_noticed() {
+        let disk = MemoryDisk::new();
+        let mut store = TestStore::with(disk.clone(), Setup::default());
+        for number in 0..100_u8 {
+            store.engine().put([number], [number; 100]).unwrap();
+        }
+        store.reopen();
+        assert_eq!(store.engine().get([7]).unwrap().as_deref(), Some(&[7; 100][..]));
+        drop(store);
+        let files: BTreeMap<_, _> = disk.files();
+        let segments = files.keys().filter(|path| path.extension().is_some_and(|e| e == "seg"));
+        let segments: Vec<_> = segments.collect();
+        assert!(segments.len() > 2, "{segments:?}");
+        for path in segments {
+            let mut damaged = files.clone();
+            damaged.get_mut(path).unwrap()[4_200] ^= 1;
+            let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::with_files(damaged));
+            soundness(&disk, Path::new(STORE)).expect_err("a flipped byte was not noticed");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{escape::unescape, lifetime::parse_lifetime_ms};
 
 /// What can be typed, one row a command.
-pub(super) const HELP: [(&str, &str); 14] = [
+pub(super) const HELP: [(&str, &str); 15] = [
     ("put KEY VALUE [ttl=30s]", "OK"),
     ("get KEY", "the value or (nil)"),
     ("del KEY", "1 if it was there, else 0"),
@@ -15,6 +15,7 @@ pub(super) const HELP: [(&str, &str); 14] = [
     ("commit", "OK once all of the batch is in, or an error and nothing is"),
     ("abort", "OK; the batch is forgotten"),
     ("stats", "name=value ..."),
+    ("recover", "OK once writes go on after a failure whose cause is gone"),
     ("help", "this"),
     ("quit", "OK once the store is closed"),
     ("# anything", "no answer, as for an empty line"),
@@ -51,6 +52,7 @@ pub(super) enum Command {
     Commit,
     Abort,
     Stats,
+    Recover,
     Help,
     Quit,
 }
@@ -83,6 +85,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
         (b"commit", []) => Command::Commit,
         (b"abort", []) => Command::Abort,
         (b"stats", []) => Command::Stats,
+        (b"recover", []) => Command::Recover,
         (b"help", []) => Command::Help,
         (b"quit", []) => Command::Quit,
         _ => return Err(usage(verb)),
@@ -155,6 +158,7 @@ mod tests {
             ("commit", Command::Commit),
             ("abort", Command::Abort),
             ("stats", Command::Stats),
+            ("recover", Command::Recover),
             ("help", Command::Help),
             ("quit", Command::Quit),
         ] {

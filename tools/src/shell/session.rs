@@ -95,6 +95,10 @@ impl Session {
                 self.engine.sync()?;
                 ok()
             }
+            Command::Recover => {
+                self.engine.try_recover()?;
+                ok()
+            }
             Command::Batch => self.begin(),
             Command::Commit => self.commit(),
             Command::Abort => {

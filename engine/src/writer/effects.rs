@@ -1,0 +1,190 @@
+//! What a group will change in the index, collected while it is written and shown when it is safe.
+//!
+//! Of several changes to one key only the last is shown: readers never see a state in the middle of a group.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    index::Entry as IndexEntry,
+    lookup::Lookup,
+    overrides::Touch,
+    segment::Segment,
+    types::{Location, SequenceNumber},
+};
+
+/// A key's state as the next op of the group finds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) location: Location,
+    pub(super) bytes: u64,
+    pub(super) sequence: SequenceNumber,
+    pub(super) touched: bool,
+    pub(super) live: bool,
+}
+
+/// One change of what readers see.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Put {
+        hash: u64,
+        entry: IndexEntry,
+        bytes: u64,
+        displaced: Option<Current>,
+    },
+    Delete {
+        hash: u64,
+        displaced: Current,
+    },
+    Touch {
+        hash: u64,
+        at: Location,
+        touch: Touch,
+    },
+    Cut {
+        scope: Vec<u8>,
+        sequence: SequenceNumber,
+    },
+    /// A put (or a delete) that a later one of the same group supersedes.
+    Unseen {
+        is_put: bool,
+    },
+}
+
+impl Effect {
+    const fn unseen(&self) -> Self {
+        Self::Unseen { is_put: matches!(self, Self::Put { .. } | Self::Unseen { is_put: true }) }
+    }
+
+    /// The same change, of the state that readers still see.
+    fn displacing(self, original: Option<Current>) -> Self {
+        match (self, original) {
+            (Self::Put { hash, entry, bytes, .. }, displaced) => {
+                Self::Put { hash, entry, bytes, displaced }
+            }
+            (Self::Delete { hash, .. }, Some(displaced)) => Self::Delete { hash, displaced },
+            (Self::Delete { .. }, None) => Self::Unseen { is_put: false },
+            (other, _) => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    /// What readers see until the group is shown.
+    original: Option<Current>,
+    /// What the next op finds.
+    current: Option<Current>,
+    /// The effects on this key that still count.
+    effects: Vec<usize>,
+}
+
+/// What the ops of a group so far will have done.
+#[derive(Debug)]
+pub(super) struct Group {
+    effects: Vec<Effect>,
+    /// By key; kept only if some op may come behind another.
+    states: Option<HashMap<Box<[u8]>, State>>,
+}
+
+/// Room for effects that is kept between groups.
+const EFFECTS_KEPT: usize = 256;
+
+impl Group {
+    /// An empty group that uses the memory of `effects`. `tracks` says whether ops may come behind others.
+    pub(super) fn new(effects: Vec<Effect>, tracks: bool) -> Self {
+        Self { effects, states: tracks.then(HashMap::new) }
+    }
+
+    /// The memory of a group that is done.
+    pub(super) fn into_memory(mut self) -> Vec<Effect> {
+        self.effects.clear();
+        self.effects.shrink_to(EFFECTS_KEPT);
+        self.effects
+    }
+
+    /// What the ops before left of `key`; `None` if they did not touch it.
+    pub(super) fn state(&self, key: &[u8]) -> Option<Option<Current>> {
+        Some(self.states.as_ref()?.get(key)?.current)
+    }
+
+    pub(super) fn add_cut(&mut self, scope: &[u8], sequence: SequenceNumber) {
+        self.effects.push(Effect::Cut { scope: scope.to_vec(), sequence });
+    }
+
+    /// An op found `before` and left `after`.
+    pub(super) fn add(
+        &mut self,
+        key: &[u8],
+        before: Option<Current>,
+        effect: Effect,
+        after: Option<Current>,
+    ) {
+        let this = self.effects.len();
+        let Some(states) = &mut self.states else {
+            self.effects.push(effect);
+            return;
+        };
+        let Some(state) = states.get_mut(key) else {
+            let state = State { original: before, current: after, effects: vec![this] };
+            states.insert(key.into(), state);
+            self.effects.push(effect);
+            return;
+        };
+        state.current = after;
+        if !matches!(effect, Effect::Touch { .. }) {
+            for earlier in state.effects.drain(..) {
+                self.effects[earlier] = self.effects[earlier].unseen();
+            }
+        }
+        state.effects.push(this);
+        let effect = match effect {
+            touch @ Effect::Touch { .. } => touch,
+            other => other.displacing(state.original),
+        };
+        self.effects.push(effect);
+    }
+
+    /// Lets readers see the group. `active` is the segment that most of its records stand in.
+    pub(super) fn show(&mut self, lookup: &Lookup, active: Option<&Arc<Segment>>) {
+        let Lookup { index, catalog, overrides, counters, .. } = lookup;
+        let displace = |displaced: Current| {
+            catalog.count_dead(displaced.location.slot, displaced.bytes);
+            if displaced.touched {
+                let _ = overrides.take_touch(displaced.location);
+            }
+        };
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Put { hash, entry, bytes, displaced } => {
+                    match active {
+                        Some(active) if active.slot == entry.location.slot => {
+                            active.count_live(bytes);
+                        }
+                        _ => catalog.count_live(entry.location.slot, bytes),
+                    }
+                    let replaced = index.insert(hash, entry, displaced.map(|d| d.location));
+                    debug_assert_eq!(replaced, displaced.is_some(), "what was displaced was there");
+                    if let Some(displaced) = displaced {
+                        displace(displaced);
+                    }
+                    counters.puts.add_alone(1);
+                }
+                Effect::Delete { hash, displaced } => {
+                    let removed = index.remove(hash, displaced.location);
+                    debug_assert!(removed, "what was deleted was there");
+                    displace(displaced);
+                    counters.deletes.add_alone(1);
+                }
+                Effect::Touch { hash, at, touch } => {
+                    // Order: the new expiry is there before the entry says to look for it.
+                    overrides.set_touch(at, touch);
+                    let marked = index.mark(hash, at, IndexEntry::TOUCHED);
+                    debug_assert!(marked, "what was touched was there");
+                }
+                Effect::Cut { scope, sequence } => overrides.cut(&scope, sequence),
+                Effect::Unseen { is_put: true } => counters.puts.add_alone(1),
+                Effect::Unseen { is_put: false } => counters.deletes.add_alone(1),
+            }
+        }
+    }
+}
