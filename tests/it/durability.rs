@@ -94,7 +94,8 @@ fn calls_of_each_mode() {
         [(Durability::Buffered, NONE), (Durability::Os, WRITE), (Durability::Sync, BOTH)]
     {
         let bench = Bench::new(durability);
-        let works: [(&str, fn(&Engine)); 5] = [
+        type Work = fn(&Engine);
+        let works: [(&str, Work); 5] = [
             ("put", |engine| engine.put("k", "v").unwrap()),
             ("touch", |engine| assert!(engine.touch("k", None).unwrap())),
             ("delete", |engine| assert!(engine.delete("k").unwrap())),
@@ -126,7 +127,7 @@ fn a_write_overrides_the_mode() {
         {
             let bench = Bench::new(default);
             let options = PutOptions::new().durability(asked);
-            let put = bench.calls(|engine| drop(engine.put_with("k", "v", &options).unwrap()));
+            let put = bench.calls(|engine| assert!(engine.put_with("k", "v", &options).is_ok()));
             assert_eq!(put, expected, "put: {asked:?} instead of {default:?}");
             let delete = bench.calls(|engine| assert!(engine.delete_with("k", asked).unwrap()));
             assert_eq!(delete, expected, "delete: {asked:?} instead of {default:?}");
@@ -346,12 +347,27 @@ impl Gate {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Shuts it until the answer is dropped, by a panic too: nobody hangs at the gate of a failed test.
+    fn shut(&self) -> Opener<'_> {
+        self.set(true);
+        Opener(self)
+    }
+
     fn wait_for_a_sync(&self) {
         let started = Instant::now();
         while self.waiting.load(Ordering::SeqCst) == 0 {
             assert!(started.elapsed() < Duration::from_secs(60), "no sync came");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Opens its gate when it goes.
+struct Opener<'a>(&'a Gate);
+
+impl Drop for Opener<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -370,7 +386,7 @@ fn synced_writes_are_seen_after_the_flush() {
     let engine = options.open(STORE).unwrap();
     engine.put("old", "1").unwrap();
     engine.put("doomed", "1").unwrap();
-    gate.set(true);
+    let shut = gate.shut();
     thread::scope(|scope| {
         let acknowledged = Arc::new(AtomicBool::new(false));
         let acknowledge = Arc::clone(&acknowledged);
@@ -388,7 +404,7 @@ fn synced_writes_are_seen_after_the_flush() {
         assert_eq!(engine.entry("new").unwrap(), None);
         assert_eq!(engine.get_many(&["new", "doomed"]).unwrap()[1].as_deref(), Some(&b"1"[..]));
         assert!(!acknowledged.load(Ordering::SeqCst), "nothing is promised yet");
-        gate.set(false);
+        drop(shut);
     });
     assert_eq!(value_of(&engine, "old"), Some(b"2".to_vec()));
     assert_eq!(value_of(&engine, "new"), Some(b"2".to_vec()));
@@ -410,7 +426,7 @@ fn the_next_group_gathers_meanwhile() {
     let engine = options.open(STORE).unwrap();
     engine.put("warm", "up").unwrap();
     let before = engine.stats();
-    gate.set(true);
+    let shut = gate.shut();
     thread::scope(|scope| {
         scope.spawn(|| engine.put("first", "v").unwrap());
         gate.wait_for_a_sync();
@@ -420,7 +436,7 @@ fn the_next_group_gathers_meanwhile() {
         }
         // Time for the threads to come; if some do not make it, there is a third group.
         thread::sleep(Duration::from_millis(200));
-        gate.set(false);
+        drop(shut);
     });
     let after = engine.stats();
     assert_eq!(after.puts - before.puts, 21);

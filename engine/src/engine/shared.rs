@@ -130,11 +130,12 @@ impl Shared {
         self.writer.seal_all()?;
         let is_clean = hold(&self.manifest).state().clean;
         let (newest, _, next_id) = self.writer.frontier();
-        if is_clean {
-            return self.keep_time();
-        }
         if newest.0 == 0 {
             return Ok(());
+        }
+        // A checkpoint that was lost is written anew, even by a session that wrote nothing else.
+        if is_clean && self.report.from_checkpoint {
+            return self.keep_time();
         }
         let number = self.writer.take_id();
         let edits = vec![

@@ -113,12 +113,15 @@ impl OpenSegment {
         self.newest = sequence;
     }
 
-    /// Brings the file up to the image.
-    pub(crate) fn write_out(&mut self, counters: &Counters) -> Result<()> {
+    /// Brings the file up to the image. With `ahead`, room is reserved before: a sync follows, and it is cheaper
+    /// when there is no new length to record. Without a sync, reserving only makes the write slower.
+    pub(crate) fn write_out(&mut self, ahead: bool, counters: &Counters) -> Result<()> {
         if self.written == self.end {
             return Ok(());
         }
-        self.reserve(self.end);
+        if ahead {
+            self.reserve(self.end);
+        }
         let image = self.segment.image();
         let start = usize::try_from(self.written - RECORDS_AT).unwrap_or(usize::MAX);
         let bytes = image.get(start..).unwrap_or_default();
@@ -137,7 +140,7 @@ impl OpenSegment {
         if !self.reserves || end <= self.reserved {
             return;
         }
-        let step = (self.reserved - RECORDS_AT).clamp(RESERVE_MIN, RESERVE_MAX);
+        let step = (4 * (self.reserved - RECORDS_AT)).clamp(RESERVE_MIN, RESERVE_MAX);
         let wanted =
             (self.reserved + step).max(end.next_multiple_of(4096)).min(self.capacity.max(end));
         loop {

@@ -105,7 +105,7 @@ impl Log {
             return Ok(());
         }
         if let Some(open) = &mut self.active {
-            open.write_out(&self.counters).map_err(Fault::Stops)?;
+            open.write_out(false, &self.counters).map_err(Fault::Stops)?;
         }
         let capacity = self.segment_bytes.max(RECORDS_AT + bytes);
         let open = self.create(capacity).map_err(Fault::Refused)?;
@@ -212,14 +212,16 @@ impl Log {
     /// Hands everything appended to the operating system.
     pub(super) fn write_out(&mut self) -> Result<()> {
         match &mut self.active {
-            Some(open) => open.write_out(&self.counters),
+            Some(open) => open.write_out(false, &self.counters),
             None => Ok(()),
         }
     }
 
     /// Brings everything appended to the device.
     pub(super) fn sync(&mut self) -> Result<()> {
-        self.write_out()?;
+        if let Some(open) = &mut self.active {
+            open.write_out(true, &self.counters)?;
+        }
         // Order: older segments first, so that what is durable is a prefix at every moment.
         for open in self.closing.iter_mut().chain(&mut self.active) {
             open.sync(&self.counters)?;

@@ -120,10 +120,10 @@ impl Writer {
 
     /// Writes what is staged as one batch and takes it out of the staging area once readers find it in the log.
     pub(super) fn write_staged(&self, turn: &mut Turn, durability: Durability) -> Result<()> {
-        let staged = self.staging.all();
-        if staged.is_empty() {
+        if self.staging.len() == 0 {
             return Ok(());
         }
+        let staged = self.staging.all();
         let hasher = self.lookup.hasher;
         let ops = staged.iter().map(|staged| match &staged.change {
             StagedChange::Put(value, options) => {

@@ -32,11 +32,13 @@ fn every_option() -> Vec<(&'static str, PutOptions)> {
     ]
 }
 
+/// Expiry, evictable, codec, schema, scopes, items.
+type Everything = (Option<Timestamp>, bool, u8, u32, Vec<Vec<u8>>, Vec<(u8, Vec<u8>)>);
+
 #[track_caller]
 fn assert_options(entry: &Entry, name: &str) {
     let scope = |name: &[u8]| name.to_vec();
-    let expected: (Option<Timestamp>, bool, u8, u32, Vec<Vec<u8>>, Vec<(u8, Vec<u8>)>) = match name
-    {
+    let expected: Everything = match name {
         "plain" => (None, false, 0, 0, vec![], vec![]),
         "expiring" => (Some(FAR), false, 0, 0, vec![], vec![]),
         "evictable" => (None, true, 0, 0, vec![], vec![]),

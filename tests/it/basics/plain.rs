@@ -365,3 +365,20 @@ fn stats_add_up() {
     let stats = bench.engine().stats();
     assert_eq!(stats.durable_sequence, stats.sequence);
 }
+
+/// Goal: a checkpoint that was lost is written anew when the store is closed, though nothing else was written.
+#[test]
+fn a_lost_checkpoint_is_written_anew() {
+    let disk = MemoryDisk::new();
+    let mut store = TestStore::with(disk.clone(), Setup::default());
+    store.engine().put("k", "v").unwrap();
+    store.close();
+    let is_checkpoint = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".ckpt");
+    let lost = disk.files().into_keys().find(is_checkpoint).unwrap();
+    disk.remove(&lost).unwrap();
+    store.open();
+    assert!(!store.engine().recovery_report().from_checkpoint);
+    // Closing checks the files, and a checkpoint that is named and missing is a problem.
+    store.reopen();
+    assert!(store.engine().recovery_report().from_checkpoint);
+}

@@ -18,7 +18,7 @@ fn bits(path: &Path, length: usize) -> Vec<usize> {
         return (0..length * 8).collect();
     }
     let mut rng = Rng::new(rng::hash(3, path.to_string_lossy().as_bytes()));
-    let is_tried = |byte: &usize| !ZEROS.contains(byte) || byte % 61 == 0;
+    let is_tried = |byte: &usize| !ZEROS.contains(byte) || byte.is_multiple_of(61);
     (0..length).filter(is_tried).map(|byte| byte * 8 + rng.below(8) as usize).collect()
 }
 

@@ -7,7 +7,7 @@ use tierce_engine::{
     Damage,
     format::{
         checkpoint::{SECTION_END, decode_sections, encode_section},
-        checksum::{checksum, checksum_from, seed},
+        checksum::{checksum, checksum_from},
         footer::{FOOTER_TRAILER_BYTES, FooterEntries, Trailer},
         manifest::{Edit, FRAME_BYTES, decode_frame, encode_frame, frame_seed},
         record::{Flags, HEADER_BYTES, claimed_bytes, decode_head},

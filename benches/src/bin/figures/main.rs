@@ -52,6 +52,9 @@ impl Figure {
     }
 }
 
+/// Measures some figures.
+type Measure = fn() -> Vec<Figure>;
+
 /// Where stores stand: a real file system, not one in memory.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let root = env::var_os("TIERCE_BENCH_DIR")
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;
-    let groups: [(&str, fn() -> Vec<Figure>); 8] = [
+    let groups: [(&str, Measure); 8] = [
         ("get", reads::get),
         ("put-os", writes::put_os),
         ("put-buffered", writes::put_buffered),

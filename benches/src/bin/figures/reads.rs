@@ -12,7 +12,7 @@ pub(crate) const KEYS: u64 = 1_000_000;
 const READS: u64 = 1_000_000;
 const ROUNDS: usize = 7;
 
-type Map = Arc<RwLock<HashMap<Box<[u8]>, Box<[u8]>>>>;
+pub(crate) type Map = Arc<RwLock<HashMap<Box<[u8]>, Box<[u8]>>>>;
 
 /// A store with all keys, written in random order.
 pub(crate) fn filled(name: &str) -> Engine {

@@ -1,7 +1,6 @@
 //! Writes: against bare loops of the same system calls, and against a hash map.
 
 use std::{
-    collections::HashMap,
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     path::Path,
@@ -9,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use parking_lot::RwLock;
 use tierce_benches::{Versus, key, nanos_per, shuffled, value, versus};
 use tierce_engine::{Durability, Engine, Options};
 
@@ -48,8 +46,10 @@ fn bare(name: &str, bytes: u64) -> File {
     let mut options = OpenOptions::new();
     let file = options.create(true).write(true).truncate(true).open(dir.join("bare"));
     let file = file.expect("the file opens");
-    let none = rustix::fs::FallocateFlags::empty();
-    rustix::fs::fallocate(&file, none, 0, bytes).expect("room can be reserved");
+    if bytes > 0 {
+        let none = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&file, none, 0, bytes).expect("room can be reserved");
+    }
     file.sync_all().expect("the file syncs");
     file
 }
@@ -70,7 +70,7 @@ fn puts(name: &str, durability: Durability, order: &[u64]) -> f64 {
 pub(crate) fn put_os() -> Vec<Figure> {
     let order = shuffled(crate::reads::KEYS, 2);
     let bare_loop = || {
-        let file = bare("bare-os", (order.len() * RECORD_BYTES) as u64);
+        let file = bare("bare-os", 0);
         let mut record = [7; RECORD_BYTES];
         nanos_per(order.len() as u64, || {
             for (at, &index) in order.iter().enumerate() {
@@ -88,7 +88,7 @@ pub(crate) fn put_os() -> Vec<Figure> {
 pub(crate) fn put_buffered() -> Vec<Figure> {
     let order = shuffled(crate::reads::KEYS, 3);
     let inserts = || {
-        let map: RwLock<HashMap<Box<[u8]>, Box<[u8]>>> = RwLock::default();
+        let map = crate::reads::Map::default();
         let took = nanos_per(order.len() as u64, || {
             for &index in &order {
                 map.write().insert(key(index).into(), value(index).into());
