@@ -9,8 +9,9 @@ use crate::{
     args::{KeyArgs, KeysArgs, PutArgs},
     escape::escape,
     exit::{Code, Fail, Outcome},
-    out::{Out, say},
+    out::Out,
     store::{open_or_create, open_to_read, open_to_write, word},
+    talk::say,
     text::{bytes_object, insert_bytes},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use serde_json::{Value, json};
 use tierce_engine::Error;
 
-use crate::{escape::one_line, out::say};
+use crate::{escape::one_line, talk::say};
 
 /// What the process says when it ends. Scripts depend on these numbers; they grow, they do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

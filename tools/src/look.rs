@@ -13,8 +13,9 @@ use crate::{
     args::{DirArgs, RecordsArgs},
     escape::escape,
     exit::{Code, Outcome},
-    out::{Out, say},
+    out::Out,
     store::disk,
+    talk::say,
     text::{bytes_object, hex, moment},
 };
 

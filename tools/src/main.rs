@@ -12,6 +12,7 @@ mod look;
 mod out;
 mod shell;
 mod store;
+mod talk;
 mod text;
 mod tour;
 
@@ -70,7 +71,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let sentence = sentence.join(" ");
         let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
         let usage = Fail::Usage(sentence.to_owned());
-        out::say(usage.json());
+        talk::say(usage.json());
     }
     Code::Usage.into()
 }

@@ -52,11 +52,6 @@ fn outcome(written: io::Result<()>) -> Outcome<()> {
     })
 }
 
-/// A line for the person at the terminal. Nobody there is no error.
-pub(crate) fn say(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

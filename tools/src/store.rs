@@ -10,7 +10,7 @@ use tierce_engine::{
 use crate::{
     escape::unescape,
     exit::{Fail, Outcome},
-    out::say,
+    talk::say,
 };
 
 /// The disk that stores are on, for commands that look at files without opening the store.

@@ -1,6 +1,7 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
 mod opening;
+mod place;
 mod shared;
 
 use std::{

@@ -8,29 +8,21 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Engine, hold,
-    shared::{Hold, Shared},
-};
+use super::{Engine, hold, place::Place, shared::Shared};
 use crate::{
     background::{Background, Progress},
     error::{Error, Result},
-    format::file_name::{self, FileName},
-    io::{LockMode, LockOutcome, PathKind},
+    format::file_name::FileName,
+    io::PathKind,
     options::Options,
     segment::Home,
 };
 
-/// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.
-#[derive(Debug, Default)]
-pub(super) struct Place {
-    pub(super) open: Mutex<Weak<Shared>>,
-}
-
 /// The stores that are open in this process, by the identity of their directory.
-static PLACES: LazyLock<Mutex<HashMap<String, Weak<Place>>>> = LazyLock::new(Mutex::default);
+static PLACES: LazyLock<Mutex<HashMap<String, Weak<Place<Shared>>>>> =
+    LazyLock::new(Mutex::default);
 
-fn place(identity: String) -> Arc<Place> {
+fn place(identity: String) -> Arc<Place<Shared>> {
     let mut places = hold(&PLACES);
     places.retain(|_, place| place.strong_count() > 0);
     if let Some(place) = places.get(&identity).and_then(Weak::upgrade) {
@@ -128,17 +120,5 @@ fn prepare(home: &Home, options: &Options) -> Result<()> {
     match names().find(is_foreign) {
         Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),
         None => Ok(()),
-    }
-}
-
-pub(super) fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
-    let path = home.path(file_name::LOCK);
-    let mode = if options.read_only { LockMode::Shared } else { LockMode::Exclusive };
-    match home.disk.lock(&path, mode) {
-        Ok(LockOutcome::Held(held)) => Ok(Some(Hold(held))),
-        Ok(LockOutcome::Busy { pid }) => Err(Error::Locked { path: home.dir.clone(), pid }),
-        // On a read-only medium there may be no lock file, and nobody can write there anyway.
-        Err(_) if options.read_only => Ok(None),
-        Err(source) => Err(Error::io("lock", path, source)),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::{
     hold,
-    opening::{Place, lock},
+    place::{Hold, Place, lock},
 };
 use crate::{
     background::Background,
@@ -39,21 +39,11 @@ pub(crate) struct Shared {
     pub(super) handles: AtomicUsize,
     pub(super) background: Mutex<Option<Background>>,
     lock: Mutex<Option<Hold>>,
-    pub(super) place: Arc<Place>,
-}
-
-pub(super) struct Hold(
-    #[expect(dead_code, reason = "held for its drop")] pub(super) Box<dyn Send + Sync>,
-);
-
-impl std::fmt::Debug for Hold {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hold")
-    }
+    pub(super) place: Arc<Place<Self>>,
 }
 
 impl Shared {
-    pub(super) fn open(home: Home, options: Options, place: Arc<Place>) -> Result<Self> {
+    pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
         let Recovered {
             manifest,

@@ -27,7 +27,7 @@
 use super::{
     FORMAT_MAJOR, FORMAT_MINOR,
     checksum::{checksum, checksum_from, seed},
-    segment_header::Class,
+    segment_header::{Class, SegmentHeader},
     wire::{Reader, align8, patch, u32_at},
 };
 use crate::{
@@ -118,6 +118,18 @@ pub struct AddSegment {
     pub horizon: SequenceNumber,
     /// First sequence number it may hold, if it is a foreground segment.
     pub first_sequence: SequenceNumber,
+}
+
+impl From<&SegmentHeader> for AddSegment {
+    fn from(header: &SegmentHeader) -> Self {
+        Self {
+            id: header.id,
+            class: header.class,
+            salt: header.salt,
+            horizon: header.horizon,
+            first_sequence: header.first_sequence,
+        }
+    }
 }
 
 /// A segment that never changes from now on.

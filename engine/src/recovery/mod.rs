@@ -297,13 +297,9 @@ impl Recovery<'_> {
             .map_err(|source| Error::io("read", &path, source))?;
         let add = match (known, SegmentHeader::decode(&bytes)) {
             (Some(add), _) => add,
-            (None, Ok(header)) if header.store_id == self.header.store_id => AddSegment {
-                id,
-                class: header.class,
-                salt: header.salt,
-                horizon: header.horizon,
-                first_sequence: header.first_sequence,
-            },
+            (None, Ok(header)) if header.store_id == self.header.store_id => {
+                AddSegment { id, ..AddSegment::from(&header) }
+            }
             (None, Ok(_)) => {
                 self.report.notes.push(format!("{} belongs to another store", path.display()));
                 return Ok(None);

@@ -44,13 +44,7 @@ impl OpenSegment {
         slot: Slot,
         capacity: u64,
     ) -> Result<Self> {
-        let add = AddSegment {
-            id: header.id,
-            class: header.class,
-            salt: header.salt,
-            horizon: header.horizon,
-            first_sequence: header.first_sequence,
-        };
+        let add = AddSegment::from(header);
         let segment = Arc::new(Segment::unsealed(home, add, slot));
         let failed = |operation| {
             let path = segment.path.clone();

@@ -43,13 +43,7 @@ pub(crate) fn rewrite<'a>(
     hasher: KeyHasher,
     sources: impl Iterator<Item = Source<'a>>,
 ) -> Result<Rewritten> {
-    let add = AddSegment {
-        id: header.id,
-        class: header.class,
-        salt: header.salt,
-        horizon: header.horizon,
-        first_sequence: header.first_sequence,
-    };
+    let add = AddSegment::from(header);
     let segment = Arc::new(Segment::unsealed(home, add, slot));
     let mut offsets = Vec::new();
     let mut at = RECORDS_AT;

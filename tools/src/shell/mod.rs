@@ -12,8 +12,9 @@ use tierce_engine::Options;
 use crate::{
     args::ShellArgs,
     exit::{Code, Fail, Outcome},
-    out::{Out, say},
+    out::Out,
     store::open,
+    talk::say,
 };
 
 use command::{Command, HELP, parse};

@@ -18,9 +18,10 @@ use crate::{
     args::TourArgs,
     exit::{Fail, Outcome},
     look::{finding_line, verdict},
-    out::{Out, say},
+    out::Out,
     shell::stats_fields,
     store::{disk, open_or_create, open_to_write},
+    talk::say,
 };
 
 pub(crate) use crash::write_until_killed;
