@@ -115,7 +115,7 @@ fn device_counters(path: &Path) -> Option<[u64; 3]> {
 pub(crate) fn put_sync() -> Vec<Figure> {
     const PUTS: u64 = 2_000;
     let order: Vec<u64> = (0..PUTS).collect();
-    let mut counters = None;
+    let (mut counters, mut bare_counters) = (None, None);
     let ours = || {
         let engine = store("put-sync", Durability::Sync);
         engine.put("first", "creates the files").expect("the put succeeds");
@@ -133,24 +133,32 @@ pub(crate) fn put_sync() -> Vec<Figure> {
         let each = RECORD_BYTES + MARKER_BYTES;
         let file = bare("bare-sync", PUTS * each as u64);
         let record = vec![7; each];
-        nanos_per(PUTS, || {
+        let place = std::env::current_dir().expect("there is a directory");
+        let before = device_counters(&place);
+        let took = nanos_per(PUTS, || {
             for at in 0..PUTS {
                 file.write_all_at(&record, at * each as u64).expect("the write succeeds");
                 file.sync_data().expect("the sync succeeds");
             }
-        })
+        });
+        bare_counters = before.zip(device_counters(&place));
+        took
     };
     let found = versus(ROUNDS, ours, bare_loop);
     let mut figures =
         vec![figure("put, Sync", 1e3, "us", "pwrite + fdatasync", found, Bar::AtMost(1.1))];
-    if let Some((before, after)) = counters {
-        let per_put = |at: usize| (after[at] - before[at]) as f64 / PUTS as f64;
+    if let Some((ours, bare)) = counters.zip(bare_counters) {
+        let each = |(before, after): ([u64; 3], [u64; 3]), at: usize| {
+            (after[at] - before[at]) as f64 / PUTS as f64
+        };
+        let per_put = |at: usize| each(ours, at);
+        let bare = |at: usize| format!("bare loop {:.2}", each(bare, at));
         for (name, at, bar) in [
             ("put, Sync: device write requests each", 0, Bar::AtMost(2.0)),
             ("put, Sync: device flushes each", 2, Bar::AtMost(1.05)),
         ] {
             let ours = format!("{:.2}", per_put(at));
-            figures.push(Figure { name, ours, other: "-".to_owned(), found: per_put(at), bar });
+            figures.push(Figure { name, ours, other: bare(at), found: per_put(at), bar });
         }
         let bytes = per_put(1) * 512.0;
         figures.push(Figure {
