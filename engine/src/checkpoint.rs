@@ -2,6 +2,7 @@
 //! writers go on; published only when everything in it is durable (I7). Any damage means it is not used.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,7 +22,11 @@ use crate::{
     index::{Frozen, SHARDS},
     io::{Access, read_file, remove_if_there, write_all_at},
     overrides::{Cuts, FrozenOverrides, Touch, Touches},
-    segment::{Home, catalog::Table, manifest_file::ManifestFile},
+    segment::{
+        Home, Segment,
+        catalog::{SLOTS_MAX, Table},
+        manifest_file::ManifestFile,
+    },
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
 };
 
@@ -29,11 +34,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Moment {
     pub(crate) index: Frozen,
-    pub(crate) table: Arc<Table>,
+    pub(crate) accounts: Vec<CheckpointSegment>,
     pub(crate) overrides: FrozenOverrides,
     /// Every record up to this one is in.
     pub(crate) sequence: SequenceNumber,
     pub(crate) now: Timestamp,
+}
+
+/// The segments and their accounts as they are now.
+pub(crate) fn accounts(table: &Table) -> Vec<CheckpointSegment> {
+    let row = |segment: &Arc<Segment>| {
+        let (live_bytes, live_records) = segment.live();
+        CheckpointSegment { slot: segment.slot.0, id: segment.id(), live_bytes, live_records }
+    };
+    table.iter().map(row).collect()
 }
 
 /// Writes a checkpoint and publishes it with `edits` besides. Everything in `moment` is durable already.
@@ -116,12 +130,7 @@ fn write_file(
 /// The sections that are not entries.
 fn marks(moment: &Moment, out: &mut Vec<u8>) {
     let mut content = Vec::new();
-    for segment in moment.table.iter() {
-        let (live_bytes, live_records) = segment.live();
-        let row =
-            CheckpointSegment { slot: segment.slot.0, id: segment.id(), live_bytes, live_records };
-        row.encode(&mut content);
-    }
+    moment.accounts.iter().for_each(|row| row.encode(&mut content));
     encode_section(SECTION_SEGMENTS, &content, out);
     content.clear();
     for (scope, sequence) in moment.overrides.cuts() {
@@ -181,6 +190,15 @@ pub(crate) fn load(
     decode(bytes, number, store_id, hash_seed)
 }
 
+/// Whether each segment has a slot of its own, in the range that entries can name.
+fn slots_are_sound(rows: &[CheckpointSegment]) -> bool {
+    let slots: HashSet<_> = rows.iter().map(|row| row.slot).collect();
+    let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
+    slots.len() == rows.len()
+        && ids.len() == rows.len()
+        && slots.iter().all(|slot| *slot < SLOTS_MAX)
+}
+
 /// A checkpoint's bytes as a checkpoint.
 pub(crate) fn decode(
     bytes: Vec<u8>,
@@ -237,6 +255,9 @@ pub(crate) fn decode(
                 loaded.shards.push((shard, end - words..end));
             }
         }
+    }
+    if !slots_are_sound(&loaded.segments) {
+        return Err("its segments share slots".to_owned());
     }
     if entries != header.entries {
         return Err(format!("it holds {entries} of {} entries", header.entries));

@@ -112,29 +112,43 @@ impl Lookup {
         depth: Depth,
     ) -> Result<Option<Found>> {
         loop {
-            let mut moved = false;
+            let (mut moved, mut damaged) = (false, None);
             for entry in candidates.iter() {
                 match self.try_candidate(key, entry, depth) {
+                    // Dead, as the entry had it when the index was asked: a touch may have come between.
+                    Ok(Examined::Is(found)) if !found.is_live && !self.has(hash, entry) => {
+                        moved = true
+                    }
                     Ok(Examined::Is(found)) => return Ok(Some(found)),
                     Ok(Examined::OtherKey) => {}
                     // Damage, or no record at all, counts only where the index still points: entries are moved
-                    // before their old segment goes.
+                    // before their old segment or touch goes.
                     Err(Error::Corruption(corruption)) => {
                         let points_there = |e: IndexEntry| e.location == entry.location;
                         if self.index.peek(hash).iter().any(points_there) {
-                            return Err(Error::Corruption(corruption));
+                            damaged = Some(corruption);
+                        } else {
+                            moved = true;
                         }
-                        moved = true;
                     }
                     Err(error) => return Err(error),
                 }
             }
-            if !moved {
-                return Ok(None);
+            match damaged {
+                _ if moved => {}
+                // No sound record has this key: the damaged one may have had it.
+                Some(corruption) => return Err(Error::Corruption(corruption)),
+                None => return Ok(None),
             }
             self.counters.retries.add(1);
             candidates = self.index.peek(hash);
         }
+    }
+
+    /// Whether the index still has exactly this entry.
+    fn has(&self, hash: u64, entry: IndexEntry) -> bool {
+        let is_same = |e: IndexEntry| e.location == entry.location && e.flags == entry.flags;
+        self.index.peek(hash).iter().any(is_same)
     }
 
     #[inline]
@@ -184,7 +198,8 @@ pub(crate) fn examine(
     let expires_at = if entry.flags & IndexEntry::TOUCHED == 0 {
         head.expires_at
     } else {
-        marks.touch(at).map_or(head.expires_at, |touch| touch.expires_at)
+        // No touch where there should be one: the record was displaced since the index was asked.
+        marks.touch(at).ok_or_else(|| no_record(segment.path.clone(), at.offset))?.expires_at
     };
     let in_time = expires_at.is_none() || is_live(expires_at, now());
     let found = Found {

@@ -22,7 +22,7 @@ impl SequenceNumber {
     /// The number of the write after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -52,6 +52,9 @@ impl fmt::Debug for Engine {
 pub enum Health {
     /// It does.
     Good,
+    /// Staged writes ([`Durability::Periodic`]) could not be brought to the device in time. They are tried again;
+    /// until that succeeds no more are staged.
+    Behind,
     /// A write or sync failed: reads go on, writes are refused until [`Engine::try_recover`] succeeds.
     Stopped {
         /// The failure.
@@ -400,6 +403,7 @@ impl Engine {
         match self.shared.writer.stopped() {
             Some(_) if self.shared.options.read_only => Health::Good,
             Some(cause) => Health::Stopped { cause },
+            None if self.shared.writer.is_overdue() => Health::Behind,
             None => Health::Good,
         }
     }
@@ -411,7 +415,8 @@ impl Engine {
     /// [`Error::Io`] if it still fails; call again later.
     pub fn try_recover(&self) -> Result<()> {
         self.check_write()?;
-        self.shared.writer.try_recover()
+        self.shared.writer.try_recover()?;
+        self.shared.writer.flush_overdue()
     }
 
     /// Counters and sizes.

@@ -154,7 +154,7 @@ impl Shared {
     pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {
         Moment {
             index: self.lookup.index.snapshot(),
-            table: self.lookup.catalog.table(),
+            accounts: checkpoint::accounts(&self.lookup.catalog.table()),
             overrides: self.lookup.overrides.freeze(),
             sequence,
             now: self.lookup.clock.now(),

@@ -14,7 +14,7 @@ use crate::{
     index::{Entry as IndexEntry, Index, SHARDS, size_class},
     overrides::{Cuts, Touch, Touches},
     segment::{Segment, read::Depth},
-    types::{Location, SequenceNumber},
+    types::{Location, SequenceNumber, Slot},
 };
 
 /// What a segment says of its records.
@@ -215,6 +215,33 @@ fn index_entry(sources: &[Source], claim: &Claim, loaded: &Loaded) -> IndexEntry
     IndexEntry { location: at, size_class: size_class(claim.entry.bytes), flags, epoch: 0 }
 }
 
+/// The newest version of a key with this hash cannot be read: whatever is older is hidden behind it, as `resolve`
+/// does. A damaged put is an error to whoever asks.
+fn hide_older(
+    index: &Index,
+    sources: &[Source],
+    by_slot: &HashMap<Slot, &Arc<Segment>>,
+    claim: &Claim,
+) {
+    if !matches!(claim.entry.kind, Kind::Put | Kind::Delete) {
+        return;
+    }
+    for entry in index.peek(claim.entry.hash).iter() {
+        let at = entry.location;
+        let Some(segment) = by_slot.get(&at.slot) else { continue };
+        let Ok(Some(record)) = segment.record(at.offset, 256, Depth::Head) else { continue };
+        let Ok(head) = segment.head(record.of(segment), at.offset) else { continue };
+        if head.sequence < claim.entry.sequence && index.remove(claim.entry.hash, at) {
+            segment.count_dead(head.record_bytes);
+        }
+    }
+    if claim.entry.kind == Kind::Put {
+        let entry = index_entry(sources, claim, &Loaded::default());
+        sources[claim.source].segment.count_live(claim.entry.bytes);
+        let _ = index.insert(claim.entry.hash, entry, None);
+    }
+}
+
 /// Replays what came after a checkpoint, in order, over an index that has what came before.
 pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> Result<()> {
     let mut claims: Vec<_> =
@@ -226,6 +253,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             Ok(read) => read,
             Err(Error::Corruption(corruption)) => {
                 loaded.damaged.push(corruption);
+                hide_older(index, sources, &by_slot, &claim);
                 continue;
             }
             Err(error) => return Err(error),

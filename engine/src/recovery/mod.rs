@@ -107,10 +107,24 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Recovered> {
     Ok(recovered)
 }
 
+/// Ids count up from 1: a number like this was not given by us.
+const ID_MAX: u64 = 1 << 56;
+
+/// What `name` is, if it is ours.
+fn our_name(name: &str) -> Option<FileName> {
+    let parsed = FileName::parse(name)?;
+    let number = match parsed {
+        FileName::Segment(id) | FileName::Quarantine(id) => id.0,
+        FileName::Checkpoint(number) => number,
+        FileName::Lock | FileName::Manifest | FileName::Temporary => 0,
+    };
+    (number < ID_MAX).then_some(parsed)
+}
+
 /// Our files in a directory, with their lengths. Others are nobody's business.
 fn ours(listed: &[DirectoryEntry]) -> BTreeMap<FileName, u64> {
     let files = listed.iter().filter(|entry| entry.kind == PathKind::File);
-    files.filter_map(|entry| Some((FileName::parse(&entry.name)?, entry.bytes))).collect()
+    files.filter_map(|entry| Some((our_name(&entry.name)?, entry.bytes))).collect()
 }
 
 impl Recovery<'_> {
@@ -169,10 +183,10 @@ impl Recovery<'_> {
     }
 
     fn next_sequence(&self, open: &[(OpenSegment, bool)]) -> SequenceNumber {
-        let seen = open.iter().map(|(open, _)| open.newest.0 + 1).max().unwrap_or_default();
+        let seen = open.iter().map(|(open, _)| open.newest.next().0).max().unwrap_or_default();
         let floor = self.state.next_sequence.0.max(seen).max(1);
         let gap = if self.report.clean { 0 } else { SEQUENCE_GAP };
-        SequenceNumber(floor + gap)
+        SequenceNumber(floor.saturating_add(gap))
     }
 
     fn load_checkpoint(&mut self) -> Option<checkpoint::Loaded> {
@@ -341,6 +355,12 @@ impl Recovery<'_> {
         }
         // Ids are never used again, those of orphans included.
         self.state.next_id = self.state.next_id.max(id.0.saturating_add(1));
+        if self.state.quarantined.contains(&id) && !self.options.read_only {
+            // The manifest says that it was set aside, but the crash came first.
+            let aside = self.home.path(&file_name::quarantine(id));
+            let _ = self.home.disk.rename(&path, &aside);
+            return Ok(());
+        }
         if !self.options.read_only && self.home.disk.remove(&path).is_ok() {
             self.report.orphans_removed += 1;
         }
@@ -493,7 +513,7 @@ impl Recovery<'_> {
         }
         let listed = self.home.disk.list(self.home.dir()).unwrap_or_default();
         for entry in listed.iter().filter(|entry| entry.kind == PathKind::File) {
-            let is_leftover = match FileName::parse(&entry.name) {
+            let is_leftover = match our_name(&entry.name) {
                 Some(FileName::Temporary) => true,
                 Some(FileName::Checkpoint(number)) => {
                     self.state.next_id = self.state.next_id.max(number.saturating_add(1));

@@ -52,10 +52,16 @@ impl OpenSegment {
         };
         let raw = home.disk.open(&segment.path, Access::CreateNew).map_err(failed("create"))?;
         let file = FailStopFile::new(raw);
-        file.write(&header.encode(), 0).map_err(failed("write"))?;
+        let written = file.write(&header.encode(), 0).map_err(failed("write"));
         // Order: the header and the name are durable before the manifest names the segment (I7).
-        file.sync().map_err(failed("sync"))?;
-        home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of"))?;
+        let durable = written
+            .and_then(|()| file.sync().map_err(failed("sync")))
+            .and_then(|()| home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of")));
+        if let Err(error) = durable {
+            // Ours, and nobody knows it yet: what is left of it only takes room.
+            let _ = home.disk.remove(&segment.path);
+            return Err(error);
+        }
         Ok(Self {
             segment,
             file: Arc::new(file),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Slots that an index entry has room for.
-const SLOTS_MAX: u32 = 1 << 20;
+pub(crate) const SLOTS_MAX: u32 = 1 << 20;
 
 /// All segments, by slot.
 #[derive(Clone, Debug, Default)]

@@ -111,8 +111,8 @@ fn resync(
             continue;
         }
         let sequence = u64_at(bytes, at + 16)?;
-        let is_plausible =
-            sequence > after.0 && sequence < newest.0.saturating_add(SEQUENCE_AHEAD_MAX);
+        let is_plausible = sequence > after.0
+            && (newest.0 == 0 || sequence < newest.0.saturating_add(SEQUENCE_AHEAD_MAX));
         if is_plausible && record_at(bytes, at, salt).is_some() {
             return Some(at);
         }

@@ -127,7 +127,7 @@ impl Walk {
                     continue;
                 }
                 if record.sequence > self.expected {
-                    if record.sequence.0 > watermark.0 + 1 {
+                    if record.sequence > watermark.next() {
                         break 'log;
                     }
                     self.report(unsealed, segment, record.offset, record.sequence);

@@ -135,11 +135,14 @@ impl GroupCommit {
         }
     }
 
-    /// Carries out whatever waits, if nobody does.
-    pub(super) fn drain(&self, leader: &impl Leader) {
+    /// Carries out whatever waits, if nobody does; says whether it did anything.
+    pub(super) fn drain(&self, leader: &impl Leader) -> bool {
+        let mut led = false;
         while !self.lock().waiting.is_empty() && self.take_lead() {
             self.lead_one_group(leader);
+            led = true;
         }
+        led
     }
 
     /// Count of requests that wait.

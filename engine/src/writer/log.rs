@@ -12,7 +12,6 @@ use std::{
 use crate::{
     error::{Error, Result},
     format::{
-        file_name,
         hash::KeyHasher,
         manifest::Edit,
         record::{Commit, Draft, Flags, Kind, encode, stamp},
@@ -85,7 +84,7 @@ impl Log {
 
     /// Forgets everything appended since `mark`. The files keep what they have: they are not used again.
     pub(super) fn roll_back(&mut self, mark: Mark) {
-        self.next_sequence = mark.next_sequence;
+        // Sequence numbers are not taken back: what was written under them may be found again (I5).
         self.watermark = mark.watermark;
         for open in self.closing.iter_mut().chain(&mut self.active) {
             let (end, newest) = match mark.active {
@@ -143,14 +142,7 @@ impl Log {
         let horizon = self.next_sequence;
         let header = self.header(Class::FOREGROUND, horizon);
         let slot = self.catalog.free_slot();
-        let open = match OpenSegment::create(&self.home, &header, slot, capacity) {
-            Ok(open) => open,
-            Err(error) => {
-                // The manifest does not know it: what is left of it is in nobody's way, but takes room.
-                let _ = self.home.disk.remove(&self.home.path(&file_name::segment(header.id)));
-                return Err(error);
-            }
-        };
+        let open = OpenSegment::create(&self.home, &header, slot, capacity)?;
         let floors =
             Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
         let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];

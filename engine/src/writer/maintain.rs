@@ -82,7 +82,7 @@ impl Writer {
     /// Everything acknowledged so far is on the device when this returns.
     pub(crate) fn sync(&self) -> Result<()> {
         self.drain_queue();
-        self.drain_staged(Durability::Sync)?;
+        self.flush_staged()?;
         let mut turn = self.turn();
         self.sync_turn(&mut turn)
     }
@@ -99,13 +99,20 @@ impl Writer {
         synced
     }
 
-    pub(crate) fn drain_queue(&self) {
-        self.commit.drain(self);
+    pub(crate) fn drain_queue(&self) -> bool {
+        self.commit.drain(self)
     }
 
     /// Flushes staged writes to the device as one batch.
     pub(super) fn flush_staged(&self) -> Result<()> {
-        self.drain_staged(Durability::Sync)
+        let flushed = self.drain_staged(Durability::Sync);
+        self.overdue.store(flushed.is_err(), Ordering::Release);
+        flushed
+    }
+
+    /// Flushes staged writes that could not be flushed in time.
+    pub(crate) fn flush_overdue(&self) -> Result<()> {
+        if self.overdue.load(Ordering::Acquire) { self.flush_staged() } else { Ok(()) }
     }
 
     pub(super) fn drain_staged(&self, durability: Durability) -> Result<()> {
@@ -149,8 +156,7 @@ impl Writer {
         let now = self.lookup.clock.machine().monotonic_ms();
         let since =
             |then: &std::sync::atomic::AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
-        if self.commit.waiting() > 0 {
-            self.drain_queue();
+        if self.commit.waiting() > 0 && self.drain_queue() {
             return Ok(true);
         }
         if self.staging.len() > 0 && since(&self.staged_at) >= self.intervals.periodic_ms {
@@ -158,6 +164,7 @@ impl Writer {
             self.flush_staged()?;
             return Ok(true);
         }
+        self.keep_time(now)?;
         if since(&self.flushed_at) >= self.intervals.flush_ms {
             self.flushed_at.store(now, Ordering::Relaxed);
             if self.flush()? {
@@ -171,6 +178,23 @@ impl Writer {
             }
         }
         self.seal_oldest()
+    }
+
+    /// Puts store time on record now and then while there are writes, so that a crash takes it back a little at most
+    /// (I16). A store that is only read is not written to for it.
+    fn keep_time(&self, now: u64) -> Result<()> {
+        const EVERY_MS: u64 = 5 * 60 * 1000;
+        if now.saturating_sub(self.timed_at.load(Ordering::Relaxed)) < EVERY_MS {
+            return Ok(());
+        }
+        self.timed_at.store(now, Ordering::Relaxed);
+        let turn = self.turn();
+        let newest = turn.log.newest().0;
+        if turn.stopped.is_some() || self.timed_sequence.swap(newest, Ordering::Relaxed) == newest {
+            return Ok(());
+        }
+        let time = turn.log.clock.now();
+        turn.log.manifest().apply(&[Edit::Clock(time)])
     }
 
     /// Hands buffered writes to the operating system; `false` if there were none.

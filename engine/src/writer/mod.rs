@@ -60,6 +60,8 @@ pub(crate) struct Writer {
     /// Held while segments are sealed or replaced, one at a time.
     maintenance: Mutex<()>,
     staging: Staging,
+    /// Whether staged writes could not be flushed in time.
+    overdue: AtomicBool,
     limits: Limits,
     durability: Durability,
     maps: bool,
@@ -72,6 +74,9 @@ pub(crate) struct Writer {
     flushed_at: AtomicU64,
     synced_at: AtomicU64,
     staged_at: AtomicU64,
+    timed_at: AtomicU64,
+    /// The newest sequence number when store time was last put on record.
+    timed_sequence: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +134,7 @@ impl Writer {
             lookup,
             maintenance: Mutex::new(()),
             staging: Staging::default(),
+            overdue: AtomicBool::new(false),
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX,
                 value_bytes_max: options.value_bytes_max,
@@ -146,6 +152,8 @@ impl Writer {
             flushed_at: AtomicU64::new(now),
             synced_at: AtomicU64::new(now),
             staged_at: AtomicU64::new(now),
+            timed_at: AtomicU64::new(now),
+            timed_sequence: AtomicU64::new(durable.0),
         }
     }
 
@@ -228,8 +236,11 @@ impl Writer {
         options.validate()?;
         let durability = self.durability(options.durability);
         let op = Op::put(key, value, options, self.lookup.hasher, Vec::new());
-        if self.commit.waiting() >= QUEUE_MAX {
-            self.commit.drain(self);
+        while self.commit.waiting() >= QUEUE_MAX {
+            // Someone else leads: the turn is free when that group is done.
+            if !self.commit.drain(self) {
+                drop(self.turn());
+            }
         }
         Ok(Queued(self.commit.enqueue(Request::new(Ops::One(op), durability))))
     }
@@ -245,10 +256,13 @@ impl Writer {
         if self.staging.len() == 0 {
             self.staged_at.store(self.lookup.clock.machine().monotonic_ms(), Ordering::Relaxed);
         }
-        let bytes = self.staging.put(key, change);
-        if bytes > self.intervals.periodic_bytes {
+        // Order: room first. A write that is refused has no effect, and what was acknowledged is not joined by
+        // more while it cannot be brought to the device in time.
+        let is_overdue = self.overdue.load(Ordering::Acquire);
+        if is_overdue || self.staging.bytes() > self.intervals.periodic_bytes {
             self.flush_staged()?;
         }
+        self.staging.put(key, change);
         Ok(Outcome::Written(SequenceNumber(0)))
     }
 
@@ -303,6 +317,11 @@ impl Writer {
         let seen = look(turn.log.newest());
         drop(turn);
         Ok(seen)
+    }
+
+    /// Whether staged writes could not be brought to the device in time.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
     }
 
     /// Puts on record why writes are refused.

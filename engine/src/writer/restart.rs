@@ -15,7 +15,7 @@ use crate::{
         scan::{Item, Scanned, scan},
         seal::open_sealed,
     },
-    types::{Location, SequenceNumber},
+    types::{Location, SegmentId, SequenceNumber},
 };
 
 impl Writer {
@@ -135,7 +135,9 @@ fn copy_all(
 
 /// The edits that put the copies in place of the originals, and retire those of which nothing counts.
 fn replacement(log: &Log, open: &[Arc<Segment>], copies: &[Copy]) -> Vec<Edit> {
-    let mut edits = vec![Edit::Clock(log.clock.now())];
+    // Floors: what was rolled back, or is not copied, has numbers that nothing else tells of.
+    let floors = Edit::Floors { segment: SegmentId(log.next_id), sequence: log.next_sequence };
+    let mut edits = vec![Edit::Clock(log.clock.now()), floors];
     edits.extend(log.damaged.iter().copied().map(Edit::Quarantine));
     for Copy { old, written, .. } in copies {
         edits.push(Edit::Add(written.segment.add));

@@ -67,8 +67,8 @@ impl Staging {
         self.lock().by_key.get(key).map(|(change, _)| change.clone())
     }
 
-    /// Stages a change; says how many bytes are staged now.
-    pub(super) fn put(&self, key: &[u8], change: StagedChange) -> u64 {
+    /// Stages a change.
+    pub(super) fn put(&self, key: &[u8], change: StagedChange) {
         let mut inner = self.lock();
         inner.version += 1;
         let version = inner.version;
@@ -77,7 +77,11 @@ impl Staging {
             inner.bytes -= bytes_of(key, &old);
         }
         self.count.store(inner.by_key.len(), Ordering::Release);
-        inner.bytes
+    }
+
+    /// Bytes of staged keys and values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().bytes
     }
 
     /// Everything staged, which stays staged: readers must find it until the log shows it.

@@ -154,8 +154,9 @@ impl Turn {
         let mut writes = false;
         for op in ops {
             let is_end = matches!(op.kind, Kind::Delete | Kind::Touch);
-            if op.condition == Condition::Always && !is_end && ops.len() == 1 {
-                return Ok(None);
+            if op.condition == Condition::Always && !is_end {
+                writes = true;
+                continue;
             }
             let current = self.current(op, group)?.filter(|current| current.live);
             writes |= !is_end || current.is_some();
@@ -200,9 +201,13 @@ impl Turn {
             group.add_cut(op.key(), sequence);
             return Ok((Outcome::Written(sequence), Some(sum)));
         }
-        let before = self.current(op, group)?;
+        let (before, is_known) = match self.current(op, group) {
+            // A damaged record may have had this key, or another one: a plain put is written beside it.
+            Err(Error::Corruption(_)) if op.kind == Kind::Put => (None, false),
+            current => (current?, true),
+        };
         let (effect, after, sequence, sum) = match (op.kind, before) {
-            (Kind::Put, before) => self.append_put(op, before, extra),
+            (Kind::Put, before) => self.append_put(op, before, is_known, extra),
             (Kind::Delete, Some(before)) if before.live => {
                 let flags = flags_of(&op.frame).with(extra);
                 let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
@@ -220,9 +225,10 @@ impl Turn {
         &mut self,
         op: &mut Op,
         displaced: Option<Current>,
+        is_known: bool,
         extra: Flags,
     ) -> (Effect, Option<Current>, SequenceNumber, u32) {
-        let fresh = if displaced.is_none() { Flags::FRESH } else { Flags::default() };
+        let fresh = if displaced.is_none() && is_known { Flags::FRESH } else { Flags::default() };
         let flags = flags_of(&op.frame).with(fresh).with(extra);
         let (location, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
         let bytes = op.frame.len() as u64;
