@@ -14,4 +14,5 @@ mod format; // bytes to values and back, and the bytes of format version 1
 mod golden; // stores written by each version of the format
 mod kill; // the real process, killed from outside
 mod opening; // directories, locks, versions, clocks
+mod regressions; // faults that were found once, by what went wrong
 mod tool; // the command line, from outside
