@@ -393,6 +393,12 @@ impl PutOptions {
         self
     }
 
+    /// Bytes of scopes and items in a record.
+    pub(crate) fn bytes(&self) -> usize {
+        let scopes = self.scopes.iter().map(Vec::len);
+        scopes.chain(self.items.iter().map(|item| item.1.len())).map(|length| length + 2).sum()
+    }
+
     /// Checks the limits of everything but key and value.
     pub(crate) fn validate(&self) -> Result<()> {
         let too_large =
@@ -415,8 +421,7 @@ impl PutOptions {
                 return too_large("extension item", bytes.len(), 255);
             }
         }
-        let lengths = self.scopes.iter().map(Vec::len).chain(self.items.iter().map(|i| i.1.len()));
-        let total: usize = lengths.map(|length| length + 2).sum();
+        let total = self.bytes();
         if total as u64 > KEY_BYTES_MAX {
             return too_large("extension", total, KEY_BYTES_MAX);
         }

@@ -38,6 +38,8 @@ pub(crate) use shared::Shared;
 /// ```
 pub struct Engine {
     shared: Arc<Shared>,
+    /// Whether this handle is counted; not any more once it was closed.
+    counts: bool,
 }
 
 impl fmt::Debug for Engine {
@@ -99,7 +101,7 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Clone for Engine {
     fn clone(&self) -> Self {
         self.shared.handles.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), counts: true }
     }
 }
 
@@ -108,7 +110,7 @@ impl Drop for Engine {
         let place = Arc::clone(&self.shared.place);
         // Order: whoever opens the same directory waits until it is closed and its lock is free.
         let _open = hold(&place.open);
-        if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.counts && self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Best effort: who wants to know calls `close`.
             let _ = self.shared.close();
         }
@@ -456,11 +458,13 @@ impl Engine {
     ///
     /// # Errors
     /// What failed; everything acknowledged as durable is durable all the same.
-    pub fn close(self) -> Result<()> {
+    pub fn close(mut self) -> Result<()> {
         self.check()?;
         let place = Arc::clone(&self.shared.place);
         let open = hold(&place.open);
-        let is_last = self.shared.handles.load(Ordering::Acquire) == 1;
+        // Order: counted off under the lock of the place, so that of two that close at once one is the last.
+        self.counts = false;
+        let is_last = self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         let closed = if is_last {
             self.shared.close()
         } else if self.shared.options.read_only {

@@ -58,14 +58,14 @@ impl Options {
         };
         if let Some(shared) = open.upgrade().filter(is_usable) {
             shared.handles.fetch_add(1, Ordering::Relaxed);
-            return Ok(Engine { shared });
+            return Ok(Engine { shared, counts: true });
         }
         let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
         *open = Arc::downgrade(&shared);
         if shared.options.background && !shared.options.read_only {
             *hold(&shared.background) = start_background(&shared);
         }
-        Ok(Engine { shared })
+        Ok(Engine { shared, counts: true })
     }
 }
 
