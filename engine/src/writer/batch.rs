@@ -93,7 +93,7 @@ impl Batch {
                 BatchChange::Put(key, value, options) => {
                     limits.check(key, value)?;
                     options.validate()?;
-                    total += (key.len() + value.len() + options.bytes() + 64) as u64;
+                    total += (key.len() + value.len() + options.bytes() + 256) as u64;
                 }
                 BatchChange::Delete(key) => {
                     limits.check(key, &[])?;
