@@ -67,6 +67,13 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The file system has less room than is to stay free. Free some, or lower `Options::min_free_bytes`.
+    LowSpace {
+        /// Bytes free on the file system.
+        free: u64,
+        /// Bytes that are to stay free, and what this write needs.
+        required: u64,
+    },
     /// A condition of the write did not hold; nothing was written.
     Conflict {
         /// The sequence number the key has now, if it is there.
@@ -107,6 +114,7 @@ impl Error {
             Self::NotAStore { .. } => "not-a-store",
             Self::TooLarge { .. } => "too-large",
             Self::Full { .. } => "full",
+            Self::LowSpace { .. } => "low-space",
             Self::Conflict { .. } => "conflict",
             Self::InvalidOptions { .. } => "invalid-options",
             Self::Unsupported { .. } => "unsupported",
@@ -166,6 +174,12 @@ impl fmt::Display for Error {
             }
             Self::Full { used, limit } => {
                 write!(f, "the store is full: {used} of {limit} bytes are used")
+            }
+            Self::LowSpace { free, required } => {
+                write!(
+                    f,
+                    "the file system is low on space: {free} bytes are free, {required} are required"
+                )
             }
             Self::Conflict { found: Some(sequence) } => {
                 write!(f, "the key is already at sequence number {sequence}")

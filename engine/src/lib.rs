@@ -44,7 +44,9 @@ mod writer;
 
 pub use engine::{Change, Engine, Health, Ticket};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
-pub use options::{Condition, Durability, Options, PutOptions, ReadMode, RecoveryPolicy};
+pub use options::{
+    Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,
+};
 pub use reader::{Entry, Iter, Snapshot};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::Value;

@@ -55,6 +55,40 @@ pub enum ReadMode {
     Positioned,
 }
 
+/// Which entry goes first when a limit is reached. Only entries stored as evictable ([`PutOptions::evictable`]) ever go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Evict {
+    /// The one that was not used for the longest time; reads and writes count. The default.
+    #[default]
+    Lru,
+    /// S3-FIFO (Yang and others, SOSP 2023): what is asked for once goes soon, what is asked for again stays.
+    S3Fifo,
+    /// The one that was stored first; reads do not count.
+    Fifo,
+    /// None: a write that finds no room is refused with [`Error::Full`].
+    None,
+}
+
+/// When and how fast compaction works by itself. `Engine::compact` works at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Whether it works by itself. Default: yes. A store at its limit compacts all the same.
+    pub automatic: bool,
+    /// It works when more than this share of the segments' bytes is dead, in percent from 1 to 90. Default 20.
+    pub garbage_percent: u32,
+    /// Most bytes it writes in a second; `None` = as fast as it can. Default: `None`.
+    pub bytes_per_second: Option<u64>,
+    /// The hours of the day (UTC) in which it works, from the first up to but not including the second; may wrap
+    /// midnight. `None` = always. Default: `None`.
+    pub hours: Option<(u8, u8)>,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self { automatic: true, garbage_percent: 20, bytes_per_second: None, hours: None }
+    }
+}
+
 /// Settings of a store.
 ///
 /// ```
@@ -90,6 +124,19 @@ pub struct Options {
     pub read_only: bool,
     /// Whether a thread does the background work. Default: yes. Without it, call `Engine::step`.
     pub background: bool,
+    /// Most bytes of all files in the directory together, at every moment. `None` = no limit, the default. With a
+    /// limit, segments are at most 1/128 of it.
+    pub max_bytes: Option<u64>,
+    /// Bytes of the file system that stay free. Default 0.
+    pub min_free_bytes: u64,
+    /// Most bytes of the records of all live entries together. `None` = no limit, the default.
+    pub max_live_bytes: Option<u64>,
+    /// Most live entries. `None` = no limit, the default.
+    pub max_entries: Option<u64>,
+    /// Which entry goes first when a limit is reached. Default: [`Evict::Lru`].
+    pub evict: Evict,
+    /// When and how fast compaction works by itself.
+    pub compaction: Compaction,
     /// The disk. Default: [`OsDisk`].
     pub disk: Arc<dyn Disk>,
     /// The clock. Default: [`OsClock`].
@@ -192,6 +239,48 @@ impl Options {
         self
     }
 
+    /// Sets [`Self::max_bytes`].
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets [`Self::min_free_bytes`].
+    #[must_use]
+    pub const fn min_free_bytes(mut self, bytes: u64) -> Self {
+        self.min_free_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::max_live_bytes`].
+    #[must_use]
+    pub const fn max_live_bytes(mut self, bytes: u64) -> Self {
+        self.max_live_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets [`Self::max_entries`].
+    #[must_use]
+    pub const fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// Sets [`Self::evict`].
+    #[must_use]
+    pub const fn evict(mut self, evict: Evict) -> Self {
+        self.evict = evict;
+        self
+    }
+
+    /// Sets [`Self::compaction`].
+    #[must_use]
+    pub fn compaction(mut self, compaction: Compaction) -> Self {
+        self.compaction = compaction;
+        self
+    }
+
     /// Sets [`Self::disk`].
     #[must_use]
     pub fn disk(mut self, disk: impl Disk + 'static) -> Self {
@@ -273,6 +362,12 @@ impl Default for Options {
             create: true,
             read_only: false,
             background: true,
+            max_bytes: None,
+            min_free_bytes: 0,
+            max_live_bytes: None,
+            max_entries: None,
+            evict: Evict::Lru,
+            compaction: Compaction::default(),
             disk: Arc::new(OsDisk),
             clock: Arc::new(OsClock),
             #[cfg(feature = "testing")]

@@ -87,6 +87,24 @@ counters! {
     sealed,
     /// Reads that found their segment gone and looked again.
     retries,
+    /// Compaction jobs that were carried out.
+    compactions,
+    /// Records that compaction wrote.
+    compacted_records,
+    /// Bytes that compaction wrote to segment files, headers and footers included.
+    compacted_bytes,
+    /// Bytes of files that compaction removed.
+    reclaimed_bytes,
+    /// Compaction jobs that failed; the files they read stay.
+    compaction_failures,
+    /// Live entries evicted to stay under a limit.
+    evicted,
+    /// Expired entries removed.
+    expired,
+    /// Entries of cut scopes removed.
+    cut,
+    /// Writes refused for want of room.
+    refused,
 }
 
 /// One number that many threads add to.
