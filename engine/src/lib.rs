@@ -23,6 +23,7 @@
 mod background;
 pub mod check;
 mod checkpoint;
+mod compactor;
 mod engine;
 mod error;
 #[cfg(any(fuzzing, feature = "testing"))]
@@ -38,6 +39,7 @@ mod overrides;
 mod reader;
 mod recovery;
 mod segment;
+mod space;
 mod stats;
 mod types;
 mod writer;

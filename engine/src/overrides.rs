@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::types::{Location, SequenceNumber, Timestamp};
+use crate::types::{Location, SequenceNumber, Slot, Timestamp};
 
 /// The expiry in force for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,37 @@ impl Overrides {
         let newest = Arc::make_mut(&mut cuts).entry(scope.into()).or_default();
         *newest = sequence.max(*newest);
         self.has_cuts.store(true, Ordering::Release);
+    }
+
+    /// The newest cut of a scope.
+    pub(crate) fn newest_cut(&self, scope: &[u8]) -> Option<SequenceNumber> {
+        self.cuts.read().unwrap_or_else(PoisonError::into_inner).get(scope).copied()
+    }
+
+    /// Forgets the touches of records that are gone.
+    pub(crate) fn drop_touches_of(&self, is_gone: impl Fn(Location) -> bool) {
+        let mut touches = self.touches.write().unwrap_or_else(PoisonError::into_inner);
+        if touches.keys().any(|at| is_gone(*at)) {
+            Arc::make_mut(&mut touches).retain(|at, _| !is_gone(*at));
+        }
+    }
+
+    /// No record is left that this cut ends: forgets it, unless there is a newer one.
+    pub(crate) fn forget_cut(&self, scope: &[u8], sequence: SequenceNumber) {
+        let mut cuts = self.cuts.write().unwrap_or_else(PoisonError::into_inner);
+        if cuts.get(scope) == Some(&sequence) {
+            Arc::make_mut(&mut cuts).remove(scope);
+        }
+    }
+
+    /// Whether any touch is of a record in `slot`, or came from a record with a sequence number in this range.
+    pub(crate) fn has_touch_in(
+        &self,
+        slot: Slot,
+        records: std::ops::RangeInclusive<SequenceNumber>,
+    ) -> bool {
+        let touches = self.touches.read().unwrap_or_else(PoisonError::into_inner);
+        touches.iter().any(|(at, touch)| at.slot == slot || records.contains(&touch.sequence))
     }
 
     /// Whether a record with this sequence number and one of these scopes has been cut off.

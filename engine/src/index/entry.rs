@@ -83,6 +83,11 @@ impl Entry {
     /// The record belongs to a scope.
     pub(crate) const SCOPED: u8 = 8;
 
+    /// TEMPORARY
+    pub(crate) const fn is_evicted(&self) -> bool {
+        false
+    }
+
     /// The words of this entry under `key`, see [`key_of_hash`].
     #[inline]
     pub(super) fn pack(&self, key: u64) -> Words {

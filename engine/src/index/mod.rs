@@ -135,7 +135,21 @@ impl Index {
 
     /// Points the entry at `from` to a copy of its record at `to`, if it is still there. The rest of it stays.
     pub(crate) fn relocate(&self, hash: u64, from: Location, to: Location) -> Relocation {
-        match self.change(hash, from, |word1| with_location(word1, to)) {
+        self.relocate_as(hash, from, to, 0, 0)
+    }
+
+    /// As [`Self::relocate`], and changes flags of the entry in the same moment.
+    pub(crate) fn relocate_as(
+        &self,
+        hash: u64,
+        from: Location,
+        to: Location,
+        clear: u8,
+        set: u8,
+    ) -> Relocation {
+        let change =
+            |word1| with_location(word1 & !pack_flags(clear) | pack_flags(set), to);
+        match self.change(hash, from, change) {
             true => Relocation::Moved,
             false => Relocation::Overtaken,
         }

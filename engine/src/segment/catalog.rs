@@ -3,9 +3,9 @@
 //! Readers see the table through one of several copies of its handle, so that two threads that read do not pull
 //! one cache line back and forth. A change replaces the table and is rare.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use super::Segment;
@@ -42,8 +42,38 @@ struct Stripe(RwLock<Arc<Table>>);
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     stripes: [Stripe; STRIPES],
+    slots: Mutex<Slots>,
+}
+
+/// Slots that are not in use.
+#[derive(Debug, Default)]
+struct Slots {
     /// The least slot never given out.
-    next_slot: AtomicU32,
+    next: u32,
+    /// Those that were in use, the one that has been free for the longest time first.
+    free: VecDeque<Slot>,
+}
+
+/// So many slots rest before one is used again. A reader that is late by a retirement then mostly finds nothing at
+/// its slot; if it finds another segment there, `lookup` notices that the entry has moved.
+const RESTING: usize = 64;
+
+impl Slots {
+    fn take(&mut self) -> Slot {
+        if self.free.len() > RESTING || self.next == SLOTS_MAX {
+            let oldest = self.free.pop_front();
+            return oldest.expect("a million segments of at least 8 KiB are never open at once");
+        }
+        self.next += 1;
+        Slot(self.next - 1)
+    }
+
+    /// `slot` is in use, whoever gave it.
+    fn note(&mut self, slot: Slot) {
+        self.free.extend((self.next..slot.0).map(Slot));
+        self.next = self.next.max(slot.0 + 1);
+        self.free.retain(|free| *free != slot);
+    }
 }
 
 impl Catalog {
@@ -65,24 +95,27 @@ impl Catalog {
         self.stripes[0].0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A slot that no segment has. Slots are not used again while others are left: a reader that is late by one
-    /// retirement then finds nothing at its slot, rather than another segment.
+    /// A slot that no segment has.
     pub(crate) fn free_slot(&self) -> Slot {
-        let next = self.next_slot.fetch_add(1, Ordering::Relaxed);
-        if next < SLOTS_MAX {
-            return Slot(next);
-        }
-        let table = self.table();
-        let free = (0..SLOTS_MAX).map(Slot).find(|slot| table.get(*slot).is_none());
-        free.expect("a million segments of at least 8 KiB are never open at once")
+        self.slots().take()
+    }
+
+    /// A slot that was given out and not used is free again.
+    pub(crate) fn give_slot_back(&self, slot: Slot) {
+        self.slots().free.push_back(slot);
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds segments and takes others out, at once.
     pub(crate) fn change(&self, add: Vec<Arc<Segment>>, retire: &[Slot]) {
         let mut table = Table::clone(&self.table());
+        let mut slots = self.slots();
         for segment in add {
             let index = segment.slot.0 as usize;
-            self.next_slot.fetch_max(segment.slot.0 + 1, Ordering::Relaxed);
+            slots.note(segment.slot);
             if table.slots.len() <= index {
                 table.slots.resize(index + 1, None);
             }
@@ -91,7 +124,9 @@ impl Catalog {
         }
         for slot in retire {
             table.slots[slot.0 as usize] = None;
+            slots.free.push_back(*slot);
         }
+        drop(slots);
         for stripe in &self.stripes {
             // A table of its own for each stripe: the counts of its handle must not be shared either.
             let copy = Arc::new(table.clone());

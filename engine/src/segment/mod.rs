@@ -14,11 +14,14 @@ pub(crate) mod append;
 pub(crate) mod catalog;
 pub(crate) mod manifest_file;
 pub(crate) mod manifest_state;
+pub(crate) mod output;
 pub(crate) mod read;
+pub(crate) mod retired;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod tail;
+pub(crate) mod transfer;
 mod value;
 
 use std::{
@@ -32,7 +35,7 @@ use std::{
 use crate::{
     format::{file_name, manifest::AddSegment, segment_header::SEGMENT_HEADER_BYTES},
     io::{Disk, File, Mapping},
-    types::{SegmentId, Slot},
+    types::{SegmentId, SequenceNumber, Slot, Timestamp},
 };
 
 pub use value::Value;
@@ -81,6 +84,14 @@ pub(crate) struct Sealed {
     pub(crate) body: Body,
     pub(crate) records_end: u64,
     pub(crate) file_bytes: u64,
+    pub(crate) sequence_max: SequenceNumber,
+    /// As the footer's trailer has them.
+    pub(crate) expiry_min: Timestamp,
+    pub(crate) expiry_max: Timestamp,
+    pub(crate) tombstones: u32,
+    pub(crate) not_fresh: u32,
+    /// Whether the footer's entries were found sound; not set before they were looked at.
+    footer_is_sound: OnceLock<bool>,
 }
 
 /// The bytes of a sealed segment.

@@ -1,6 +1,6 @@
 //! From complete to immutable: footer, sync, map.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Body, Home, RECORDS_AT, Sealed, Segment,
@@ -19,7 +19,7 @@ use crate::{
         wire::u32_at,
     },
     io::{Access, FailStopFile, File, read_exact_at},
-    types::{SequenceNumber, Timestamp},
+    types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 /// Writes the footer behind the records, cuts the file to its exact length, makes all of it durable. The
@@ -75,26 +75,17 @@ fn footer_of(segment: &Segment, image: &[u8], hasher: KeyHasher) -> Result<(Vec<
         salt: segment.add.salt,
         horizon: segment.add.horizon,
         records_end: RECORDS_AT + image.len() as u64,
-        entries: 0,
-        has_from: false,
-        sequence_min: SequenceNumber::default(),
-        sequence_max: collect.newest,
-        expiry_min: collect.expiry_min,
-        expiry_max: collect.expiry_max,
-        tombstones: 0,
-        not_fresh: 0,
-        expiring: collect.expiring,
         live_bytes,
-        extension_bytes: 0,
-        entries_checksum: 0,
         records_checksum: checksum(image),
+        ..collect.trailer()
     };
     Ok(encode_footer(FooterDraft { trailer, entries: collect.entries, from: Vec::new() }))
 }
 
 /// What a footer says of the records seen so far.
-struct Collect {
-    entries: Vec<FooterEntry>,
+#[derive(Debug)]
+pub(super) struct Collect {
+    pub(super) entries: Vec<FooterEntry>,
     newest: SequenceNumber,
     expiry_min: Timestamp,
     expiry_max: Timestamp,
@@ -102,7 +93,8 @@ struct Collect {
 }
 
 impl Collect {
-    fn new(bytes: usize) -> Self {
+    /// Nothing so far, with room for what `bytes` of records usually say.
+    pub(super) fn new(bytes: usize) -> Self {
         Self {
             entries: Vec::with_capacity(bytes / 128),
             newest: SequenceNumber::default(),
@@ -112,7 +104,46 @@ impl Collect {
         }
     }
 
+    pub(super) const fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// A trailer of what the records tell; the rest of it is empty.
+    pub(super) const fn trailer(&self) -> Trailer {
+        Trailer {
+            id: SegmentId(0),
+            salt: 0,
+            horizon: SequenceNumber(0),
+            records_end: 0,
+            entries: 0,
+            has_from: false,
+            sequence_min: SequenceNumber(0),
+            sequence_max: self.newest,
+            expiry_min: self.expiry_min,
+            expiry_max: self.expiry_max,
+            tombstones: 0,
+            not_fresh: 0,
+            expiring: self.expiring,
+            live_bytes: 0,
+            extension_bytes: 0,
+            entries_checksum: 0,
+            records_checksum: 0,
+        }
+    }
+
     fn add(&mut self, head: &Head<'_>, offset: u64, hasher: KeyHasher) {
+        self.add_as(head, head.flags, head.record_bytes, offset, hasher);
+    }
+
+    /// Adds a record whose flags, or whose length, are not those it had when its head was decoded.
+    pub(super) fn add_as(
+        &mut self,
+        head: &Head<'_>,
+        flags: Flags,
+        bytes: u64,
+        offset: u64,
+        hasher: KeyHasher,
+    ) {
         self.newest = self.newest.max(head.sequence);
         let Some(kind @ (Kind::Put | Kind::Delete | Kind::Touch | Kind::ScopeCut)) = head.kind
         else {
@@ -126,15 +157,14 @@ impl Collect {
                 self.expiring += 1;
             }
         }
-        let flags =
-            if kind == Kind::ScopeCut { head.flags.without(Flags::FRESH) } else { head.flags };
+        let flags = if kind == Kind::ScopeCut { flags.without(Flags::FRESH) } else { flags };
         self.entries.push(FooterEntry {
             hash: hasher.hash(head.key),
             sequence: head.sequence,
             kind,
             flags,
             offset,
-            bytes: head.record_bytes,
+            bytes,
         });
     }
 }
@@ -224,10 +254,41 @@ fn sealed_from(
     } else {
         Body::File(file)
     };
-    Ok(Sealed { body, records_end: seal.records_end, file_bytes: seal.file_bytes })
+    Ok(Sealed {
+        body,
+        records_end: seal.records_end,
+        file_bytes: seal.file_bytes,
+        sequence_max: seal.sequence_max,
+        expiry_min: seal.expiry_min,
+        expiry_max: seal.expiry_max,
+        tombstones: seal.tombstones,
+        not_fresh: seal.not_fresh,
+        footer_is_sound: OnceLock::new(),
+    })
 }
 
 impl Sealed {
+    /// Looks at the footer's entries; `None` if they cannot be read or are damaged. Entries of a mapped segment are
+    /// checked as a whole once, and from then on only those pages are touched that are looked at.
+    pub(crate) fn with_entries<T>(&self, look: impl FnOnce(&FooterEntries<'_>) -> T) -> Option<T> {
+        let Body::Map(map) = &self.body else {
+            let (trailer, body) = self.footer().ok()?.ok()?;
+            return Some(look(&FooterEntries::decode_again(&body, &trailer).ok()?));
+        };
+        let start = usize::try_from(self.records_end).ok()?;
+        let bytes = map.get(start..)?;
+        let split = bytes.len().checked_sub(FOOTER_TRAILER_BYTES)?;
+        let trailer = Trailer::decode(&bytes[split..], self.file_bytes).ok()?;
+        let body = &bytes[..split];
+        let is_sound = *self
+            .footer_is_sound
+            .get_or_init(|| FooterEntries::decode(body, &trailer).is_ok());
+        if !is_sound || trailer.records_end != self.records_end {
+            return None;
+        }
+        Some(look(&FooterEntries::decode_again(body, &trailer).ok()?))
+    }
+
     /// The trailer and a copy of the footer's body, read and checked.
     pub(crate) fn footer(
         &self,

@@ -1,0 +1,48 @@
+//! What a compaction job hands to the writer, who installs it: where records are now, and which entries ended.
+
+use std::sync::Arc;
+
+use super::{Segment, output::Finished};
+use crate::types::{Location, SequenceNumber, Timestamp};
+
+/// A record that was copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) hash: u64,
+    pub(crate) from: Location,
+    pub(crate) to: Location,
+    pub(crate) bytes: u64,
+    /// The touch whose expiry the copy carries in its head, and whether that is an expiry at all.
+    pub(crate) folded: Option<(SequenceNumber, bool)>,
+}
+
+/// Why an entry was not copied although the index has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ending {
+    Expired,
+    Evicted,
+    Cut,
+}
+
+/// An entry that ends with the segment it stands in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) hash: u64,
+    pub(crate) at: Location,
+    pub(crate) ending: Ending,
+}
+
+/// A finished job: its outputs are complete on disk, and the manifest does not name them yet.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {
+    pub(crate) inputs: Vec<Arc<Segment>>,
+    pub(crate) outputs: Vec<Finished>,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) ended: Vec<Ended>,
+    /// Scope cuts that no record is left for.
+    pub(crate) spent_cuts: Vec<(Vec<u8>, SequenceNumber)>,
+    /// The store time that expiries were compared with.
+    pub(crate) now: Timestamp,
+    pub(crate) records_copied: u64,
+    pub(crate) bytes_copied: u64,
+}

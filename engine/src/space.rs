@@ -1,0 +1,165 @@
+//! How many bytes the store's files take, at most: charged before a file may grow, given back when it is gone.
+//! So the limit holds at every moment, whoever writes.
+//!
+//! Charged are: a fixed sum for the lock file; the manifest at its largest, old and new together; the checkpoint
+//! that closing will write, or the one that is there if it is larger; every segment at its capacity until it is
+//! sealed, and at its length from then on; files that were set aside.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    error::{Error, Result},
+    io::Disk,
+};
+
+/// What the room is for. Each may go further than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// A segment for users' writes: stops before the reserve.
+    Write,
+    /// A segment for deletes only: may use one segment of the reserve, so that a full store can be emptied.
+    Delete,
+    /// Outputs of compaction: may use the reserve.
+    Compact,
+}
+
+/// Segments kept back for compaction.
+pub(crate) const RESERVE_SEGMENTS: u64 = 3;
+/// The lock file, and a little for what directories hold.
+const FIXED_BYTES: u64 = 4 << 10;
+
+/// The account of one directory.
+#[derive(Debug)]
+pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    limit: AtomicU64,
+    min_free: u64,
+    /// Bytes of a usual segment.
+    segment_bytes: u64,
+    charges: Mutex<Charges>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Charges {
+    segments: u64,
+    manifest: u64,
+    checkpoint: u64,
+}
+
+impl Charges {
+    const fn total(self) -> u64 {
+        FIXED_BYTES + self.segments + self.manifest + self.checkpoint
+    }
+}
+
+impl Space {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        limit: Option<u64>,
+        min_free: u64,
+        segment_bytes: u64,
+    ) -> Self {
+        Self {
+            disk,
+            dir,
+            limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
+            min_free,
+            segment_bytes,
+            charges: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Charges> {
+        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limit; `None` if there is none.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        (limit != u64::MAX).then_some(limit)
+    }
+
+    pub(crate) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes kept back for compaction.
+    pub(crate) const fn reserve(&self) -> u64 {
+        RESERVE_SEGMENTS * self.segment_bytes
+    }
+
+    /// Everything charged so far.
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().total()
+    }
+
+    /// Bytes left below the limit for `purpose`.
+    pub(crate) fn room(&self, purpose: Purpose) -> u64 {
+        self.limit.load(Ordering::Relaxed).saturating_sub(self.used() + self.kept_back(purpose))
+    }
+
+    const fn kept_back(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Write => self.reserve(),
+            Purpose::Delete => self.reserve() - self.segment_bytes,
+            Purpose::Compact => 0,
+        }
+    }
+
+    /// Charges for segment files of `bytes` at most.
+    ///
+    /// # Errors
+    /// [`Error::Full`] at the limit; [`Error::LowSpace`] if the file system would have too little left.
+    pub(crate) fn take(&self, bytes: u64, purpose: Purpose) -> Result<()> {
+        if self.min_free > 0 && purpose == Purpose::Write {
+            let free = self.disk.space(&self.dir).map_or(u64::MAX, |space| space.available);
+            let required = self.min_free.saturating_add(bytes);
+            if free < required {
+                return Err(Error::LowSpace { free, required });
+            }
+        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        let mut charges = self.lock();
+        let used = charges.total();
+        if used.saturating_add(bytes).saturating_add(self.kept_back(purpose)) > limit {
+            return Err(Error::Full { used, limit });
+        }
+        charges.segments += bytes;
+        Ok(())
+    }
+
+    /// Charges for files that are there already, limit or not.
+    pub(crate) fn found(&self, bytes: u64) {
+        self.lock().segments += bytes;
+    }
+
+    /// Gives back what was charged for segment files.
+    pub(crate) fn give(&self, bytes: u64) {
+        let mut charges = self.lock();
+        debug_assert!(charges.segments >= bytes, "more is given back than was charged");
+        charges.segments = charges.segments.saturating_sub(bytes);
+    }
+
+    /// What manifest and checkpoint need at most from now on.
+    pub(crate) fn set_others(&self, manifest: u64, checkpoint: u64) {
+        let mut charges = self.lock();
+        (charges.manifest, charges.checkpoint) = (manifest, checkpoint);
+    }
+}
+
+/// The largest usual segment of a store with this limit: small against it, so that the reserve is.
+pub(crate) fn segment_bytes_for(limit: Option<u64>, wanted: u64, least: u64) -> u64 {
+    const SEGMENTS: u64 = 128;
+    match limit {
+        Some(limit) => (limit / SEGMENTS / 4096 * 4096).clamp(least, wanted.max(least)),
+        None => wanted,
+    }
+}

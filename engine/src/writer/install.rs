@@ -1,0 +1,215 @@
+//! Makes the outcome of a compaction job true: first on disk, then for readers, and only then the old files go.
+
+use std::sync::{Arc, PoisonError, atomic::Ordering};
+
+use super::Writer;
+use crate::{
+    error::{Error, Result},
+    format::{
+        manifest::Edit,
+        segment_header::{Class, SegmentHeader},
+    },
+    index::{Entry as IndexEntry, Relocation},
+    lookup::Lookup,
+    segment::{
+        Segment,
+        transfer::{Ended, Ending, Move, Transfer},
+    },
+    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
+};
+
+/// Entries that are changed while the turn is held: writers wait for so many at most.
+const AT_ONCE: usize = 256;
+
+impl Writer {
+    /// Every record written so far is below this.
+    pub(crate) fn next_sequence(&self) -> SequenceNumber {
+        self.turn().log.next_sequence
+    }
+
+    /// A header for an output of compaction.
+    pub(crate) fn output_header(&self, class: Class, horizon: SequenceNumber) -> SegmentHeader {
+        self.turn().log.header(class, horizon)
+    }
+
+    /// Puts the outputs of a job in the place of its inputs. On an error nothing has changed for readers; the
+    /// outputs stay with the caller if `Err` comes with them.
+    pub(crate) fn install(&self, transfer: &mut Transfer) -> Result<()> {
+        let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        // Order: what made a record garbage is durable before that record is destroyed. Everything that a liveness
+        // test can have seen is in the log by now.
+        self.sync_to(self.next_sequence())?;
+        self.replace_in_manifest(transfer)?;
+        let outputs: Vec<_> =
+            transfer.outputs.iter().map(|output| Arc::clone(&output.segment)).collect();
+        {
+            // Under the turn, as every change of the catalog: a snapshot sees all of it or nothing.
+            let _turn = self.turn();
+            self.lookup.catalog.change(outputs, &[]);
+        }
+        for moves in transfer.moves.chunks(AT_ONCE) {
+            let _turn = self.turn();
+            moves.iter().for_each(|moved| self.relocate_one(moved));
+        }
+        for ended in transfer.ended.chunks(AT_ONCE) {
+            let _turn = self.turn();
+            ended.iter().for_each(|ended| self.end_one(ended));
+        }
+        for (scope, sequence) in &transfer.spent_cuts {
+            self.lookup.overrides.forget_cut(scope, *sequence);
+        }
+        self.retire(&transfer.inputs);
+        Ok(())
+    }
+
+    fn sync_to(&self, next: SequenceNumber) -> Result<()> {
+        loop {
+            {
+                let turn = self.turn();
+                if let Some(cause) = &turn.stopped {
+                    return Err(Error::Stopped { cause: cause.clone() });
+                }
+                if turn.log.durable.next() >= next {
+                    return Ok(());
+                }
+            }
+            if !self.sync_behind()? {
+                // Nothing is owed: what has no record needs no sync.
+                return Ok(());
+            }
+        }
+    }
+
+    fn replace_in_manifest(&self, transfer: &Transfer) -> Result<()> {
+        let (inputs, newest, next_id) = {
+            let turn = self.turn();
+            let inputs = transfer.inputs.iter().map(|input| input.id()).collect::<Vec<_>>();
+            (inputs, turn.log.newest(), turn.log.next_id)
+        };
+        let floors = Edit::Floors { segment: SegmentId(next_id), sequence: newest.next() };
+        let mut edits = vec![Edit::Clock(transfer.now), floors];
+        for output in &transfer.outputs {
+            edits.extend([Edit::Add(output.segment.add), Edit::Seal(output.seal)]);
+        }
+        let outputs = transfer.outputs.iter().map(|output| output.segment.id()).collect();
+        edits.push(Edit::Replace { inputs, outputs, at: newest });
+        self.apply_or_disown(&edits)
+    }
+
+    /// Applies edits. If that fails, the manifest on disk may or may not have them: it is written anew without
+    /// them, so that it surely has not. If that fails too, the files of both sides must stay.
+    fn apply_or_disown(&self, edits: &[Edit]) -> Result<()> {
+        let manifest = Arc::clone(&self.turn().log.manifest);
+        let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = manifest.apply(edits);
+        if let Err(error) = applied {
+            let now = self.lookup.clock.now();
+            return match manifest.apply(&[Edit::Clock(now)]) {
+                Ok(()) => Err(error),
+                Err(_) => Err(Error::Stopped { cause: format!("{UNSURE}: {error}") }),
+            };
+        }
+        Ok(())
+    }
+
+    /// Points the index at a copy. Under the turn.
+    fn relocate_one(&self, moved: &Move) {
+        let Lookup { index, overrides, catalog, .. } = &*self.lookup;
+        let Move { hash, from, to, bytes, folded } = *moved;
+        let touch = overrides.touch(from);
+        let (clear, set) = match (touch, folded) {
+            (Some(touch), Some((sequence, expires))) if touch.sequence == sequence => {
+                let expires = if expires { IndexEntry::EXPIRES } else { 0 };
+                (IndexEntry::TOUCHED | IndexEntry::EXPIRES, expires | IndexEntry::SCOPED)
+            }
+            (Some(touch), _) => {
+                // Order: the touch is at the new place before the entry is.
+                overrides.set_touch(to, touch);
+                (0, 0)
+            }
+            (None, _) => (0, 0),
+        };
+        match index.relocate_as(hash, from, to, clear, set) {
+            Relocation::Moved => catalog.count_live(to.slot, bytes),
+            Relocation::Overtaken => drop(overrides.take_touch(to)),
+        }
+        if touch.is_some() {
+            let _ = overrides.take_touch(from);
+        }
+    }
+
+    /// Takes out an entry that was not copied. Under the turn.
+    fn end_one(&self, ended: &Ended) {
+        let Lookup { index, overrides, counters, .. } = &*self.lookup;
+        if index.remove(ended.hash, ended.at) {
+            let _ = overrides.take_touch(ended.at);
+            match ended.ending {
+                Ending::Expired => counters.expired.add(1),
+                Ending::Cut => counters.cut.add(1),
+                Ending::Evicted => {}
+            }
+        }
+    }
+
+    /// Drops segments unread: nothing in them counts any more.
+    pub(crate) fn drop_segments(&self, dropped: &[Arc<Segment>], now: Timestamp) -> Result<u64> {
+        let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        // Order: as in `install`.
+        self.sync_to(self.next_sequence())?;
+        let mut edits = vec![Edit::Clock(now)];
+        edits.extend(dropped.iter().map(|segment| Edit::Retire(segment.id())));
+        self.apply_or_disown(&edits)?;
+        let entries = self.purge(&dropped.iter().map(|segment| segment.slot).collect::<Vec<_>>());
+        self.retire(dropped);
+        Ok(entries)
+    }
+
+    /// Takes every entry out that points to one of these slots; says how many.
+    fn purge(&self, slots: &[Slot]) -> u64 {
+        let slots: std::collections::HashSet<_> = slots.iter().copied().collect();
+        let Lookup { index, overrides, .. } = &*self.lookup;
+        let mut count = 0;
+        for shard in 0..crate::index::SHARDS {
+            let _turn = self.turn();
+            count += index.retain(shard, |entry| !slots.contains(&entry.location.slot)) as u64;
+        }
+        overrides.drop_touches_of(|at: Location| slots.contains(&at.slot));
+        count
+    }
+
+    /// Takes segments out of the catalog; their files go when no reader holds them.
+    fn retire(&self, inputs: &[Arc<Segment>]) {
+        let slots: Vec<_> = inputs.iter().map(|input| input.slot).collect();
+        {
+            let turn = self.turn();
+            self.lookup.catalog.change(Vec::new(), &slots);
+            drop(turn);
+        }
+        for input in inputs {
+            self.retired.add(Arc::clone(input), input.file_bytes());
+        }
+        self.unlink_retired();
+    }
+
+    /// Removes the files of retired segments that nobody reads any more; says how many.
+    pub(crate) fn unlink_retired(&self) -> u64 {
+        let home = self.turn().log.home.clone();
+        let unlinked = self.retired.unlink(&home);
+        self.space.give(unlinked.charged);
+        self.lookup.counters.reclaimed_bytes.add(unlinked.bytes);
+        unlinked.files
+    }
+
+    /// Segments that wait for their last reader, and what is charged for them.
+    pub(crate) fn waiting_retired(&self) -> (u64, u64) {
+        self.retired.waiting()
+    }
+
+    /// Whether the log is stopped, without taking the turn.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// How an error begins after which outputs must not be removed.
+pub(crate) const UNSURE: &str = "whether the manifest has a change is unknown";
