@@ -3,18 +3,22 @@
 //! | word | bits   | field      | note                                                           |
 //! |-----:|--------|------------|----------------------------------------------------------------|
 //! |    0 | 63..16 | tag        | the 48 bits of the hash below the 8 that choose the shard      |
-//! |    0 | 15..0  | epoch      | of the last access                                             |
+//! |    0 | 15..0  | epoch      | of the last access; 0 = evicted                                |
 //! |    1 | 63..44 | slot       | of the segment                                                 |
 //! |    1 | 43..16 | offset / 8 | of the record in the segment                                   |
-//! |    1 | 15..10 | size class | of the record, see [`size_class`]                              |
+//! |    1 | 15..10 | size class | of the record, see [`Size`]                                    |
 //! |    1 | 9..6   | flags      | see the constants of [`Entry`]                                 |
-//! |    1 | 5..0   | spare      | zero                                                           |
+//! |    1 | 5..0   | size step  | how far below the top of its class, see [`Size`]               |
 //!
 //! 1. In both words the upper 48 bits say *which* and the lower 16 say *how*: a word is compared under one mask.
 //! 2. Word 1 of an entry is never 0, because no record starts in the first bytes of a segment. 0 means "no entry".
+//! 3. Epoch 0 is final: readers no longer see such an entry, and it leaves the index when it is displaced or when its
+//!    record leaves the log. Until then writers find it, because the record it points to still stands there.
 //!
-//! Checkpoints hold these words as they are (`format::checkpoint`, layout 1): another packing is another layout.
+//! Checkpoints hold these words as they are (`format::checkpoint`, layout 1): another packing is another layout. A step
+//! of 0 is what was there before steps had a meaning, and is still right: the record has at most the bytes of its class.
 
+use super::Size;
 use crate::types::{Location, Slot};
 
 /// The two words of a packed entry.
@@ -29,47 +33,20 @@ const OFFSET_UNIT: u64 = 8;
 const EIGHTHS_MASK: u64 = (1 << 28) - 1;
 const OFFSET_MAX: u64 = EIGHTHS_MASK * OFFSET_UNIT;
 const CLASS_SHIFT: u32 = 10;
-const CLASS_MASK: u64 = 0x3f;
+const SIX_BITS: u64 = 0x3f;
 const FLAGS_SHIFT: u32 = 6;
 const FLAGS_MASK: u64 = 0xf;
-
-/// The size class of a record that is larger than every class, or of unknown size.
-pub(crate) const SIZE_CLASS_UNKNOWN: u8 = 63;
-const SIZE_CLASS_FIRST_BYTES: u64 = 32;
-const SIZE_CLASSES: [u64; SIZE_CLASS_UNKNOWN as usize] = size_classes();
-
-const fn size_classes() -> [u64; SIZE_CLASS_UNKNOWN as usize] {
-    let mut classes = [SIZE_CLASS_FIRST_BYTES; SIZE_CLASS_UNKNOWN as usize];
-    let mut class = 1;
-    while class < classes.len() {
-        classes[class] = classes[class - 1] * 5 / 4;
-        class += 1;
-    }
-    classes
-}
-
-/// The smallest class that a record of `record_bytes` fits in. Each class is a quarter larger than the one before.
-#[must_use]
-pub(crate) fn size_class(record_bytes: u64) -> u8 {
-    SIZE_CLASSES.partition_point(|&bytes| bytes < record_bytes) as u8
-}
-
-/// The most bytes that a record of this class has; `None` if the class does not say.
-#[must_use]
-pub(crate) fn size_class_bytes(class: u8) -> Option<u64> {
-    SIZE_CLASSES.get(usize::from(class)).copied()
-}
 
 /// Where the newest record of a key stands, and what is worth knowing about it without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Of the record.
     pub(crate) location: Location,
-    /// Of the record's bytes, see [`size_class`].
-    pub(crate) size_class: u8,
+    /// Of the record's bytes.
+    pub(crate) size: Size,
     /// Any of the constants below.
     pub(crate) flags: u8,
-    /// Of the last access. What an epoch is, the caller decides.
+    /// Of the last access, [`Self::EVICTED`] or 1 to 65,535. What an epoch is, the caller decides.
     pub(crate) epoch: u16,
 }
 
@@ -82,6 +59,15 @@ impl Entry {
     pub(crate) const TOUCHED: u8 = 4;
     /// The record belongs to a scope.
     pub(crate) const SCOPED: u8 = 8;
+    /// The epoch of an entry that was evicted.
+    pub(crate) const EVICTED: u16 = 0;
+
+    /// Whether readers take it for absent.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn is_evicted(&self) -> bool {
+        self.epoch == Self::EVICTED
+    }
 
     /// TEMPORARY
     pub(crate) const fn is_evicted(&self) -> bool {
@@ -91,12 +77,8 @@ impl Entry {
     /// The words of this entry under `key`, see [`key_of_hash`].
     #[inline]
     pub(super) fn pack(&self, key: u64) -> Words {
-        assert!(
-            self.size_class <= SIZE_CLASS_UNKNOWN,
-            "size class {} has no 6 bits",
-            self.size_class
-        );
-        let how = (u64::from(self.size_class) << CLASS_SHIFT) | pack_flags(self.flags);
+        let size = u64::from(self.size.class()) << CLASS_SHIFT | u64::from(self.size.step());
+        let how = size | pack_flags(self.flags);
         [(key & WHICH) | u64::from(self.epoch), pack_location(self.location) | how]
     }
 
@@ -108,7 +90,7 @@ impl Entry {
                 slot: Slot((word1 >> SLOT_SHIFT) as u32),
                 offset: (word1 >> HOW_BITS & EIGHTHS_MASK) * OFFSET_UNIT,
             },
-            size_class: (word1 >> CLASS_SHIFT & CLASS_MASK) as u8,
+            size: Size::new((word1 >> CLASS_SHIFT & SIX_BITS) as u8, (word1 & SIX_BITS) as u8),
             flags: (word1 >> FLAGS_SHIFT & FLAGS_MASK) as u8,
             epoch: word0 as u16,
         }
@@ -131,6 +113,12 @@ pub(super) const fn key_of_word(word0: u64) -> u64 {
 #[inline]
 pub(super) const fn hash_of_key(key: u64) -> u64 {
     key >> 8
+}
+
+/// The epoch in a word 0.
+#[inline]
+pub(super) const fn epoch_of_word(word0: u64) -> u16 {
+    word0 as u16
 }
 
 /// `word0` with another epoch.

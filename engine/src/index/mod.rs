@@ -5,28 +5,35 @@
 //! caller, who reads the log, tells them apart. A shard is a sorted table ([`table`]) behind a lock of its own.
 //!
 //! 1. No verb holds more than one shard's lock, and none calls out of this room while it holds one, except
-//!    [`Index::retain`], which asks its closure.
+//!    [`Index::retain`], [`Index::sweep`] and [`Index::remap`], which ask their closures.
 //! 2. The writer, in its turn, is unconditional: it says which entry it displaces. The background is conditional
-//!    ([`Index::relocate`], [`Index::forget`]) because it may be late.
+//!    ([`Index::relocate`], [`Index::forget`], [`Index::evict`]) because it may be late.
 //! 3. An entry is named by hash and location. Two entries never have one location.
 //! 4. A panic under a lock leaves no table half changed, so a poisoned lock is taken as it is.
+//! 5. An evicted entry stays where it is until it is displaced or taken out, and nothing gives it an epoch again, but
+//!    an `insert` in its place. All verbs return it like any other; what it means, the caller knows.
 //!
-//! A snapshot ([`Frozen`]) shares the tables. Whoever changes a shard first after that copies its table; only epochs
-//! are stored into shared tables too.
+//! A snapshot ([`Frozen`]) shares the tables. Whoever changes a shard first after that copies its table; only the epochs
+//! of lookups are stored into shared tables too.
 
 mod entry;
 mod frozen;
 #[cfg(test)]
 mod model_tests;
+mod size;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{Candidates, Entry, Words, size_class, size_class_bytes};
+pub(crate) use entry::{Candidates, Entry, Words};
 pub(crate) use frozen::Frozen;
+#[expect(unused_imports, reason = "the accounts of limits will use `weight`")]
+pub(crate) use size::{Size, weight};
 
 use crate::types::Location;
-use entry::{key_of_hash, pack_flags, with_location};
+use entry::{
+    epoch_of_word, hash_of_key, key_of_hash, key_of_word, pack_flags, with_epoch, with_location,
+};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use table::Table;
 
@@ -50,6 +57,18 @@ impl Shard {
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a lookup leaves behind in the entries it finds. Never in evicted ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// This epoch, which is not [`Entry::EVICTED`].
+    Epoch(u16),
+    /// One more in the lowest two bits of the epoch, up to 3.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
+    Count,
+    /// Nothing.
+    None,
 }
 
 /// What became of a conditional move.
@@ -90,18 +109,19 @@ impl Index {
         &self.shards[shard_of(hash)]
     }
 
-    /// Where is it? Marks every candidate as used in `epoch`; they come with the epochs they had before.
+    /// Where is it? Marks every candidate as used; they come with the epochs they had before.
     #[inline]
     #[must_use]
-    pub(crate) fn lookup(&self, hash: u64, epoch: u16) -> Candidates {
-        self.shard(hash).read().candidates(hash, Some(epoch))
+    pub(crate) fn lookup(&self, hash: u64, access: Access) -> Candidates {
+        debug_assert_ne!(access, Access::Epoch(Entry::EVICTED), "a lookup evicts nothing");
+        self.shard(hash).read().candidates(hash, access)
     }
 
     /// Where is it? Leaves no trace.
     #[inline]
     #[must_use]
     pub(crate) fn peek(&self, hash: u64) -> Candidates {
-        self.shard(hash).read().candidates(hash, None)
+        self.shard(hash).read().candidates(hash, Access::None)
     }
 
     /// Puts `entry` in the place of the one at `displaces`, or beside all others if there is none such. Whether it
@@ -167,6 +187,23 @@ impl Index {
         }
     }
 
+    /// Makes the entry at that location absent for readers, if it still has that epoch: nobody used it since it was
+    /// chosen. Whether it did so; the record it points to is dead then, but still in the log.
+    #[must_use]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the turn of the limits will use it"))]
+    pub(crate) fn evict(&self, hash: u64, at: Location, epoch: u16) -> bool {
+        let mut table = self.shard(hash).write();
+        let Some(at) = table.find(hash, at) else {
+            return false;
+        };
+        let [word0, word1] = table.get(at);
+        let is_same = epoch_of_word(word0) == epoch && epoch != Entry::EVICTED;
+        if is_same {
+            table.set(at, [with_epoch(word0, Entry::EVICTED), word1]);
+        }
+        is_same
+    }
+
     /// Sets flags of the entry at that location. Whether there was one.
     #[must_use]
     pub(crate) fn mark(&self, hash: u64, at: Location, flags: u8) -> bool {
@@ -197,7 +234,7 @@ impl Index {
         true
     }
 
-    /// Count of entries. Asks every shard.
+    /// Count of entries, evicted ones too. Asks every shard.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
@@ -256,6 +293,31 @@ impl Index {
         self.shards[shard].write().retain(keep)
     }
 
+    /// Shows every entry of a shard to `see`, evicted ones too, with its hash as far as the index knows it: see
+    /// [`Frozen::shard_entries`]. Readers go on meanwhile, writers of the shard wait. `see` must not use the index.
+    #[inline]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the choice of victims will use it"))]
+    pub(crate) fn sweep(&self, shard: usize, see: &mut impl FnMut(u64, Entry)) {
+        let table = self.shards[shard].read();
+        table.words().for_each(|words| see(hash_of_words(shard, words), Entry::unpack(words)));
+    }
+
+    /// Gives every entry of a shard that is not evicted the epoch that `epoch_of` says. `epoch_of` is asked once for
+    /// each, under the shard's lock: it must be quick and must not use the index.
+    ///
+    /// # Panics
+    /// If it says [`Entry::EVICTED`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
+    pub(crate) fn remap(&self, shard: usize, epoch_of: impl FnMut(Entry) -> u16) {
+        self.shards[shard].write().remap(epoch_of);
+    }
+
+    /// Gives every entry of a shard this epoch, those too that look evicted: for words that were saved before epochs
+    /// had a meaning.
+    pub(crate) fn reset_epochs(&self, shard: usize, epoch: u16) {
+        self.shards[shard].write().reset_epochs(epoch);
+    }
+
     /// The index as it is now. Shards are taken one after the other: the caller sees to it that nobody writes meanwhile.
     #[must_use]
     pub(crate) fn snapshot(&self) -> Frozen {
@@ -266,4 +328,10 @@ impl Index {
 #[inline]
 fn shard_of(hash: u64) -> usize {
     (hash >> SHARD_SHIFT) as usize
+}
+
+/// The hash in packed entries of a shard, its lowest 8 bits 0.
+#[inline]
+const fn hash_of_words(shard: usize, [word0, _]: Words) -> u64 {
+    (shard as u64) << SHARD_SHIFT | hash_of_key(key_of_word(word0))
 }

@@ -83,9 +83,9 @@ impl Run {
         let bits = self.random.next();
         Entry {
             location: place(self.places),
-            size_class: (bits & 63) as u8,
+            size: Size::of(bits & 0xffff),
             flags: (bits >> 8 & 15) as u8,
-            epoch: (bits >> 16) as u16,
+            epoch: (bits >> 16) as u16 | 1,
         }
     }
 
@@ -134,16 +134,51 @@ impl Run {
                     self.model.at(hash, at).map(|entry| entry.flags &= !Entry::SCOPED).is_some();
                 assert_eq!(self.index.unmark(hash, at, Entry::SCOPED), cleared);
             }
-            _ => {
-                let epoch = self.random.next() as u16;
-                assert_eq!(found(&self.index.lookup(hash, epoch)), self.model.of(hash));
-                for entry in self.model.0.entry(hash >> 8).or_default() {
-                    entry.epoch = epoch;
-                }
+            92..94 => {
+                let epoch = match self.model.at(hash, at) {
+                    Some(entry) if self.random.below(4) > 0 => entry.epoch,
+                    _ => self.random.next() as u16,
+                };
+                let fits = |entry: &&mut Entry| entry.epoch == epoch && epoch != 0;
+                let evicted = self.model.at(hash, at).filter(fits).map(|entry| entry.epoch = 0);
+                assert_eq!(self.index.evict(hash, at, epoch), evicted.is_some());
             }
+            _ => self.look_up(hash),
         }
         assert_eq!(found(&self.index.peek(hash)), self.model.of(hash));
         self.index.shard(hash).read().check();
+    }
+
+    fn look_up(&mut self, hash: u64) {
+        let access = match self.random.below(3) {
+            0 => Access::Epoch(self.random.next() as u16 | 1),
+            1 => Access::Count,
+            _ => Access::None,
+        };
+        assert_eq!(found(&self.index.lookup(hash, access)), self.model.of(hash));
+        for entry in self.model.0.entry(hash >> 8).or_default() {
+            entry.epoch = match access {
+                Access::Epoch(epoch) if entry.epoch != 0 => epoch,
+                Access::Count if entry.epoch != 0 && entry.epoch % 4 != 3 => entry.epoch + 1,
+                _ => entry.epoch,
+            };
+        }
+    }
+
+    /// Other epochs for a shard, in the index and in the model.
+    fn remap(&mut self, shard: usize) {
+        let other = |entry: Entry| entry.epoch ^ 0x5a5a | 2;
+        let mut asked = 0;
+        self.index.remap(shard, |entry| {
+            asked += 1;
+            other(entry)
+        });
+        let of_shard = self.model.0.iter_mut().filter(|(hash, _)| **hash >> 48 == shard as u64);
+        for entry in of_shard.flat_map(|(_, entries)| entries).filter(|entry| entry.epoch != 0) {
+            asked -= 1;
+            entry.epoch = other(*entry);
+        }
+        assert_eq!(asked, 0, "each entry is asked for once");
     }
 
     fn compare(&self) {
@@ -151,7 +186,12 @@ impl Run {
         assert_eq!(self.index.len(), self.model.len());
         let frozen = self.index.snapshot();
         for shard in 0..SHARDS {
-            assert_eq!(frozen_shard(&frozen, shard), self.model.shard(shard));
+            let mut all = Vec::new();
+            self.index.sweep(shard, &mut |hash, entry| all.push((hash, entry)));
+            all.sort_by_key(|(hash, entry)| (*hash, entry.location));
+            assert_eq!(all, self.model.shard(shard));
+            all.retain(|(_, entry)| !entry.is_evicted());
+            assert_eq!(frozen_shard(&frozen, shard), all);
         }
     }
 
@@ -164,21 +204,18 @@ impl Run {
                 let (frozen, then) = (self.index.snapshot(), self.model.clone());
                 (0..500).for_each(|_| self.step(false));
                 let shard = shard_of((self.hash_of)(self.random.next()));
+                let then = then.shard(shard);
                 let keep = |entry: Entry| !entry.location.offset.is_multiple_of(24);
                 let before = self.model.len();
                 self.model.retain(shard, keep);
                 assert_eq!(self.index.retain(shard, keep), before - self.model.len());
+                self.remap(shard);
                 self.compare();
                 let without_epoch = |entries: Vec<(u64, Entry)>| -> Vec<_> {
-                    entries
-                        .into_iter()
-                        .map(|(hash, entry)| (hash, Entry { epoch: 0, ..entry }))
-                        .collect()
+                    let present = entries.into_iter().filter(|(_, entry)| !entry.is_evicted());
+                    present.map(|(hash, entry)| (hash, Entry { epoch: 0, ..entry })).collect()
                 };
-                assert_eq!(
-                    without_epoch(frozen_shard(&frozen, shard)),
-                    without_epoch(then.shard(shard))
-                );
+                assert_eq!(without_epoch(frozen_shard(&frozen, shard)), without_epoch(then));
             }
         }
         self.compare();

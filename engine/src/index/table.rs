@@ -13,14 +13,17 @@
 //! home; no tombstones. Because the table is sorted, growing and loading are one pass from left to right.
 //!
 //! 3. Cells are changed only through `&mut Table`, with one exception: a reader may store a new epoch. It writes word 0
-//!    with the tag it has read there, so whoever else reads or stores at that moment sees the same tag.
-//! 4. Cells shared with a frozen copy are copied before they are changed, epochs excepted.
+//!    with the tag it has read there, so whoever else reads or stores at that moment sees the same tag. No reader
+//!    changes whether an entry is evicted.
+//! 4. Cells shared with a frozen copy are copied before they are changed, a reader's epochs excepted.
 //!
 //! Source of the idea: O. Amble and D. E. Knuth, "Ordered hash tables", The Computer Journal 17(2), 1974; the home is
 //! D. Lemire's "Fast random integer generation in an interval", 2019 (multiply and shift instead of a division).
 
+use super::Access;
 use super::entry::{
-    Candidates, Entry, Words, key_of_hash, key_of_word, location_of_word, pack_location, with_epoch,
+    Candidates, Entry, Words, epoch_of_word, key_of_hash, key_of_word, location_of_word,
+    pack_location, with_epoch,
 };
 use crate::types::Location;
 use std::{
@@ -129,9 +132,9 @@ impl Table {
         self.cells.iter().map(Cell::load).filter(|[_, word1]| *word1 != 0)
     }
 
-    /// The entries of `hash` with the epochs they had; afterwards they have `epoch`, if it is given.
+    /// The entries of `hash` with the epochs they had; afterwards they have what `access` makes of them.
     #[inline]
-    pub(super) fn candidates(&self, hash: u64, epoch: Option<u16>) -> Candidates {
+    pub(super) fn candidates(&self, hash: u64, access: Access) -> Candidates {
         let key = key_of_hash(hash);
         let mut found = Candidates::None;
         for cell in &self.cells[self.seek(key)..] {
@@ -139,12 +142,10 @@ impl Table {
             if word1 == 0 || key_of_word(word0) != key {
                 break;
             }
-            if let Some(epoch) = epoch {
-                let touched = with_epoch(word0, epoch);
-                // A store dirties the cache line for every reader of it: most reads of a hot key need none.
-                if touched != word0 {
-                    cell.word0.store(touched, Relaxed);
-                }
+            let touched = accessed(word0, access);
+            // A store dirties the cache line for every reader of it: most reads of a hot key need none.
+            if touched != word0 {
+                cell.word0.store(touched, Relaxed);
             }
             found.push(Entry::unpack([word0, word1]));
         }
@@ -226,6 +227,34 @@ impl Table {
         removed
     }
 
+    /// Gives entries that are not evicted other epochs. What stays as it is costs no copy of shared cells.
+    pub(super) fn remap(&mut self, mut epoch_of: impl FnMut(Entry) -> u16) {
+        let mut from = 0;
+        while let Some(ahead) = self.cells[from..].iter().position(|cell| {
+            let [word0, word1] = cell.load();
+            word1 != 0 && epoch_of_word(word0) != Entry::EVICTED
+        }) {
+            let at = from + ahead;
+            let words = self.cells[at].load();
+            let epoch = epoch_of(Entry::unpack(words));
+            assert_ne!(epoch, Entry::EVICTED, "a change of epochs evicts nothing");
+            if epoch != epoch_of_word(words[0]) {
+                self.set(Position(at), [with_epoch(words[0], epoch), words[1]]);
+            }
+            from = at + 1;
+        }
+    }
+
+    /// Gives all entries this epoch.
+    pub(super) fn reset_epochs(&mut self, epoch: u16) {
+        for cell in Arc::make_mut(&mut self.cells) {
+            let [word0, word1] = cell.load();
+            if word1 != 0 {
+                cell.store([with_epoch(word0, epoch), word1]);
+            }
+        }
+    }
+
     /// The first cell from the home of `key` on that is empty or has this key or a greater one.
     #[inline]
     fn seek(&self, key: u64) -> usize {
@@ -266,6 +295,18 @@ impl Table {
         }
         assert!(!is_overfull(self.len, self.homes), "{} in {}", self.len, self.homes);
         assert_eq!(sparser(self.len, self.homes), None, "{} in {}", self.len, self.homes);
+    }
+}
+
+/// `word0` after an access.
+#[inline]
+fn accessed(word0: u64, access: Access) -> u64 {
+    let before = epoch_of_word(word0);
+    match access {
+        _ if before == Entry::EVICTED => word0,
+        Access::Epoch(epoch) => with_epoch(word0, epoch),
+        Access::Count => word0 + u64::from(before & 3 < 3),
+        Access::None => word0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The verbs of the index one by one: what they promise besides what the model compares.
 
-use super::{entry::SIZE_CLASS_UNKNOWN, *};
+use super::*;
 use crate::types::Slot;
 use proptest::prelude::*;
 use std::{
@@ -33,7 +33,7 @@ pub(super) fn place(number: u64) -> Location {
 }
 
 fn entry_at(number: u64) -> Entry {
-    Entry { location: place(number), size_class: 7, flags: 0, epoch: 0 }
+    Entry { location: place(number), size: Size::of(150), flags: 0, epoch: 1 }
 }
 
 pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
@@ -96,20 +96,110 @@ fn a_key_costs_25_bytes() {
 fn a_lookup_leaves_its_epoch() {
     let index = Index::new();
     let hash = 0xfedc_ba98_7654_3210;
-    let entry = Entry { flags: 0xf, size_class: 63, epoch: 5, ..entry_at(9) };
+    let entry = Entry { flags: 0xf, size: Size::of(u64::MAX), epoch: 5, ..entry_at(9) };
     assert!(!index.insert(hash, entry, None));
     let before = index.shard_words(0xfe)[0];
     assert_eq!(found(&index.peek(hash)), [entry]);
     assert_eq!(index.shard_words(0xfe), [before]);
-    assert_eq!(found(&index.lookup(hash, 0xffff)), [entry]);
+    assert_eq!(found(&index.lookup(hash, Access::Epoch(0xffff))), [entry]);
     assert_eq!(found(&index.peek(hash)), [Entry { epoch: 0xffff, ..entry }]);
     assert_eq!(index.shard_words(0xfe), [[before[0] | 0xffff, before[1]]]);
-    assert!(index.lookup(hash ^ 1 << 8, 7).is_empty(), "a neighbour was taken for the key");
+    assert!(
+        index.lookup(hash ^ 1 << 8, Access::Epoch(7)).is_empty(),
+        "a neighbour was taken for the key"
+    );
     assert_eq!(
-        found(&index.lookup(hash ^ 0xff, 0xffff)).len(),
+        found(&index.lookup(hash ^ 0xff, Access::Epoch(0xffff))).len(),
         1,
         "the lowest 8 bits do not matter"
     );
+}
+
+/// Goal: counts stop at 3 and leave the rest of the epoch alone; without access nothing is left.
+#[test]
+fn a_lookup_counts_to_three() {
+    let index = Index::new();
+    let entry = Entry { epoch: 0x8ff8, ..entry_at(9) };
+    assert!(!index.insert(7, entry, None));
+    for before in [0x8ff8, 0x8ff9, 0x8ffa, 0x8ffb, 0x8ffb] {
+        assert_eq!(found(&index.lookup(7, Access::Count)), [Entry { epoch: before, ..entry }]);
+    }
+    assert_eq!(found(&index.lookup(7, Access::None))[0].epoch, 0x8ffb);
+    assert_eq!(found(&index.peek(7))[0].epoch, 0x8ffb);
+}
+
+/// Goal: an evicted entry is found by everyone but a later snapshot, and stays evicted until it is displaced.
+#[test]
+fn an_evicted_entry_stays_evicted() {
+    let index = Index::new();
+    let entry = Entry { epoch: 8, flags: Entry::EVICTABLE, ..entry_at(9) };
+    assert!(!index.insert(7, entry, None));
+    let before = index.snapshot();
+    assert!(!index.evict(7, entry.location, 9), "it was used since");
+    assert!(!index.evict(7, place(10), 8), "it has moved since");
+    assert!(index.evict(7, entry.location, 8));
+    assert!(!index.evict(7, entry.location, 8), "it was evicted twice");
+    assert!(!index.evict(7, entry.location, Entry::EVICTED), "it was evicted twice");
+    let evicted = Entry { epoch: Entry::EVICTED, ..entry };
+    assert!(evicted.is_evicted() && !entry.is_evicted());
+    for access in [Access::Epoch(5), Access::Count, Access::None] {
+        assert_eq!(found(&index.lookup(7, access)), [evicted], "before {access:?}");
+    }
+    index.remap(0, |_| panic!("an evicted entry has no epoch to change"));
+    assert_eq!(found(&index.peek(7)), [evicted]);
+    assert_eq!(index.len(), 1);
+
+    let after = index.snapshot();
+    assert_eq!(found(&before.lookup(7)), [entry]);
+    assert_eq!(before.shard_entries(0).count(), 1);
+    assert!(after.lookup(7).is_empty());
+    assert_eq!(after.shard_entries(0).count(), 0);
+    assert_eq!((after.len(), after.shard_words(0).count()), (1, 1), "a checkpoint lacks it");
+
+    assert!(index.insert(7, Entry { location: place(11), ..entry }, Some(entry.location)));
+    assert_eq!(found(&index.peek(7)), [Entry { location: place(11), ..entry }]);
+}
+
+/// Goal: a snapshot keeps the epochs it was taken with when those of the index are renumbered.
+#[test]
+fn a_remap_spares_snapshots() {
+    let index = Index::new();
+    for number in 1..1_000 {
+        assert!(!index.insert(number << 8, entry_at(number), None));
+    }
+    let frozen = index.snapshot();
+    index.remap(0, |entry| entry.epoch + (entry.location.offset / 8) as u16 % 5);
+    assert!(frozen.shard_entries(0).all(|(_, entry)| entry.epoch == 1));
+    index.sweep(0, &mut |_, entry| {
+        assert_eq!(entry.epoch, 1 + (entry.location.offset / 8) as u16 % 5);
+    });
+}
+
+/// Goal: epochs saved before they had a meaning are replaced, all of them.
+#[test]
+fn epochs_without_meaning_are_replaced() {
+    let index = Index::new();
+    for number in 1..100 {
+        let entry = Entry { epoch: (number % 3) as u16, ..entry_at(number) };
+        assert!(!index.insert(number << 8, entry, None));
+    }
+    index.reset_epochs(0, 1);
+    let mut seen = 0;
+    index.sweep(0, &mut |hash, entry| {
+        seen += 1;
+        assert_eq!(entry, entry_at(hash >> 8));
+    });
+    assert_eq!(seen, 99);
+    check(&index);
+}
+
+/// Goal: a change of epochs that would evict is a fault of ours, and loud.
+#[test]
+#[should_panic(expected = "evicts nothing")]
+fn a_remap_evicts_nothing() {
+    let index = Index::new();
+    assert!(!index.insert(7, entry_at(1), None));
+    index.remap(0, |_| Entry::EVICTED);
 }
 
 /// Goal: whatever happens to the index, a snapshot stays, and it is paid for only by the shards that change.
@@ -127,7 +217,8 @@ fn a_snapshot_stays_while_the_index_moves_on() {
     let frozen = index.snapshot();
     for (number, hash) in (0..).zip(&hashes) {
         let at = place(number);
-        match number % 5 {
+        match number % 6 {
+            5 => assert!(index.evict(*hash, at, 1)),
             0 => assert!(index.remove(*hash, at)),
             1 => assert_eq!(index.relocate(*hash, at, place(number + 10_000)), Relocation::Moved),
             2 => assert!(index.mark(*hash, at, Entry::TOUCHED)),
@@ -206,49 +297,28 @@ fn unsorted_entries_are_refused() {
 fn what_does_not_fit_is_refused() {
     let entry = entry_at(1);
     let at = |slot, offset| Entry { location: Location { slot: Slot(slot), offset }, ..entry };
-    let misfits = [
-        at(1 << 20, 4096),
-        at(1, 1 << 31),
-        at(1, 4097),
-        at(1, 0),
-        Entry { flags: 16, ..entry },
-        Entry { size_class: 64, ..entry },
-    ];
+    let misfits =
+        [at(1 << 20, 4096), at(1, 1 << 31), at(1, 4097), at(1, 0), Entry { flags: 16, ..entry }];
     for misfit in misfits {
         assert!(std::panic::catch_unwind(|| misfit.pack(0)).is_err(), "{misfit:?} was packed");
     }
-}
-
-/// Goal: a class holds what it says, each a quarter more than the one before, up to 32 MiB.
-#[test]
-fn size_classes_grow_by_a_quarter() {
-    assert_eq!((size_class(0), size_class(32), size_class(33), size_class(40)), (0, 0, 1, 1));
-    assert_eq!(size_class(u64::MAX), SIZE_CLASS_UNKNOWN);
-    assert_eq!(size_class_bytes(SIZE_CLASS_UNKNOWN), None);
-    for class in 0..SIZE_CLASS_UNKNOWN {
-        let bytes = size_class_bytes(class).expect("a class that says how large");
-        assert_eq!((size_class(bytes), size_class(bytes + 1)), (class, class + 1));
-    }
-    let bytes = |class| size_class_bytes(class).expect("a class that says how large");
-    for class in 1..SIZE_CLASS_UNKNOWN {
-        assert_eq!(bytes(class), bytes(class - 1) * 5 / 4);
-    }
-    assert_eq!(bytes(SIZE_CLASS_UNKNOWN - 1) >> 20, 30);
 }
 
 proptest! {
     /// Goal: every field of an entry comes back from its words, none leaks into another.
     #[test]
     fn an_entry_packs_and_unpacks(
-        slot in 0_u32..1 << 20, eights in 1_u64..1 << 28, size_class in 0_u8..64, flags in 0_u8..16,
+        slot in 0_u32..1 << 20, eights in 1_u64..1 << 28, size in 0_u64..4 << 30, flags in 0_u8..16,
         epoch: u16, hash: u64,
     ) {
         let location = Location { slot: Slot(slot), offset: eights * 8 };
-        let entry = Entry { location, size_class, flags, epoch };
+        let size = Size::of(size);
+        let entry = Entry { location, size, flags, epoch };
         let words = entry.pack(entry::key_of_hash(hash));
         prop_assert_eq!(Entry::unpack(words), entry);
         prop_assert_eq!(words[0] >> 16, hash >> 8 & 0xffff_ffff_ffff);
-        prop_assert_eq!(words[1], u64::from(slot) << 44 | eights << 16 | u64::from(size_class) << 10 | u64::from(flags) << 6);
+        let how = u64::from(size.class()) << 10 | u64::from(flags) << 6 | u64::from(size.step());
+        prop_assert_eq!(words[1], u64::from(slot) << 44 | eights << 16 | how);
     }
 }
 
@@ -278,7 +348,8 @@ fn readers_and_writers_share_the_index() {
         start.wait();
         while writing.load(Relaxed) > 0 {
             let number = random.below(SETTLED);
-            let found = index.lookup(hash_of(number), random.next() as u16);
+            let found =
+                index.lookup(hash_of(number), Access::Epoch(random.below(0xffff) as u16 + 1));
             assert!(found.iter().any(|entry| entry.location == place(number)), "lost {number}");
             if random.below(1_000) == 0 {
                 assert!(index.snapshot().len() >= SETTLED as usize);

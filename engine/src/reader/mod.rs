@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::{
     error::Result,
     format::record::{Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
+    index::Access,
     lookup::{Found, Lookup},
     options::PutOptions,
     segment::{Value, read::Depth},
@@ -80,7 +81,7 @@ impl Reader {
     #[inline]
     fn find(&self, key: &[u8]) -> Result<Option<Found>> {
         let hash = self.lookup.hasher.hash(key);
-        let candidates = self.lookup.index.lookup(hash, 0);
+        let candidates = self.lookup.index.lookup(hash, Access::None);
         let found = self.lookup.live(key, hash, candidates, Depth::Whole)?;
         self.lookup.counters.reads.count(found.is_some());
         Ok(found)
@@ -102,7 +103,7 @@ impl Reader {
         for chunk in keys.chunks(AT_ONCE) {
             let ask = |key: &&[u8]| {
                 let hash = lookup.hasher.hash(key);
-                (hash, lookup.index.lookup(hash, 0))
+                (hash, lookup.index.lookup(hash, Access::None))
             };
             let looked: Vec<_> = chunk.iter().map(ask).collect();
             for entry in looked.iter().flat_map(|(_, candidates)| candidates.iter()) {

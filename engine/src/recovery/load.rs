@@ -11,7 +11,7 @@ use crate::{
         record::{Flags, Kind},
         wire::u64_at,
     },
-    index::{Entry as IndexEntry, Index, SHARDS, size_class},
+    index::{Entry as IndexEntry, Index, SHARDS, Size},
     overrides::{Cuts, Touch, Touches},
     segment::{Segment, read::Depth},
     types::{Location, SequenceNumber, Slot},
@@ -212,7 +212,8 @@ fn index_entry(sources: &[Source], claim: &Claim, loaded: &Loaded) -> IndexEntry
     ] {
         flags |= if is_set { mark } else { 0 };
     }
-    IndexEntry { location: at, size_class: size_class(claim.entry.bytes), flags, epoch: 0 }
+    // Of the last use nothing is known: the coldest epoch.
+    IndexEntry { location: at, size: Size::of(claim.entry.bytes), flags, epoch: 1 }
 }
 
 /// The newest version of a key with this hash cannot be read: whatever is older is hidden behind it, as `resolve`

@@ -558,6 +558,8 @@ fn fill(
         if !index.load_words(shard, words) {
             return false;
         }
+        // Checkpoints do not say yet whether their epochs mean anything; in those of before, all are 0.
+        index.reset_epochs(shard, 1);
         if gone {
             let _ = index.retain(shard, |entry| is_here(entry.location.slot));
         }

@@ -16,7 +16,7 @@ use crate::{
         checksum::checksum_from,
         record::{Draft, Flags, Kind, encode, flags_of},
     },
-    index::{Entry as IndexEntry, size_class},
+    index::{Entry as IndexEntry, Size},
     lookup::Lookup,
     options::{Condition, Durability},
     overrides::Touch,
@@ -247,7 +247,7 @@ impl Turn {
         ] {
             marks |= if is_set { mark } else { 0 };
         }
-        let entry = IndexEntry { location, size_class: size_class(bytes), flags: marks, epoch: 0 };
+        let entry = IndexEntry { location, size: Size::of(bytes), flags: marks, epoch: 1 };
         let effect = Effect::Put { hash: op.hash, entry, bytes, displaced };
         (effect, Some(state), sequence, sum)
     }
