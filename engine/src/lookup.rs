@@ -18,7 +18,7 @@ use crate::{
         catalog::Catalog,
         read::{Depth, RecordBytes},
     },
-    stats::Counters,
+    stats::{Counters, Tally},
     types::{Location, SequenceNumber, Timestamp, is_live},
 };
 
@@ -38,8 +38,9 @@ pub(crate) struct Found {
     /// Neither expired nor cut off nor evicted.
     pub(crate) is_live: bool,
     /// Readers take it for absent; only [`Lookup::current`] finds such records.
-    #[expect(dead_code, reason = "the accounts of the writer's turn will ask")]
     pub(crate) is_evicted: bool,
+    /// Whether it may be evicted.
+    pub(crate) is_evictable: bool,
 }
 
 impl Found {
@@ -100,9 +101,19 @@ pub(crate) struct Lookup {
     pub(crate) clock: Arc<StoreClock>,
     pub(crate) hasher: KeyHasher,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) tally: Tally,
 }
 
 impl Lookup {
+    /// Bytes of a checkpoint of what is here now, and a little more.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        const HEAD_BYTES: u64 = 8 << 10;
+        const SEGMENT_BYTES: u64 = 32;
+        let segments = self.catalog.table().iter().count() as u64;
+        let words = self.index.len() as u64 * 16;
+        HEAD_BYTES + segments * SEGMENT_BYTES + words + self.overrides.checkpoint_bytes()
+    }
+
     /// The newest record of `key`, live or not, evicted or not, as the writer needs it.
     pub(crate) fn current(&self, key: &[u8], hash: u64) -> Result<Option<Found>> {
         self.newest(key, hash, self.index.peek(hash), Depth::Head, Asker::Writer)
@@ -240,6 +251,7 @@ pub(crate) fn examine(
         is_touched: entry.flags & IndexEntry::TOUCHED != 0,
         is_live: in_time && !entry.is_evicted() && !marks.is_cut(head.sequence, &head),
         is_evicted: entry.is_evicted(),
+        is_evictable: entry.flags & IndexEntry::EVICTABLE != 0,
         record,
         segment,
     };

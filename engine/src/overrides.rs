@@ -111,6 +111,14 @@ impl Overrides {
         self.has_cuts.store(true, Ordering::Release);
     }
 
+    /// More than they take in a checkpoint.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        let cuts = self.cuts.read().unwrap_or_else(PoisonError::into_inner);
+        let cuts: usize = cuts.keys().map(|scope| scope.len() + 16).sum();
+        let touches = self.touches.read().unwrap_or_else(PoisonError::into_inner).len();
+        (cuts + touches * 32) as u64
+    }
+
     /// The newest cut of a scope.
     pub(crate) fn newest_cut(&self, scope: &[u8]) -> Option<SequenceNumber> {
         self.cuts.read().unwrap_or_else(PoisonError::into_inner).get(scope).copied()

@@ -153,3 +153,58 @@ impl ReadCounters {
         (hits, misses)
     }
 }
+
+/// What the live entries come to, in weights. Changed under the writer's turn only.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    entries: Counter,
+    bytes: Counter,
+    evictable_entries: Counter,
+    evictable_bytes: Counter,
+}
+
+/// A tally at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tallied {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) evictable_entries: u64,
+    pub(crate) evictable_bytes: u64,
+}
+
+impl Counter {
+    fn sub_alone(&self, count: u64) {
+        self.0.store(self.get().saturating_sub(count), Ordering::Relaxed);
+    }
+}
+
+impl Tally {
+    /// An entry came.
+    pub(crate) fn add(&self, weight: u64, is_evictable: bool) {
+        self.entries.add_alone(1);
+        self.bytes.add_alone(weight);
+        if is_evictable {
+            self.evictable_entries.add_alone(1);
+            self.evictable_bytes.add_alone(weight);
+        }
+    }
+
+    /// An entry went.
+    pub(crate) fn sub(&self, weight: u64, is_evictable: bool) {
+        self.entries.sub_alone(1);
+        self.bytes.sub_alone(weight);
+        if is_evictable {
+            self.evictable_entries.sub_alone(1);
+            self.evictable_bytes.sub_alone(weight);
+        }
+    }
+
+    pub(crate) fn get(&self) -> Tallied {
+        Tallied {
+            entries: self.entries.get(),
+            bytes: self.bytes.get(),
+            evictable_entries: self.evictable_entries.get(),
+            evictable_bytes: self.evictable_bytes.get(),
+        }
+    }
+}

@@ -2,3 +2,4 @@
 
 pub(crate) mod copy;
 mod older;
+pub(crate) mod policy;

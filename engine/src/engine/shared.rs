@@ -12,15 +12,17 @@ use super::{
 use crate::{
     background::Background,
     checkpoint::{self, Moment},
-    error::Result,
-    format::manifest::Edit,
+    error::{Error, Result},
+    format::{file_name::FileName, manifest::Edit},
+    index::{Entry as IndexEntry, SHARDS},
     io::{ForkGuard, StoreClock},
     lookup::Lookup,
     options::Options,
     reader::Reader,
     recovery::{Recovered, RecoveryReport, recover},
     segment::{Home, manifest_file::ManifestFile},
-    stats::Counters,
+    space::{Space, segment_bytes_for},
+    stats::{Counters, Tally},
     types::{SegmentId, SequenceNumber, Timestamp},
     writer::{LogStart, Writer},
 };
@@ -58,6 +60,19 @@ impl Shared {
             report,
         } = recover(&home, &options)?;
         let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
+        let segment_bytes = segment_bytes_for(
+            options.max_bytes,
+            options.segment_bytes,
+            Options::SEGMENT_BYTES_MIN,
+        );
+        let space = Arc::new(Space::new(
+            Arc::clone(&home.disk),
+            home.dir.clone(),
+            options.max_bytes,
+            options.min_free_bytes,
+            segment_bytes,
+        ));
+        space.found(segment_files_bytes(&home)?);
         let lookup = Arc::new(Lookup {
             catalog: Arc::new(catalog),
             index: Arc::new(index),
@@ -65,13 +80,17 @@ impl Shared {
             clock,
             hasher,
             counters: Arc::new(Counters::default()),
+            tally: Tally::default(),
         });
+        tally(&lookup);
         let start = LogStart {
             home: home.clone(),
             manifest: Arc::clone(&manifest),
             next_sequence,
             unsealed,
             damaged,
+            space: Arc::clone(&space),
+            segment_bytes,
         };
         let writer = Writer::new(Arc::clone(&lookup), &options, start);
         if !options.read_only {
@@ -160,4 +179,24 @@ impl Shared {
             now: self.lookup.clock.now(),
         }
     }
+}
+
+/// Counts the live entries.
+fn tally(lookup: &Lookup) {
+    for shard in 0..SHARDS {
+        lookup.index.sweep(shard, &mut |_, entry| {
+            if !entry.is_evicted() {
+                lookup.tally.add(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
+            }
+        });
+    }
+}
+
+/// Bytes of the segments in the directory, those that were set aside included.
+fn segment_files_bytes(home: &Home) -> Result<u64> {
+    let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    let is_segment = |name: &str| {
+        matches!(FileName::parse(name), Some(FileName::Segment(_) | FileName::Quarantine(_)))
+    };
+    Ok(listed.iter().filter(|entry| is_segment(&entry.name)).map(|entry| entry.bytes).sum())
 }

@@ -69,11 +69,6 @@ impl Entry {
         self.epoch == Self::EVICTED
     }
 
-    /// TEMPORARY
-    pub(crate) const fn is_evicted(&self) -> bool {
-        false
-    }
-
     /// The words of this entry under `key`, see [`key_of_hash`].
     #[inline]
     pub(super) fn pack(&self, key: u64) -> Words {

@@ -11,7 +11,7 @@ use crate::{
         record::{Flags, Kind},
         wire::u64_at,
     },
-    index::{Entry as IndexEntry, Index, SHARDS, Size},
+    index::{Entry as IndexEntry, Index, SHARDS, Size, weight},
     overrides::{Cuts, Touch, Touches},
     segment::{Segment, read::Depth},
     types::{Location, SequenceNumber, Slot},
@@ -80,7 +80,7 @@ pub(super) fn load_all(index: &Index, sources: &[Source]) -> Result<Loaded> {
         let mut entries = Vec::new();
         for group in groups(sources, shard) {
             for winner in resolve(sources, group, &mut loaded)? {
-                live[winner.source].0 += winner.entry.bytes;
+                live[winner.source].0 += weight(winner.entry.bytes);
                 live[winner.source].1 += 1;
                 entries.push((winner.entry.hash, index_entry(sources, &winner, &loaded)));
             }
@@ -233,12 +233,12 @@ fn hide_older(
         let Ok(Some(record)) = segment.record(at.offset, 256, Depth::Head) else { continue };
         let Ok(head) = segment.head(record.of(segment), at.offset) else { continue };
         if head.sequence < claim.entry.sequence && index.remove(claim.entry.hash, at) {
-            segment.count_dead(head.record_bytes);
+            segment.count_dead(weight(head.record_bytes));
         }
     }
     if claim.entry.kind == Kind::Put {
         let entry = index_entry(sources, claim, &Loaded::default());
-        sources[claim.source].segment.count_live(claim.entry.bytes);
+        sources[claim.source].segment.count_live(weight(claim.entry.bytes));
         let _ = index.insert(claim.entry.hash, entry, None);
     }
 }
@@ -283,7 +283,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
         match claim.entry.kind {
             Kind::Put if is_newer => {
                 let entry = index_entry(sources, &claim, &Loaded::default());
-                sources[claim.source].segment.count_live(claim.entry.bytes);
+                sources[claim.source].segment.count_live(weight(claim.entry.bytes));
                 let displaced = current.as_ref().map(|c| c.0.location);
                 let _ = index.insert(hash, entry, displaced);
             }
@@ -305,7 +305,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             _ => continue,
         }
         if let Some((entry, _, bytes, segment)) = current {
-            segment.count_dead(bytes);
+            segment.count_dead(weight(bytes));
             loaded.touches.remove(&entry.location);
         }
     }

@@ -5,7 +5,11 @@ use std::{io, sync::Arc};
 use super::{Home, RECORDS_AT, Segment};
 use crate::{
     error::{Error, Result},
-    format::{manifest::AddSegment, segment_header::SegmentHeader},
+    format::{
+        footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
+        manifest::AddSegment,
+        segment_header::SegmentHeader,
+    },
     io::{Access, FailStopFile, File},
     stats::Counters,
     types::{SequenceNumber, Slot},
@@ -30,8 +34,12 @@ pub(crate) struct OpenSegment {
     reserved: u64,
     /// Whether room should be reserved ahead of writing.
     reserves: bool,
-    /// Most bytes this segment may hold.
-    pub(crate) capacity: u64,
+    /// Most bytes the file may have, footer included.
+    capacity: u64,
+    /// Records appended so far: the footer has room for each.
+    records: u64,
+    /// Bytes that are charged for the file.
+    pub(crate) charged: u64,
     /// Greatest sequence number in the image.
     pub(crate) newest: SequenceNumber,
 }
@@ -71,6 +79,8 @@ impl OpenSegment {
             reserved: RECORDS_AT,
             reserves: true,
             capacity,
+            records: 0,
+            charged: capacity,
             newest: SequenceNumber::default(),
         })
     }
@@ -84,6 +94,7 @@ impl OpenSegment {
     ) -> Self {
         segment.extend_image(image);
         let end = RECORDS_AT + image.len() as u64;
+        let charged = file.bytes().unwrap_or(end);
         Self {
             segment,
             file: Arc::new(FailStopFile::new(file)),
@@ -93,12 +104,17 @@ impl OpenSegment {
             reserved: 0,
             reserves: false,
             capacity: 0,
+            records: 0,
+            charged,
             newest,
         }
     }
 
-    pub(crate) const fn room(&self) -> u64 {
-        self.capacity.saturating_sub(self.end)
+    /// Bytes left for `records` more records, with the footer they all need.
+    pub(crate) const fn room(&self, records: u64) -> u64 {
+        let footer =
+            (self.records + records) * FOOTER_ENTRY_BYTES as u64 + FOOTER_TRAILER_BYTES as u64;
+        self.capacity.saturating_sub(self.end + footer)
     }
 
     pub(crate) fn failed(&self, operation: &'static str, source: io::Error) -> Error {
@@ -110,6 +126,7 @@ impl OpenSegment {
         debug_assert!(sequence > self.newest, "I5: records stand in order of sequence numbers");
         self.segment.extend_image(record);
         self.end += record.len() as u64;
+        self.records += 1;
         self.newest = sequence;
     }
 

@@ -11,7 +11,7 @@ use std::{
 use super::Segment;
 use crate::{
     stats::{STRIPES, stripe},
-    types::Slot,
+    types::{SequenceNumber, Slot},
 };
 
 /// Slots that an index entry has room for.
@@ -139,8 +139,11 @@ impl Catalog {
         self.with(slot, |segment| segment.count_live(bytes));
     }
 
-    /// The index no longer points to a record in `slot`.
-    pub(crate) fn count_dead(&self, slot: Slot, bytes: u64) {
-        self.with(slot, |segment| segment.count_dead(bytes));
+    /// The index no longer points to a record in `slot`, because of the write with this sequence number.
+    pub(crate) fn count_dead(&self, slot: Slot, bytes: u64, at: SequenceNumber) {
+        self.with(slot, |segment| {
+            segment.count_dead(bytes);
+            segment.note_death(at);
+        });
     }
 }

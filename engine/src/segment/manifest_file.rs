@@ -22,8 +22,11 @@ use crate::{
     types::{SegmentId, SequenceNumber},
 };
 
-/// Past this many bytes of edits the manifest is replaced by its sum.
-const GROWN_BYTES: u64 = 256 << 10;
+/// The manifest is replaced by its sum when it has grown to four times that, within these bounds.
+const GROWN_BYTES_MIN: u64 = 8 << 10;
+const GROWN_BYTES_MAX: u64 = 256 << 10;
+/// More than the edits of one segment take.
+const SEGMENT_EDITS_BYTES: u64 = 192;
 
 /// The manifest of a store that is open for writing.
 #[derive(Debug)]
@@ -60,11 +63,30 @@ impl ManifestFile {
             next.apply(edit).map_err(|reason| self.senseless(reason))?;
         }
         match self.file.take() {
-            Some(file) if self.bytes < GROWN_BYTES => self.append(file, edits)?,
+            Some(file) if self.bytes < self.grown_bytes() => self.append(file, edits)?,
             _ => self.replace(&next)?,
         }
         self.state = next;
         Ok(())
+    }
+
+    /// More than a manifest of this state takes, with a few edits to come.
+    fn sum_bytes(&self) -> u64 {
+        const MORE: usize = 16;
+        let listed = self.state.segments.len() + self.state.quarantined.len() + MORE;
+        let property = |(name, value): (&Vec<u8>, &Vec<u8>)| (name.len() + value.len() + 16) as u64;
+        let properties: u64 = self.state.properties.iter().map(property).sum();
+        MANIFEST_HEADER_BYTES as u64 + listed as u64 * SEGMENT_EDITS_BYTES + properties
+    }
+
+    fn grown_bytes(&self) -> u64 {
+        (4 * self.sum_bytes()).clamp(GROWN_BYTES_MIN, GROWN_BYTES_MAX)
+    }
+
+    /// Most bytes that manifest files take until there are a few more segments: the one that has grown, and the
+    /// one that replaces it.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes.max(self.grown_bytes() + self.sum_bytes()) + self.sum_bytes()
     }
 
     fn append(&mut self, file: Arc<dyn File>, edits: &[Edit]) -> Result<()> {

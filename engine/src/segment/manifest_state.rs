@@ -62,7 +62,8 @@ impl ManifestState {
             }
             Edit::Checkpoint { number, sequence } => {
                 self.next_id = self.next_id.max(number.saturating_add(1));
-                self.checkpoint = Some((*number, *sequence));
+                // Number 0 is never given: it says that there is none any more.
+                self.checkpoint = (*number > 0).then_some((*number, *sequence));
             }
             Edit::Clock(time) => self.high_water = self.high_water.max(*time),
             Edit::Floors { segment, sequence } => {

@@ -76,6 +76,8 @@ pub(crate) struct Segment {
     sealed: OnceLock<Sealed>,
     live_bytes: AtomicU64,
     live_records: AtomicU64,
+    /// Sequence numbers at which records here died: the last and the one before. A hint for compaction.
+    died_at: [AtomicU64; 2],
 }
 
 /// How a sealed segment is read.
@@ -112,6 +114,7 @@ impl Segment {
             sealed: OnceLock::new(),
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
+            died_at: Default::default(),
         }
     }
 
@@ -191,9 +194,22 @@ impl Segment {
         self.live_records.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A record here died. Counts come from a checkpoint that may be wrong: they never fall below zero.
     pub(crate) fn count_dead(&self, bytes: u64) {
-        self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.live_records.fetch_sub(1, Ordering::Relaxed);
+        let less = |by| move |live: u64| Some(live.saturating_sub(by));
+        let _ = self.live_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
+        let _ = self.live_records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
+    }
+
+    /// A record here was displaced by a write with this sequence number.
+    pub(crate) fn note_death(&self, at: SequenceNumber) {
+        let last = self.died_at[0].swap(at.0, Ordering::Relaxed);
+        self.died_at[1].store(last, Ordering::Relaxed);
+    }
+
+    /// When the last record here died, and the one before; 0 = none did in this session.
+    pub(crate) fn died_at(&self) -> [u64; 2] {
+        [self.died_at[0].load(Ordering::Relaxed), self.died_at[1].load(Ordering::Relaxed)]
     }
 
     pub(crate) fn set_live(&self, bytes: u64, records: u64) {

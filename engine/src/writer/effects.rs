@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    index::Entry as IndexEntry,
+    index::{Entry as IndexEntry, weight},
     lookup::Lookup,
     overrides::Touch,
     segment::Segment,
@@ -20,6 +20,16 @@ pub(super) struct Current {
     pub(super) sequence: SequenceNumber,
     pub(super) touched: bool,
     pub(super) live: bool,
+    /// Its entry was evicted: the accounts do not have it any more.
+    pub(super) evicted: bool,
+    pub(super) evictable: bool,
+}
+
+impl Current {
+    /// What it weighs in the accounts.
+    fn weight(&self) -> u64 {
+        weight(self.bytes)
+    }
 }
 
 /// One change of what readers see.
@@ -28,11 +38,12 @@ pub(super) enum Effect {
     Put {
         hash: u64,
         entry: IndexEntry,
-        bytes: u64,
+        sequence: SequenceNumber,
         displaced: Option<Current>,
     },
     Delete {
         hash: u64,
+        sequence: SequenceNumber,
         displaced: Current,
     },
     Touch {
@@ -58,10 +69,12 @@ impl Effect {
     /// The same change, of the state that readers still see.
     fn displacing(self, original: Option<Current>) -> Self {
         match (self, original) {
-            (Self::Put { hash, entry, bytes, .. }, displaced) => {
-                Self::Put { hash, entry, bytes, displaced }
+            (Self::Put { hash, entry, sequence, .. }, displaced) => {
+                Self::Put { hash, entry, sequence, displaced }
             }
-            (Self::Delete { hash, .. }, Some(displaced)) => Self::Delete { hash, displaced },
+            (Self::Delete { hash, sequence, .. }, Some(displaced)) => {
+                Self::Delete { hash, sequence, displaced }
+            }
             (Self::Delete { .. }, None) => Self::Unseen { is_put: false },
             (other, _) => other,
         }
@@ -146,33 +159,39 @@ impl Group {
 
     /// Lets readers see the group. `active` is the segment that most of its records stand in.
     pub(super) fn show(&mut self, lookup: &Lookup, active: Option<&Arc<Segment>>) {
-        let Lookup { index, catalog, overrides, counters, .. } = lookup;
-        let displace = |displaced: Current| {
-            catalog.count_dead(displaced.location.slot, displaced.bytes);
+        let Lookup { index, catalog, overrides, counters, tally, .. } = lookup;
+        let displace = |displaced: Current, by: SequenceNumber| {
+            if !displaced.evicted {
+                let weight = displaced.weight();
+                catalog.count_dead(displaced.location.slot, weight, by);
+                tally.sub(weight, displaced.evictable);
+            }
             if displaced.touched {
                 let _ = overrides.take_touch(displaced.location);
             }
         };
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Put { hash, entry, bytes, displaced } => {
+                Effect::Put { hash, entry, sequence, displaced } => {
+                    let weight = entry.size.bytes();
                     match active {
                         Some(active) if active.slot == entry.location.slot => {
-                            active.count_live(bytes);
+                            active.count_live(weight);
                         }
-                        _ => catalog.count_live(entry.location.slot, bytes),
+                        _ => catalog.count_live(entry.location.slot, weight),
                     }
+                    tally.add(weight, entry.flags & IndexEntry::EVICTABLE != 0);
                     let replaced = index.insert(hash, entry, displaced.map(|d| d.location));
                     debug_assert_eq!(replaced, displaced.is_some(), "what was displaced was there");
                     if let Some(displaced) = displaced {
-                        displace(displaced);
+                        displace(displaced, sequence);
                     }
                     counters.puts.add_alone(1);
                 }
-                Effect::Delete { hash, displaced } => {
+                Effect::Delete { hash, sequence, displaced } => {
                     let removed = index.remove(hash, displaced.location);
                     debug_assert!(removed, "what was deleted was there");
-                    displace(displaced);
+                    displace(displaced, sequence);
                     counters.deletes.add_alone(1);
                 }
                 Effect::Touch { hash, at, touch } => {

@@ -9,9 +9,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::request::Op;
 use crate::{
     error::{Error, Result},
     format::{
+        footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
         hash::KeyHasher,
         manifest::Edit,
         record::{Commit, Draft, Flags, Kind, encode, stamp},
@@ -21,6 +23,7 @@ use crate::{
     segment::{
         Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile,
     },
+    space::{Purpose, Space},
     stats::Counters,
     types::{Location, SegmentId, SequenceNumber},
 };
@@ -63,6 +66,30 @@ pub(super) struct Log {
     pub(super) damaged: Vec<SegmentId>,
     /// Least segment id not tried yet.
     pub(super) next_id: u64,
+    pub(super) space: Arc<Space>,
+    /// Whether the active segment was begun with the reserve.
+    pub(super) is_in_reserve: bool,
+}
+
+/// Room that a request wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    pub(super) purpose: Purpose,
+}
+
+impl Wanted {
+    /// Room for these ops and the markers that may come with them.
+    pub(super) fn by(ops: &[Op]) -> Self {
+        let bytes: u64 = ops.iter().map(Op::bytes_max).sum();
+        let ends = |op: &Op| matches!(op.kind, Kind::Delete | Kind::ScopeCut);
+        Self {
+            bytes: bytes + 2 * Log::MARKER_BYTES,
+            records: ops.len() as u64,
+            purpose: if ops.iter().all(ends) { Purpose::Delete } else { Purpose::Write },
+        }
+    }
 }
 
 impl Log {
@@ -98,22 +125,51 @@ impl Log {
         }
     }
 
-    /// Makes room for `bytes` in one segment, rolling to a new one if need be.
-    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), Fault> {
-        if self.active.as_ref().is_some_and(|open| open.room() >= bytes) {
+    /// Whether this fits in the active segment. One that was begun with the reserve takes deletes only, until there
+    /// is room for writes again.
+    pub(super) fn has_room(&self, wanted: Wanted) -> bool {
+        let is_allowed = wanted.purpose == Purpose::Delete
+            || !self.is_in_reserve
+            || self.space.room(Purpose::Write) > 0;
+        is_allowed && self.active.as_ref().is_some_and(|open| open.room(wanted.records) >= wanted.bytes)
+    }
+
+    /// Bytes of a segment that is begun for this.
+    pub(super) fn capacity_for(&self, wanted: Wanted) -> u64 {
+        let footer = wanted.records * FOOTER_ENTRY_BYTES as u64 + FOOTER_TRAILER_BYTES as u64;
+        self.segment_bytes.max(RECORDS_AT + wanted.bytes + footer)
+    }
+
+    /// Makes room in one segment, rolling to a new one if need be.
+    pub(super) fn make_room(&mut self, wanted: Wanted) -> Result<(), Fault> {
+        if self.has_room(wanted) {
             return Ok(());
         }
-        if let Some(open) = &mut self.active {
-            open.write_out(false, &self.counters).map_err(Fault::Stops)?;
+        let capacity = self.capacity_for(wanted);
+        self.space.take(capacity, wanted.purpose).map_err(|error| {
+            self.counters.refused.add_alone(1);
+            Fault::Refused(error)
+        })?;
+        let open = self.begin(capacity);
+        if open.is_err() {
+            self.space.give(capacity);
         }
-        let capacity = self.segment_bytes.max(RECORDS_AT + bytes);
-        let open = self.create(capacity).map_err(Fault::Refused)?;
+        let open = open?;
+        self.is_in_reserve =
+            wanted.purpose == Purpose::Delete && self.space.room(Purpose::Write) == 0;
         // Order: the manifest names the new segment durably before a record in it can be acknowledged.
         self.catalog.change(vec![Arc::clone(&open.segment)], &[]);
         if let Some(full) = self.active.replace(open) {
             self.closing.push_back(full);
         }
         Ok(())
+    }
+
+    fn begin(&mut self, capacity: u64) -> Result<OpenSegment, Fault> {
+        if let Some(open) = &mut self.active {
+            open.write_out(false, &self.counters).map_err(Fault::Stops)?;
+        }
+        self.create(capacity).map_err(Fault::Refused)
     }
 
     /// A header for a new segment, with an id that was never tried.
@@ -160,7 +216,7 @@ impl Log {
     ) -> (Location, SequenceNumber, u32) {
         let sequence = self.next_sequence;
         let open = self.active.as_mut().expect("make_room came before");
-        debug_assert!(open.room() >= frame.len() as u64, "make_room came before");
+        debug_assert!(open.room(0) >= frame.len() as u64, "make_room came before");
         let offset = open.end;
         let salt = open.segment.add.salt;
         let sum = stamp(frame, head_bytes, sequence, flags, salt, offset);

@@ -69,7 +69,9 @@ impl Writer {
         }
         let result = sealed.map(|(seal, sealed)| {
             segment.finish(sealed);
-            turn.log.closing.pop_front();
+            if let Some(open) = turn.log.closing.pop_front() {
+                self.space.give(open.charged.saturating_sub(seal.file_bytes));
+            }
             // The oldest unsealed segment is durable now, so a longer prefix is.
             turn.log.durable = turn.log.durable.max(seal.sequence_max);
             self.lookup.counters.sealed.add(1);
@@ -212,7 +214,7 @@ impl Writer {
     }
 
     /// Syncs without holding the turn during the device's work; `false` if everything was durable.
-    fn sync_behind(&self) -> Result<bool> {
+    pub(super) fn sync_behind(&self) -> Result<bool> {
         let (files, newest) = {
             let mut turn = self.turn();
             if turn.stopped.is_some() || !turn.log.owes_sync() {

@@ -11,6 +11,7 @@
 mod batch;
 mod effects;
 mod group_commit;
+mod install;
 mod log;
 mod maintain;
 mod request;
@@ -40,11 +41,13 @@ use crate::{
     format::record::{KEY_BYTES_MAX, Kind},
     lookup::Lookup,
     options::{Condition, Durability, Options, PutOptions},
-    segment::{Home, append::OpenSegment, manifest_file::ManifestFile},
+    segment::{Home, append::OpenSegment, manifest_file::ManifestFile, retired::Retired},
+    space::Space,
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 pub use batch::Batch;
+pub(crate) use install::UNSURE;
 pub(crate) use request::Outcome;
 pub(crate) use staging::StagedChange;
 
@@ -60,6 +63,10 @@ pub(crate) struct Writer {
     /// Held while segments are sealed or replaced, one at a time.
     maintenance: Mutex<()>,
     staging: Staging,
+    /// What the files take.
+    space: Arc<Space>,
+    /// Segments that left the store and may still be read.
+    retired: Retired,
     /// Whether staged writes could not be flushed in time.
     overdue: AtomicBool,
     limits: Limits,
@@ -97,6 +104,8 @@ pub(crate) struct LogStart {
     pub(crate) unsealed: Vec<OpenSegment>,
     /// Those of them that are damaged: set aside, not removed.
     pub(crate) damaged: Vec<SegmentId>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) segment_bytes: u64,
 }
 
 thread_local! {
@@ -117,7 +126,7 @@ impl Writer {
             clock: Arc::clone(&lookup.clock),
             counters: Arc::clone(&lookup.counters),
             manifest: start.manifest,
-            segment_bytes: options.segment_bytes,
+            segment_bytes: start.segment_bytes,
             active: None,
             closing: VecDeque::from(start.unsealed),
             damaged: start.damaged,
@@ -125,6 +134,8 @@ impl Writer {
             durable,
             watermark: durable,
             next_id: 0,
+            space: Arc::clone(&start.space),
+            is_in_reserve: false,
         };
         let stopped = (!log.closing.is_empty()).then(|| "recovery is not complete".to_owned());
         let is_stopped = stopped.is_some();
@@ -134,6 +145,8 @@ impl Writer {
             lookup,
             maintenance: Mutex::new(()),
             staging: Staging::default(),
+            space: start.space,
+            retired: Retired::default(),
             overdue: AtomicBool::new(false),
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX,

@@ -7,7 +7,7 @@ use super::{Writer, log::Log, turn::Turn};
 use crate::{
     error::Result,
     format::{file_name, manifest::Edit, record::Kind, segment_header::Class},
-    index::Relocation,
+    index::{Relocation, weight},
     lookup::Lookup,
     segment::{
         RECORDS_AT, Sealed, Segment,
@@ -51,6 +51,7 @@ impl Writer {
         // If this fails, the manifest on disk may name either side: the files of both stay.
         log.manifest().apply(&edits)?;
         for Copy { old, records, image, written, sealed } in copies {
+            self.space.found(written.seal.file_bytes);
             written.segment.finish(sealed);
             log.catalog.change(vec![Arc::clone(&written.segment)], &[]);
             self.relocate(&old, &records, &image, &written);
@@ -58,8 +59,8 @@ impl Writer {
         // Order: no entry points to the old segments any more when they leave the catalog.
         let slots: Vec<_> = open.iter().map(|old| old.slot).collect();
         log.catalog.change(Vec::new(), &slots);
-        log.closing.clear();
-        log.active = None;
+        let charged = log.closing.drain(..).chain(log.active.take()).map(|open| open.charged).sum();
+        self.space.give(charged);
         for old in &open {
             // An orphan if this fails: the manifest no longer names it, and the next open removes it.
             let _ = if log.damaged.contains(&old.id()) {
@@ -90,7 +91,7 @@ impl Writer {
                 overrides.set_touch(to, touch);
             }
             match index.relocate(hash, from, to) {
-                Relocation::Moved => written.segment.count_live(record.bytes),
+                Relocation::Moved => written.segment.count_live(weight(record.bytes)),
                 Relocation::Overtaken => {
                     let _ = overrides.take_touch(to);
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     effects::{Current, Effect, Group},
-    log::{Fault, Log},
+    log::{Fault, Log, Wanted},
     request::{Op, Ops, Outcome, Request},
 };
 use crate::{
@@ -115,9 +115,12 @@ impl Turn {
         if let Some(refused) = self.judge(ops.as_slice(), group).map_err(Fault::Refused)? {
             return Ok(refused);
         }
-        let bytes: u64 = ops.as_slice().iter().map(Op::bytes_max).sum();
         // Order: all the room is there before the first record, so that a batch stands in one segment.
-        self.log.make_room(bytes + 2 * Log::MARKER_BYTES)?;
+        let wanted = Wanted::by(ops.as_slice());
+        if !self.log.has_room(wanted) {
+            self.charge_others();
+            self.log.make_room(wanted)?;
+        }
         if self.log.owes_marker() {
             self.log.append_marker(0, 0);
         }
@@ -128,6 +131,17 @@ impl Turn {
                 .map(|(outcome, _)| outcome),
             Ops::Batch(ops) => self.append_batch(ops, group),
         }
+    }
+
+    /// Charges for manifest and checkpoint as they may grow until the next segment begins.
+    pub(super) fn charge_others(&self) {
+        if self.log.space.limit().is_none() {
+            return;
+        }
+        let manifest = self.log.manifest().bytes_max();
+        // Entries that one more segment may bring are counted in.
+        let more = self.log.segment_bytes / 2;
+        self.log.space.set_others(manifest, self.lookup.checkpoint_bytes() + more);
     }
 
     /// All or nothing (I14): every key is looked up before the first record is appended, and the marker comes last.
@@ -185,6 +199,8 @@ impl Turn {
             sequence: found.sequence,
             touched: found.is_touched,
             live: found.is_live,
+            evicted: found.is_evicted,
+            evictable: found.is_evictable,
         }))
     }
 
@@ -211,7 +227,7 @@ impl Turn {
             (Kind::Delete, Some(before)) if before.live => {
                 let flags = flags_of(&op.frame).with(extra);
                 let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
-                let effect = Effect::Delete { hash: op.hash, displaced: before };
+                let effect = Effect::Delete { hash: op.hash, sequence, displaced: before };
                 (effect, None, sequence, sum)
             }
             (Kind::Touch, Some(before)) if before.live => self.append_touch(op, before, extra),
@@ -237,6 +253,8 @@ impl Turn {
             bytes,
             sequence,
             touched: false,
+            evicted: false,
+            evictable: op.evictable,
             live: is_live(op.expires_at, self.log.clock.now_for(op.expires_at)),
         };
         let mut marks = 0;
@@ -248,7 +266,7 @@ impl Turn {
             marks |= if is_set { mark } else { 0 };
         }
         let entry = IndexEntry { location, size: Size::of(bytes), flags: marks, epoch: 1 };
-        let effect = Effect::Put { hash: op.hash, entry, bytes, displaced };
+        let effect = Effect::Put { hash: op.hash, entry, sequence, displaced };
         (effect, Some(state), sequence, sum)
     }
 
