@@ -52,6 +52,13 @@ impl Background {
     }
 }
 
+/// Lets this thread rest, so that work keeps to its rate.
+pub(crate) fn rest(ms: u64) {
+    if ms > 0 {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+}
+
 fn run(stopped: &Receiver<()>, idle: Duration, mut step: impl FnMut() -> Progress) {
     loop {
         match stopped.recv_timeout(idle) {

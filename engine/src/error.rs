@@ -62,9 +62,11 @@ pub enum Error {
     },
     /// The space allowed is used up. Delete something or raise the limit.
     Full {
-        /// Bytes in use.
+        /// What the limit counts: "bytes" of files, "live bytes" or "entries".
+        what: &'static str,
+        /// How many there are.
         used: u64,
-        /// Bytes allowed.
+        /// How many are allowed.
         limit: u64,
     },
     /// The file system has less room than is to stay free. Free some, or lower `Options::min_free_bytes`.
@@ -139,6 +141,12 @@ impl Error {
                     None => io::Error::new(source.kind(), source.to_string()),
                 },
             },
+            Self::Full { what, used, limit } => {
+                Self::Full { what, used: *used, limit: *limit }
+            }
+            Self::LowSpace { free, required } => {
+                Self::LowSpace { free: *free, required: *required }
+            }
             other => Self::Stopped { cause: other.to_string() },
         }
     }
@@ -172,8 +180,8 @@ impl fmt::Display for Error {
             Self::TooLarge { what, bytes, limit } => {
                 write!(f, "{what} of {bytes} bytes is over the limit of {limit}")
             }
-            Self::Full { used, limit } => {
-                write!(f, "the store is full: {used} of {limit} bytes are used")
+            Self::Full { what, used, limit } => {
+                write!(f, "the store is full: {used} of {limit} {what} are used")
             }
             Self::LowSpace { free, required } => {
                 write!(

@@ -26,6 +26,7 @@ mod checkpoint;
 mod compactor;
 mod engine;
 mod error;
+mod evictor;
 #[cfg(any(fuzzing, feature = "testing"))]
 pub mod format;
 #[cfg(not(any(fuzzing, feature = "testing")))]
@@ -37,6 +38,7 @@ mod lookup;
 mod options;
 mod overrides;
 mod reader;
+mod recency;
 mod recovery;
 mod segment;
 mod space;
@@ -44,7 +46,8 @@ mod stats;
 mod types;
 mod writer;
 
-pub use engine::{Change, Engine, Health, Ticket};
+pub use engine::{Change, CompactionReport, Engine, Health, Swept, Ticket, Usage};
+pub use evictor::{Cause, Eviction};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use options::{
     Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,

@@ -6,12 +6,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     error::{Corruption, Damage, Error, Result},
+    evictor::Journal,
     format::{
         hash::KeyHasher,
         record::{Head, Kind},
     },
     index::{Candidates, Entry as IndexEntry, Index},
     io::StoreClock,
+    recency::Recency,
     overrides::{FrozenOverrides, Overrides, Touch},
     segment::{
         Segment, Value,
@@ -41,6 +43,8 @@ pub(crate) struct Found {
     pub(crate) is_evicted: bool,
     /// Whether it may be evicted.
     pub(crate) is_evictable: bool,
+    /// What its entry said of its last use.
+    pub(crate) epoch: u16,
 }
 
 impl Found {
@@ -102,6 +106,8 @@ pub(crate) struct Lookup {
     pub(crate) hasher: KeyHasher,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tally: Tally,
+    pub(crate) recency: Recency,
+    pub(crate) journal: Journal,
 }
 
 impl Lookup {
@@ -252,6 +258,7 @@ pub(crate) fn examine(
         is_live: in_time && !entry.is_evicted() && !marks.is_cut(head.sequence, &head),
         is_evicted: entry.is_evicted(),
         is_evictable: entry.flags & IndexEntry::EVICTABLE != 0,
+        epoch: entry.epoch,
         record,
         segment,
     };

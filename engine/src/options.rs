@@ -12,6 +12,7 @@ use crate::{
         segment_header::SEGMENT_HEADER_BYTES,
     },
     io::{Clock, Disk, OsClock, OsDisk},
+    space::least_bytes,
     types::{SequenceNumber, Timestamp},
 };
 
@@ -342,6 +343,23 @@ impl Options {
             if ms == 0 {
                 complaints.push(format!("{name} is 0; use Durability::Sync to wait for nothing"));
             }
+        }
+        let least = least_bytes(Self::SEGMENT_BYTES_MIN);
+        if let Some(limit) = self.max_bytes.filter(|limit| *limit < least) {
+            complaints.push(format!("max_bytes is {limit}, the least that works is {least}"));
+        }
+        if self.max_entries == Some(0) || self.max_live_bytes == Some(0) {
+            complaints.push("a limit of 0 leaves room for nothing".to_owned());
+        }
+        let Compaction { garbage_percent, bytes_per_second, hours, .. } = &self.compaction;
+        if !(1..=90).contains(garbage_percent) {
+            complaints.push(format!("garbage_percent is {garbage_percent}, allowed are 1 to 90"));
+        }
+        if *bytes_per_second == Some(0) {
+            complaints.push("bytes_per_second is 0; pause compaction, or set automatic".to_owned());
+        }
+        if hours.is_some_and(|(from, to)| from > 23 || to > 24 || from == to) {
+            complaints.push("hours go from 0 to 23, up to but not including 1 to 24".to_owned());
         }
         if complaints.is_empty() { Ok(()) } else { Err(Error::InvalidOptions { complaints }) }
     }

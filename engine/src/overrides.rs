@@ -4,14 +4,14 @@
 //! Both are copied on write, so that a snapshot keeps the ones it was taken with.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use crate::types::{Location, SequenceNumber, Slot, Timestamp};
+use crate::types::{Location, SequenceNumber, Slot, Timestamp, is_live};
 
 /// The expiry in force for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,15 @@ impl Overrides {
         if touches.keys().any(|at| is_gone(*at)) {
             Arc::make_mut(&mut touches).retain(|at, _| !is_gone(*at));
         }
+    }
+
+    /// Slots of records that have expired by a touch.
+    pub(crate) fn slots_expired(&self, now: Timestamp) -> HashSet<Slot> {
+        let touches = self.touches.read().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |(at, touch): (&Location, &Touch)| {
+            (!is_live(touch.expires_at, now)).then_some(at.slot)
+        };
+        touches.iter().filter_map(is_over).collect()
     }
 
     /// No record is left that this cut ends: forgets it, unless there is a newer one.

@@ -29,6 +29,8 @@ pub(crate) enum Purpose {
     Compact,
 }
 
+/// What [`Error::Full`] counts when it is the directory that is full.
+pub(crate) const BYTES: &str = "bytes";
 /// Segments kept back for compaction.
 pub(crate) const RESERVE_SEGMENTS: u64 = 3;
 /// The lock file, and a little for what directories hold.
@@ -130,7 +132,7 @@ impl Space {
         let mut charges = self.lock();
         let used = charges.total();
         if used.saturating_add(bytes).saturating_add(self.kept_back(purpose)) > limit {
-            return Err(Error::Full { used, limit });
+            return Err(Error::Full { what: BYTES, used, limit });
         }
         charges.segments += bytes;
         Ok(())
@@ -162,4 +164,11 @@ pub(crate) fn segment_bytes_for(limit: Option<u64>, wanted: u64, least: u64) -> 
         Some(limit) => (limit / SEGMENTS / 4096 * 4096).clamp(least, wanted.max(least)),
         None => wanted,
     }
+}
+
+/// The least limit under which a store with such segments works: the reserve, one segment to write, one to seal, and
+/// the files beside them.
+pub(crate) const fn least_bytes(segment_bytes: u64) -> u64 {
+    const OTHERS: u64 = 48 << 10;
+    FIXED_BYTES + OTHERS + (RESERVE_SEGMENTS + 3) * segment_bytes
 }

@@ -61,6 +61,8 @@ impl Options {
             return Ok(Engine { shared, counts: true });
         }
         let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
+        let weak: Weak<Shared> = Arc::downgrade(&shared);
+        shared.writer.set_housekeeper(weak);
         *open = Arc::downgrade(&shared);
         if shared.options.background && !shared.options.read_only {
             *hold(&shared.background) = start_background(&shared);

@@ -8,16 +8,22 @@ use std::sync::{
 use super::{
     hold,
     place::{Hold, Place, lock},
+    upkeep::Upkeep,
 };
 use crate::{
     background::Background,
     checkpoint::{self, Moment},
     error::{Error, Result},
-    format::{file_name::FileName, manifest::Edit},
+    evictor::Journal,
+    format::{
+        file_name::{self, FileName},
+        manifest::Edit,
+    },
     index::{Entry as IndexEntry, SHARDS},
     io::{ForkGuard, StoreClock},
     lookup::Lookup,
-    options::Options,
+    options::{Evict, Options},
+    recency::Recency,
     reader::Reader,
     recovery::{Recovered, RecoveryReport, recover},
     segment::{Home, manifest_file::ManifestFile},
@@ -31,6 +37,10 @@ use crate::{
 pub(crate) struct Shared {
     pub(super) home: Home,
     pub(super) options: Options,
+    pub(super) space: Arc<Space>,
+    /// Bytes of a usual segment: what the options say, or less if there is a limit.
+    pub(super) segment_bytes: u64,
+    pub(super) upkeep: Upkeep,
     pub(super) lookup: Arc<Lookup>,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
@@ -81,7 +91,11 @@ impl Shared {
             hasher,
             counters: Arc::new(Counters::default()),
             tally: Tally::default(),
+            recency: Recency::new(options.evict),
+            journal: Journal::default(),
         });
+        let written = hold(&manifest).state().properties.get(EPOCHS).and_then(|name| policy(name));
+        lookup.recency.restore(&lookup.index, written);
         tally(&lookup);
         let start = LogStart {
             home: home.clone(),
@@ -104,6 +118,9 @@ impl Shared {
             reader: Reader::new(Arc::clone(&lookup)),
             lookup,
             writer,
+            space,
+            segment_bytes,
+            upkeep: Upkeep::default(),
             manifest,
             report,
             fork: ForkGuard::new(),
@@ -118,7 +135,10 @@ impl Shared {
     }
 
     pub(crate) fn step(&self) -> Result<bool> {
-        self.writer.step()
+        if self.writer.step()? {
+            return Ok(true);
+        }
+        self.upkeep()
     }
 
     /// Writes everything out, seals it, writes a checkpoint, and says in the manifest that all is well.
@@ -146,14 +166,55 @@ impl Shared {
         if is_clean && self.report.from_checkpoint {
             return self.keep_time();
         }
+        self.writer.unlink_retired();
         let number = self.writer.take_id();
         let edits = vec![
             Edit::Clock(self.lookup.clock.now()),
             Edit::Floors { segment: SegmentId(next_id.max(number + 1)), sequence: newest.next() },
+            self.epochs(),
             Edit::Clean,
         ];
+        if !self.make_way_for_checkpoint()? {
+            return hold(&self.manifest).apply(&edits);
+        }
         let moment = self.moment(newest);
         checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
+    }
+
+    /// Writes a checkpoint of what is there now.
+    pub(super) fn write_checkpoint(&self) -> Result<()> {
+        self.writer.sync()?;
+        self.writer.without_maintenance(|| {
+            let (moment, is_new) =
+                self.writer.at_frontier(|newest| (self.moment(newest), newest.0 > 0))?;
+            if !is_new || !self.make_way_for_checkpoint()? {
+                return Ok(());
+            }
+            // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
+            self.writer.sync()?;
+            let number = self.writer.take_id();
+            checkpoint::write(&self.home, &self.manifest, number, &moment, vec![self.epochs()])
+        })
+    }
+
+    /// In a store with a limit there is room for one checkpoint: the old one goes first. `false` if there is not even
+    /// that: the next opening then goes by the footers.
+    fn make_way_for_checkpoint(&self) -> Result<bool> {
+        let Some(limit) = self.space.limit() else { return Ok(true) };
+        self.writer.charge_others();
+        let old = hold(&self.manifest).state().checkpoint;
+        if let Some((number, _)) = old {
+            let none = Edit::Checkpoint { number: 0, sequence: SequenceNumber(0) };
+            hold(&self.manifest).apply(&[none])?;
+            let _ = self.home.disk.remove(&self.home.path(&file_name::checkpoint(number)));
+        }
+        Ok(self.space.used() <= limit)
+    }
+
+    /// What the epochs in a checkpoint mean.
+    fn epochs(&self) -> Edit {
+        let value = policy_name(self.options.evict).as_bytes().to_vec();
+        Edit::Property { name: EPOCHS.to_vec(), value }
     }
 
     /// A session that wrote nothing still showed some entries as expired: the next one must not see them live again,
@@ -179,6 +240,23 @@ impl Shared {
             now: self.lookup.clock.now(),
         }
     }
+}
+
+/// Property of the manifest: the policy under which the epochs of the checkpoint were written.
+const EPOCHS: &[u8] = b"epochs";
+
+const fn policy_name(policy: Evict) -> &'static str {
+    match policy {
+        Evict::Lru => "lru",
+        Evict::S3Fifo => "s3-fifo",
+        Evict::Fifo => "fifo",
+        Evict::None => "none",
+    }
+}
+
+fn policy(name: &[u8]) -> Option<Evict> {
+    let all = [Evict::Lru, Evict::S3Fifo, Evict::Fifo, Evict::None];
+    all.into_iter().find(|policy| policy_name(*policy).as_bytes() == name)
 }
 
 /// Counts the live entries.

@@ -41,7 +41,7 @@ const PARENTS_AT: usize = 104;
 const CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 4;
 
 /// Where the records of a segment came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class(pub u8);
 
 impl Class {

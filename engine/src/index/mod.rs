@@ -27,7 +27,6 @@ mod tests;
 
 pub(crate) use entry::{Candidates, Entry, Words};
 pub(crate) use frozen::Frozen;
-#[expect(unused_imports, reason = "the accounts of limits will use `weight`")]
 pub(crate) use size::{Size, weight};
 
 use crate::types::Location;
@@ -65,7 +64,6 @@ pub(crate) enum Access {
     /// This epoch, which is not [`Entry::EVICTED`].
     Epoch(u16),
     /// One more in the lowest two bits of the epoch, up to 3.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
     Count,
     /// Nothing.
     None,
@@ -190,7 +188,6 @@ impl Index {
     /// Makes the entry at that location absent for readers, if it still has that epoch: nobody used it since it was
     /// chosen. Whether it did so; the record it points to is dead then, but still in the log.
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the turn of the limits will use it"))]
     pub(crate) fn evict(&self, hash: u64, at: Location, epoch: u16) -> bool {
         let mut table = self.shard(hash).write();
         let Some(at) = table.find(hash, at) else {
@@ -296,7 +293,6 @@ impl Index {
     /// Shows every entry of a shard to `see`, evicted ones too, with its hash as far as the index knows it: see
     /// [`Frozen::shard_entries`]. Readers go on meanwhile, writers of the shard wait. `see` must not use the index.
     #[inline]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the choice of victims will use it"))]
     pub(crate) fn sweep(&self, shard: usize, see: &mut impl FnMut(u64, Entry)) {
         let table = self.shards[shard].read();
         table.words().for_each(|words| see(hash_of_words(shard, words), Entry::unpack(words)));
@@ -307,7 +303,6 @@ impl Index {
     ///
     /// # Panics
     /// If it says [`Entry::EVICTED`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
     pub(crate) fn remap(&self, shard: usize, epoch_of: impl FnMut(Entry) -> u16) {
         self.shards[shard].write().remap(epoch_of);
     }

@@ -90,7 +90,6 @@ impl Size {
 /// from its entry, so that what was added is subtracted.
 #[inline]
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "the accounts of limits will use it"))]
 pub(crate) fn weight(record_bytes: u64) -> u64 {
     Size::of(record_bytes).bytes()
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::{
     error::Result,
     format::record::{Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
-    index::Access,
     lookup::{Found, Lookup},
     options::PutOptions,
     segment::{Value, read::Depth},
@@ -81,9 +80,12 @@ impl Reader {
     #[inline]
     fn find(&self, key: &[u8]) -> Result<Option<Found>> {
         let hash = self.lookup.hasher.hash(key);
-        let candidates = self.lookup.index.lookup(hash, Access::None);
+        let candidates = self.lookup.index.lookup(hash, self.lookup.recency.access());
         let found = self.lookup.live(key, hash, candidates, Depth::Whole)?;
         self.lookup.counters.reads.count(found.is_some());
+        if let Some(found) = &found {
+            self.lookup.recency.hit(found.epoch);
+        }
         Ok(found)
     }
 
@@ -103,7 +105,7 @@ impl Reader {
         for chunk in keys.chunks(AT_ONCE) {
             let ask = |key: &&[u8]| {
                 let hash = lookup.hasher.hash(key);
-                (hash, lookup.index.lookup(hash, Access::None))
+                (hash, lookup.index.lookup(hash, lookup.recency.access()))
             };
             let looked: Vec<_> = chunk.iter().map(ask).collect();
             for entry in looked.iter().flat_map(|(_, candidates)| candidates.iter()) {
@@ -114,6 +116,9 @@ impl Reader {
             for (key, (hash, candidates)) in chunk.iter().zip(looked) {
                 let found = lookup.live(key, hash, candidates, Depth::Whole)?;
                 lookup.counters.reads.count(found.is_some());
+                if let Some(found) = &found {
+                    lookup.recency.hit(found.epoch);
+                }
                 values.push(found.map(Found::into_value));
             }
         }

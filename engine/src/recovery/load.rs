@@ -8,7 +8,7 @@ use crate::{
     error::{Corruption, Error, Result},
     format::{
         footer::{FooterEntries, FooterEntry, Trailer},
-        record::{Flags, Kind},
+        record::{Flags, Head, Kind},
         wire::u64_at,
     },
     index::{Entry as IndexEntry, Index, SHARDS, Size, weight},
@@ -72,17 +72,27 @@ pub(super) struct Loaded {
     pub(super) damaged: Vec<Corruption>,
 }
 
-/// Fills an empty index from `sources`, and the segments' accounts.
-pub(super) fn load_all(index: &Index, sources: &[Source]) -> Result<Loaded> {
+/// Fills an empty index from `sources`, and the segments' accounts. `epoch_of` says what is known of the last use of
+/// a record.
+pub(super) fn load_all(
+    index: &Index,
+    sources: &[Source],
+    epoch_of: &dyn Fn(u64, SequenceNumber) -> Option<u16>,
+) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut live = vec![(0, 0); sources.len()];
     for shard in 0..SHARDS {
         let mut entries = Vec::new();
         for group in groups(sources, shard) {
             for winner in resolve(sources, group, &mut loaded)? {
-                live[winner.source].0 += weight(winner.entry.bytes);
-                live[winner.source].1 += 1;
-                entries.push((winner.entry.hash, index_entry(sources, &winner, &loaded)));
+                let mut entry = index_entry(sources, &winner, &loaded);
+                let (hash, sequence) = (winner.entry.hash, winner.entry.sequence);
+                entry.epoch = epoch_of(hash, sequence).unwrap_or(entry.epoch);
+                if !entry.is_evicted() {
+                    live[winner.source].0 += weight(winner.entry.bytes);
+                    live[winner.source].1 += 1;
+                }
+                entries.push((hash, entry));
             }
         }
         index.load_shard(shard, entries);
@@ -117,11 +127,11 @@ fn resolve(sources: &[Source], group: Vec<Claim>, loaded: &mut Loaded) -> Result
         [only] if matches!(only.entry.kind, Kind::Delete | Kind::Touch) => return Ok(Vec::new()),
         _ => {}
     }
-    let mut newest: HashMap<Vec<u8>, Option<Claim>> = HashMap::new();
+    let mut newest: HashMap<Vec<u8>, Option<(Claim, SequenceNumber)>> = HashMap::new();
     let mut touches: Vec<(SequenceNumber, Touch)> = Vec::new();
     for claim in group {
-        let (key, value) = match read(sources, &claim) {
-            Ok(read) => read,
+        let Said { key, value, folded } = match read(sources, &claim) {
+            Ok(said) => said,
             Err(Error::Corruption(corruption)) => {
                 loaded.damaged.push(corruption);
                 let is_version = matches!(claim.entry.kind, Kind::Put | Kind::Delete);
@@ -150,28 +160,38 @@ fn resolve(sources: &[Source], group: Vec<Claim>, loaded: &mut Loaded) -> Result
             }
             Kind::Put | Kind::Delete => {
                 let is_put = claim.entry.kind == Kind::Put;
-                newest.entry(key).or_insert_with(|| is_put.then_some(claim));
+                newest.entry(key).or_insert_with(|| is_put.then_some((claim, folded)));
             }
             Kind::Commit | Kind::Note => {}
         }
     }
     let winners: Vec<_> = newest.into_values().flatten().collect();
-    for winner in &winners {
-        // Newest first: the first touch of the winning put is the one in force.
-        let touch = touches.iter().find(|(target, _)| *target == winner.entry.sequence);
+    for (winner, folded) in &winners {
+        // Newest first: the first touch of the winning put is the one in force, unless its head has it already.
+        let touch = touches.iter().find(|(target, touch)| {
+            *target == winner.entry.sequence && touch.sequence > *folded
+        });
         if let Some((_, touch)) = touch {
             loaded.touches.insert(location(sources, winner), *touch);
         }
     }
-    Ok(winners)
+    Ok(winners.into_iter().map(|(winner, _)| winner).collect())
 }
 
 fn location(sources: &[Source], claim: &Claim) -> Location {
     Location { slot: sources[claim.source].segment.slot, offset: claim.entry.offset }
 }
 
-/// Key and value of the record behind a claim; the value only of records that are short by nature.
-fn read(sources: &[Source], claim: &Claim) -> Result<(Vec<u8>, Vec<u8>)> {
+/// What the record behind a claim says.
+struct Said {
+    key: Vec<u8>,
+    /// Only of records that are short by nature.
+    value: Vec<u8>,
+    /// The touch whose expiry is in its head already; 0 if there is none.
+    folded: SequenceNumber,
+}
+
+fn read(sources: &[Source], claim: &Claim) -> Result<Said> {
     let segment = &sources[claim.source].segment;
     let at = claim.entry.offset;
     let damaged = || {
@@ -188,7 +208,11 @@ fn read(sources: &[Source], claim: &Claim) -> Result<(Vec<u8>, Vec<u8>)> {
         let end = head.head_bytes + head.value_bytes as usize;
         value.extend_from_slice(bytes.get(head.head_bytes..end).unwrap_or_default());
     }
-    Ok((head.key.to_vec(), value))
+    Ok(Said { key: head.key.to_vec(), value, folded: folded(&head) })
+}
+
+fn folded(head: &Head<'_>) -> SequenceNumber {
+    head.extension.and_then(|extension| extension.touched()).unwrap_or_default()
 }
 
 fn touch_of(sources: &[Source], claim: &Claim) -> Result<Touch> {
@@ -250,8 +274,8 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
     claims.sort_unstable_by_key(|claim| claim.entry.sequence);
     let by_slot: HashMap<_, _> = sources.iter().map(|s| (s.segment.slot, &s.segment)).collect();
     for claim in claims {
-        let (key, value) = match read(sources, &claim) {
-            Ok(read) => read,
+        let Said { key, value, .. } = match read(sources, &claim) {
+            Ok(said) => said,
             Err(Error::Corruption(corruption)) => {
                 loaded.damaged.push(corruption);
                 hide_older(index, sources, &by_slot, &claim);
@@ -276,7 +300,8 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
                 continue;
             };
             if head.key == key {
-                current = Some((entry, head.sequence, head.record_bytes, segment));
+                let bytes = head.record_bytes;
+                current = Some((entry, head.sequence, bytes, segment, folded(&head)));
             }
         }
         let is_newer = current.as_ref().is_none_or(|c| claim.entry.sequence > c.1);
@@ -294,8 +319,9 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             }
             Kind::Touch => {
                 let target = SequenceNumber(u64_at(&value, 0).unwrap_or_default());
-                if let Some((entry, sequence, ..)) = &current
+                if let Some((entry, sequence, _, _, folded)) = &current
                     && *sequence == target
+                    && claim.entry.sequence > *folded
                 {
                     loaded.touches.insert(entry.location, touch_of(sources, &claim)?);
                     let _ = index.mark(hash, entry.location, IndexEntry::TOUCHED);
@@ -304,7 +330,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             }
             _ => continue,
         }
-        if let Some((entry, _, bytes, segment)) = current {
+        if let Some((entry, _, bytes, segment, _)) = current {
             segment.count_dead(weight(bytes));
             loaded.touches.remove(&entry.location);
         }

@@ -34,7 +34,7 @@ use crate::{
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::{AddSegment, Edit, ManifestHeader, SealSegment},
-        segment_header::{SEGMENT_MAGIC, SegmentHeader, newer_major},
+        segment_header::{Class, SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::u32_at,
     },
     index::Index,
@@ -414,8 +414,16 @@ impl Recovery<'_> {
         segments: &[Arc<Segment>],
         open: &[(OpenSegment, bool)],
     ) -> Result<Overrides> {
-        let covered = checkpoint.as_ref().filter(|c| fill(index, c, segments, open));
-        if checkpoint.is_some() && covered.is_none() {
+        // What compaction wrote after the checkpoint holds records that are older than it: which of them the
+        // checkpoint had, it does not tell. Then only what it says of last uses counts.
+        let is_new = |segment: &&Arc<Segment>, c: &checkpoint::Loaded| {
+            segment.add.class >= Class::COMPACTED && c.slot_of(segment.id()).is_none()
+        };
+        let is_outdated =
+            checkpoint.as_ref().is_some_and(|c| segments.iter().any(|segment| is_new(&segment, c)));
+        let usable = checkpoint.as_ref().filter(|_| !is_outdated);
+        let covered = usable.filter(|c| fill(index, c, segments, open));
+        if usable.is_some() && covered.is_none() {
             self.report.notes.push("the checkpoint does not fit and was not used".to_owned());
             index.clear();
         }
@@ -440,7 +448,9 @@ impl Recovery<'_> {
             sources.push(Source { segment, entries, after: after.unwrap_or_default() });
         }
         let Some(covered) = covered else {
-            let loaded = load::load_all(index, &sources)?;
+            let known = checkpoint.as_ref().filter(|_| is_outdated).map(Uses::of);
+            let epoch_of = |hash, sequence| known.as_ref().and_then(|known| known.of_record(hash, sequence));
+            let loaded = load::load_all(index, &sources, &epoch_of)?;
             for corruption in loaded.damaged {
                 self.report.damage(
                     self.options.recovery,
@@ -558,13 +568,35 @@ fn fill(
         if !index.load_words(shard, words) {
             return false;
         }
-        // Checkpoints do not say yet whether their epochs mean anything; in those of before, all are 0.
-        index.reset_epochs(shard, 1);
         if gone {
             let _ = index.retain(shard, |entry| is_here(entry.location.slot));
         }
     }
     true
+}
+
+/// What a checkpoint says of the last use of entries.
+struct Uses {
+    index: Index,
+    sequence: SequenceNumber,
+}
+
+impl Uses {
+    fn of(checkpoint: &checkpoint::Loaded) -> Self {
+        let index = Index::new();
+        let is_sorted =
+            checkpoint.shards().all(|(shard, words)| index.load_words(shard, words));
+        if !is_sorted {
+            index.clear();
+        }
+        Self { index, sequence: checkpoint.sequence }
+    }
+
+    /// What it says of a record, if it can have known it.
+    fn of_record(&self, hash: u64, sequence: SequenceNumber) -> Option<u16> {
+        let known = self.index.peek(hash);
+        known.iter().map(|entry| entry.epoch).max().filter(|_| sequence <= self.sequence)
+    }
 }
 
 /// Gives each segment the slot that the checkpoint knows it by, or one that nobody has.

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::evict::Net;
 use crate::{
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
@@ -23,6 +24,8 @@ pub(super) struct Current {
     /// Its entry was evicted: the accounts do not have it any more.
     pub(super) evicted: bool,
     pub(super) evictable: bool,
+    /// What its entry says of its last use.
+    pub(super) epoch: u16,
 }
 
 impl Current {
@@ -120,6 +123,29 @@ impl Group {
         Some(self.states.as_ref()?.get(key)?.current)
     }
 
+    /// What readers will see more, less what they will not see any more.
+    pub(super) fn net(&self) -> Net {
+        let of = |current: &Current| Net {
+            entries: i64::from(!current.evicted),
+            bytes: if current.evicted { 0 } else { current.weight().cast_signed() },
+        };
+        let mut net = Net::default();
+        for effect in &self.effects {
+            let (came, went) = match effect {
+                Effect::Put { entry, displaced, .. } => {
+                    let came = Net { entries: 1, bytes: entry.size.bytes().cast_signed() };
+                    (came, displaced.as_ref().map(of))
+                }
+                Effect::Delete { displaced, .. } => (Net::default(), Some(of(displaced))),
+                _ => continue,
+            };
+            let went = went.unwrap_or_default();
+            net.entries += came.entries - went.entries;
+            net.bytes += came.bytes - went.bytes;
+        }
+        net
+    }
+
     pub(super) fn add_cut(&mut self, scope: &[u8], sequence: SequenceNumber) {
         self.effects.push(Effect::Cut { scope: scope.to_vec(), sequence });
     }
@@ -159,7 +185,7 @@ impl Group {
 
     /// Lets readers see the group. `active` is the segment that most of its records stand in.
     pub(super) fn show(&mut self, lookup: &Lookup, active: Option<&Arc<Segment>>) {
-        let Lookup { index, catalog, overrides, counters, tally, .. } = lookup;
+        let Lookup { index, catalog, overrides, counters, tally, recency, .. } = lookup;
         let displace = |displaced: Current, by: SequenceNumber| {
             if !displaced.evicted {
                 let weight = displaced.weight();
@@ -181,6 +207,11 @@ impl Group {
                         _ => catalog.count_live(entry.location.slot, weight),
                     }
                     tally.add(weight, entry.flags & IndexEntry::EVICTABLE != 0);
+                    let epoch = match displaced {
+                        Some(displaced) => recency.readmit(hash, displaced.epoch),
+                        None => recency.admit(hash),
+                    };
+                    let entry = IndexEntry { epoch, ..entry };
                     let replaced = index.insert(hash, entry, displaced.map(|d| d.location));
                     debug_assert_eq!(replaced, displaced.is_some(), "what was displaced was there");
                     if let Some(displaced) = displaced {

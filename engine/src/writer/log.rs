@@ -86,7 +86,7 @@ impl Wanted {
         let ends = |op: &Op| matches!(op.kind, Kind::Delete | Kind::ScopeCut);
         Self {
             bytes: bytes + 2 * Log::MARKER_BYTES,
-            records: ops.len() as u64,
+            records: ops.len() as u64 + 2,
             purpose: if ops.iter().all(ends) { Purpose::Delete } else { Purpose::Write },
         }
     }
@@ -146,10 +146,7 @@ impl Log {
             return Ok(());
         }
         let capacity = self.capacity_for(wanted);
-        self.space.take(capacity, wanted.purpose).map_err(|error| {
-            self.counters.refused.add_alone(1);
-            Fault::Refused(error)
-        })?;
+        self.space.take(capacity, wanted.purpose).map_err(Fault::Refused)?;
         let open = self.begin(capacity);
         if open.is_err() {
             self.space.give(capacity);

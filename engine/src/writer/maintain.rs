@@ -260,6 +260,39 @@ impl Writer {
         }
     }
 
+    /// Runs `work` while no segment is sealed and no compaction installed: locations stay.
+    pub(crate) fn without_maintenance<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// Seals the active segment if most of it is dead, so that compaction may have it.
+    pub(crate) fn seal_dead_active(&self) -> Result<()> {
+        {
+            let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turn = self.turn();
+            if turn.stopped.is_some() {
+                return Ok(());
+            }
+            let is_dead = |open: &mut OpenSegment| {
+                let (live, _) = open.segment.live();
+                open.end > RECORDS_AT && live < (open.end - RECORDS_AT) / 2
+            };
+            if let Some(mut closed) = turn.log.active.take_if(is_dead) {
+                let written = closed.write_out(false, &self.lookup.counters);
+                turn.log.closing.push_back(closed);
+                if let Err(error) = written {
+                    turn.stop(&error);
+                    self.note(&turn);
+                    return Err(error);
+                }
+            }
+            self.note(&turn);
+        }
+        while self.seal_oldest()? {}
+        Ok(())
+    }
+
     /// Seals everything and makes it durable: the log is complete on disk when this returns.
     pub(crate) fn seal_all(&self) -> Result<()> {
         self.sync()?;

@@ -10,6 +10,7 @@
 
 mod batch;
 mod effects;
+mod evict;
 mod group_commit;
 mod install;
 mod log;
@@ -23,7 +24,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -31,7 +32,7 @@ use std::{
 use self::{
     batch::{BatchChange, Limits, check_scope},
     group_commit::{GroupCommit, Leader, Seat},
-    log::Log,
+    log::{Log, Wanted},
     request::{Op, Ops, Request},
     staging::Staging,
     turn::Turn,
@@ -42,14 +43,21 @@ use crate::{
     lookup::Lookup,
     options::{Condition, Durability, Options, PutOptions},
     segment::{Home, append::OpenSegment, manifest_file::ManifestFile, retired::Retired},
-    space::Space,
+    space::{BYTES, Space},
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 pub use batch::Batch;
+pub(crate) use evict::LiveLimits;
 pub(crate) use install::UNSURE;
 pub(crate) use request::Outcome;
 pub(crate) use staging::StagedChange;
+
+/// Makes room when a write finds none.
+pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
+    /// Tries to make room for a segment of so many bytes; `false` if there is no way. Called without any lock held.
+    fn make_room(&self, wanted: u64) -> Result<bool>;
+}
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
 const CLOSING_MAX: usize = 2;
@@ -67,6 +75,7 @@ pub(crate) struct Writer {
     space: Arc<Space>,
     /// Segments that left the store and may still be read.
     retired: Retired,
+    housekeeper: OnceLock<Weak<dyn Housekeeper>>,
     /// Whether staged writes could not be flushed in time.
     overdue: AtomicBool,
     limits: Limits,
@@ -141,12 +150,18 @@ impl Writer {
         let is_stopped = stopped.is_some();
         Self {
             commit: GroupCommit::default(),
-            turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), stopped)),
+            turn: Mutex::new(Turn::new(
+                log,
+                Arc::clone(&lookup),
+                LiveLimits::new(options.max_entries, options.max_live_bytes),
+                stopped,
+            )),
             lookup,
             maintenance: Mutex::new(()),
             staging: Staging::default(),
             space: start.space,
             retired: Retired::default(),
+            housekeeper: OnceLock::new(),
             overdue: AtomicBool::new(false),
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX,
@@ -177,6 +192,17 @@ impl Writer {
     /// What readers look at before the index.
     pub(crate) const fn staging(&self) -> &Staging {
         &self.staging
+    }
+
+    /// Says who makes room. Without one, a write that finds none is refused.
+    pub(crate) fn set_housekeeper(&self, housekeeper: Weak<dyn Housekeeper>) {
+        let _ = self.housekeeper.set(housekeeper);
+    }
+
+    /// Segments that may wait to be sealed. With a limit it is one: what is not sealed is what recovery has to write
+    /// again, and there must be room for that.
+    fn closing_max(&self) -> usize {
+        if self.space.limit().is_some() { 1 } else { CLOSING_MAX }
     }
 
     fn durability(&self, asked: Option<Durability>) -> Durability {
@@ -368,7 +394,35 @@ fn outcome_of(request: Request) -> Result<Outcome> {
 impl Leader for Writer {
     /// One group. Whatever is staged goes first: it was acknowledged before.
     fn lead(&self, requests: &mut [Request]) {
-        while self.closing.load(Ordering::Acquire) >= CLOSING_MAX {
+        self.lead_once(requests);
+        let Some(housekeeper) = self.housekeeper.get().and_then(Weak::upgrade) else { return };
+        for request in requests {
+            let is_full = |request: &Request| {
+                matches!(request.outcome, Some(Err(Error::Full { what: BYTES, .. })))
+            };
+            // A request that found no room changed nothing. Each round some room was made, perhaps for others.
+            let mut rounds = 0;
+            while is_full(request) && rounds < ROOM_ROUNDS_MAX {
+                rounds += 1;
+                let wanted = self.turn().log.capacity_for(Wanted::by(request.ops.as_slice()));
+                if !housekeeper.make_room(wanted).unwrap_or(false) {
+                    break;
+                }
+                self.lead_once(std::slice::from_mut(request));
+            }
+            if is_full(request) {
+                self.lookup.counters.refused.add(1);
+            }
+        }
+    }
+}
+
+/// How often a write tries again after room was made for it and it was taken by others (I12).
+const ROOM_ROUNDS_MAX: usize = 16;
+
+impl Writer {
+    fn lead_once(&self, requests: &mut [Request]) {
+        while self.closing.load(Ordering::Acquire) >= self.closing_max() {
             // A failure here stops the log, and the turn below says so.
             if !matches!(self.seal_oldest(), Ok(true)) {
                 break;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{
     effects::{Current, Effect, Group},
+    evict::LiveLimits,
     log::{Fault, Log, Wanted},
     request::{Op, Ops, Outcome, Request},
 };
@@ -28,6 +29,7 @@ use crate::{
 pub(super) struct Turn {
     pub(super) log: Log,
     pub(super) lookup: Arc<Lookup>,
+    pub(super) limits: LiveLimits,
     /// Why nothing more may be written, if so.
     pub(super) stopped: Option<String>,
     /// Kept from group to group for its memory; empty between them.
@@ -35,8 +37,13 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(log: Log, lookup: Arc<Lookup>, stopped: Option<String>) -> Self {
-        Self { log, lookup, stopped, effects: Vec::new() }
+    pub(super) fn new(
+        log: Log,
+        lookup: Arc<Lookup>,
+        limits: LiveLimits,
+        stopped: Option<String>,
+    ) -> Self {
+        Self { log, lookup, limits, stopped, effects: Vec::new() }
     }
 }
 
@@ -57,7 +64,10 @@ impl Turn {
             self.make_safe(durability)
         });
         match written {
-            Ok(()) => group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment)),
+            Ok(()) => {
+                self.keep_limits(&group);
+                group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment));
+            }
             Err(error) => {
                 self.log.roll_back(mark);
                 self.stop(&error);
@@ -115,10 +125,12 @@ impl Turn {
         if let Some(refused) = self.judge(ops.as_slice(), group).map_err(Fault::Refused)? {
             return Ok(refused);
         }
+        self.check_limits(ops.as_slice(), group).map_err(Fault::Refused)?;
         // Order: all the room is there before the first record, so that a batch stands in one segment.
         let wanted = Wanted::by(ops.as_slice());
         if !self.log.has_room(wanted) {
             self.charge_others();
+            self.set_capacity();
             self.log.make_room(wanted)?;
         }
         if self.log.owes_marker() {
@@ -188,7 +200,7 @@ impl Turn {
     }
 
     /// The key's state as this op finds it.
-    fn current(&self, op: &Op, group: &Group) -> Result<Option<Current>> {
+    pub(super) fn current(&self, op: &Op, group: &Group) -> Result<Option<Current>> {
         if let Some(state) = group.state(op.key()) {
             return Ok(state);
         }
@@ -201,6 +213,7 @@ impl Turn {
             live: found.is_live,
             evicted: found.is_evicted,
             evictable: found.is_evictable,
+            epoch: found.epoch,
         }))
     }
 
@@ -255,6 +268,7 @@ impl Turn {
             touched: false,
             evicted: false,
             evictable: op.evictable,
+            epoch: 1,
             live: is_live(op.expires_at, self.log.clock.now_for(op.expires_at)),
         };
         let mut marks = 0;

@@ -1,0 +1,153 @@
+//! Limits: what to do when a write finds no room, and how full the store is.
+
+use super::{Shared, upkeep::CompactionReport};
+use crate::{
+    error::{Error, Result},
+    evictor::Need,
+    format::footer::FOOTER_ENTRY_BYTES,
+    options::Options,
+    space::{BYTES, Purpose, least_bytes},
+    writer::Housekeeper,
+};
+
+/// How full a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes its files may have: the limit, or what they have and what the file system has left.
+    pub total: u64,
+    /// Bytes its files have at most at this moment, everything counted.
+    pub used: u64,
+    /// Bytes of records that can be read.
+    pub live: u64,
+    /// `total` less `used`.
+    pub free: u64,
+    /// `used` in hundredths of `total`, rounded up.
+    pub percent: u64,
+    /// Bytes free on the file system.
+    pub disk_free: u64,
+    /// Bytes of the file system.
+    pub disk_total: u64,
+}
+
+/// Of the bytes that segments may have, this share in percent may be live. The rest is what compaction works with:
+/// the less it is, the more often a record is copied.
+const LIVE_MAX_PERCENT: u64 = 92;
+/// Evictions come in batches of this part of what is live, so that the index is swept seldom.
+const BATCH_PART: u64 = 64;
+
+impl Shared {
+    pub(super) fn usage(&self) -> Usage {
+        let space = self.home.disk.space(self.home.dir());
+        let (disk_free, disk_total) = space.map_or((0, 0), |s| (s.available, s.total));
+        self.writer.charge_others();
+        let used = self.space.used();
+        let total = self.space.limit().unwrap_or_else(|| used.saturating_add(disk_free));
+        let percent = (u128::from(used) * 100).div_ceil(u128::from(total.max(1)));
+        Usage {
+            total,
+            used,
+            live: self.lookup.tally.get().bytes,
+            free: total.saturating_sub(used),
+            percent: u64::try_from(percent).unwrap_or(u64::MAX),
+            disk_free,
+            disk_total,
+        }
+    }
+
+    /// Bytes that segments may have before writes find no room.
+    fn segments_may_have(&self) -> u64 {
+        let room = self.space.room(Purpose::Write);
+        self.lookup.catalog.table().iter().map(|segment| segment.file_bytes()).sum::<u64>() + room
+    }
+
+    /// Makes room for a segment of `wanted` bytes: what waits for its last reader, what has expired, what is garbage,
+    /// and then what is coldest. `false` if there is no way.
+    pub(super) fn find_room(&self, wanted: u64) -> Result<bool> {
+        /// Jobs that one writer waits for at most (I12).
+        const ROUNDS_MAX: usize = 64;
+        let mut did_anything = false;
+        for _ in 0..ROUNDS_MAX {
+            self.writer.unlink_retired();
+            self.writer.charge_others();
+            if self.space.room(Purpose::Write) >= wanted {
+                return Ok(true);
+            }
+            if self.drop_expired()?.0 > 0 {
+                did_anything = true;
+                continue;
+            }
+            let evicted = self.evict_for_room(wanted)?;
+            if !self.has_garbage(wanted) && evicted == 0 {
+                break;
+            }
+            let mut report = CompactionReport::default();
+            if !self.compact_once(None, true, None, &mut report)? || report.bytes_reclaimed == 0 {
+                // What a job gives back comes when its last reader lets go.
+                break;
+            }
+            did_anything = true;
+        }
+        self.writer.unlink_retired();
+        Ok(self.space.room(Purpose::Write) >= wanted || did_anything)
+    }
+
+    /// Whether compaction could bring back so many bytes at all.
+    fn has_garbage(&self, wanted: u64) -> bool {
+        let table = self.lookup.catalog.table();
+        let sealed = table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
+        let garbage: u64 = sealed
+            .map(|(sealed, (bytes, records))| {
+                let live = bytes + records * FOOTER_ENTRY_BYTES as u64;
+                sealed.file_bytes.saturating_sub(live)
+            })
+            .sum();
+        garbage > wanted
+    }
+
+    /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.
+    fn evict_for_room(&self, wanted: u64) -> Result<u64> {
+        let tallied = self.lookup.tally.get();
+        if tallied.evictable_entries == 0 {
+            return Ok(0);
+        }
+        let live = tallied.bytes + tallied.entries * FOOTER_ENTRY_BYTES as u64;
+        let most = self.segments_may_have().saturating_sub(wanted) * LIVE_MAX_PERCENT / 100;
+        if live <= most {
+            return Ok(0);
+        }
+        // An entry that has expired goes before any that is live.
+        let excess = live - most;
+        let swept = self.sweep_due()?;
+        if swept.bytes >= excess {
+            return Ok(swept.entries);
+        }
+        let need = Need { entries: 0, bytes: excess - swept.bytes + live / BATCH_PART };
+        Ok(swept.entries + self.writer.evict(need))
+    }
+}
+
+impl Shared {
+    pub(super) fn set_max_bytes(&self, limit: Option<u64>) -> Result<()> {
+        if let Some(limit) = limit {
+            Options { max_bytes: Some(limit), ..self.options.clone() }.validate()?;
+            let least = least_bytes(self.segment_bytes);
+            if limit < least {
+                let complaint = format!("max_bytes is {limit}; with the segments that there are, at least {least} are needed");
+                return Err(Error::InvalidOptions { complaints: vec![complaint] });
+            }
+        }
+        self.space.set_limit(limit);
+        let Some(limit) = limit else { return Ok(()) };
+        self.find_room(self.segment_bytes)?;
+        self.writer.charge_others();
+        let used = self.space.used();
+        if used > limit { Err(Error::Full { what: BYTES, used, limit }) } else { Ok(()) }
+    }
+}
+
+impl Housekeeper for Shared {
+    fn make_room(&self, wanted: u64) -> Result<bool> {
+        self.find_room(wanted)
+    }
+}

@@ -1,0 +1,417 @@
+//! Keeping the store small: which job is due, whether it may run now, and what to do when there is no room.
+//!
+//! One job runs at a time. It holds no lock that readers or writers wait for, but for the short moments in which the
+//! writer installs its outcome.
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use super::{Shared, expiry::NextExpiry, hold};
+use crate::{
+    background,
+    compactor::{
+        copy::{Copied, Job, copy, discard},
+        policy::{Goal, SegmentFacts, Streams, plan},
+    },
+    error::{Corruption, Error, Result},
+    format::segment_header::Class,
+    segment::{Segment, transfer::Transfer},
+    space::Purpose,
+    types::{SegmentId, SequenceNumber, Slot, Timestamp},
+    writer::UNSURE,
+};
+
+/// What one call of `Engine::compact`, or all jobs of a session, came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// Jobs carried out.
+    pub jobs: u64,
+    /// Segments read and removed.
+    pub segments: u64,
+    /// Segments written.
+    pub outputs: u64,
+    /// Records copied.
+    pub records_copied: u64,
+    /// Bytes of the records copied.
+    pub bytes_copied: u64,
+    /// Bytes of the segments read, less those of the segments written.
+    pub bytes_reclaimed: u64,
+    /// Whether it stopped early because it was told to.
+    pub cancelled: bool,
+    /// Segments that could not be read: they stay as they are.
+    pub unreadable: Vec<Corruption>,
+}
+
+/// The state of upkeep.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// Held by the one job that runs.
+    job: Mutex<JobState>,
+    paused: AtomicBool,
+    /// Why the last job failed, until one succeeds.
+    failure: Mutex<Option<String>>,
+    /// When the next job is tried after a failure, on the monotonic clock.
+    retry_at: AtomicU64,
+    /// When expired entries are looked for next by a write that finds no room, in store time.
+    pub(super) sweep_at: AtomicU64,
+    pub(super) next_expiry: Mutex<NextExpiry>,
+}
+
+#[derive(Debug, Default)]
+struct JobState {
+    streams: Streams,
+    /// Segments that could not be read.
+    unreadable: Vec<SegmentId>,
+}
+
+/// A job that failed is tried again after so long.
+const RETRY_MS: u64 = 1_000;
+/// A write that finds no room looks for expired entries this often at most.
+pub(super) const SWEEP_EVERY_MS: u64 = 1_000;
+
+impl Upkeep {
+    fn job(&self) -> MutexGuard<'_, JobState> {
+        hold(&self.job)
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        hold(&self.failure).clone()
+    }
+
+    /// From now on no job begins by itself, and the one that runs ends soon.
+    pub(super) fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    pub(super) fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+}
+
+/// What a job may do.
+struct Limits<'a> {
+    /// Bytes a second.
+    rate: Option<u64>,
+    /// Asked with the report so far.
+    go_on: &'a mut dyn FnMut(&CompactionReport) -> ControlFlow<()>,
+}
+
+impl Shared {
+    /// One piece of upkeep that is due; `false` if none was.
+    pub(super) fn upkeep(&self) -> Result<bool> {
+        let done = self.upkeep_due();
+        let mut failure = hold(&self.upkeep.failure);
+        match &done {
+            Ok(true) => *failure = None,
+            Ok(false) => {}
+            Err(error) => {
+                // The files stay as they were; it is tried again later.
+                *failure = Some(error.to_string());
+                self.lookup.counters.compaction_failures.add(1);
+                let now = self.lookup.clock.machine().monotonic_ms();
+                self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+            }
+        }
+        done
+    }
+
+    fn upkeep_due(&self) -> Result<bool> {
+        if self.writer.is_stopped() {
+            return Ok(false);
+        }
+        if self.writer.unlink_retired() > 0 {
+            return Ok(true);
+        }
+        let now = self.lookup.clock.machine().monotonic_ms();
+        if now < self.upkeep.retry_at.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if self.drop_expired()?.0 > 0 {
+            return Ok(true);
+        }
+        let compaction = &self.options.compaction;
+        let may_run = compaction.automatic && !self.upkeep.is_paused() && self.is_in_hours();
+        let is_tight = self.is_tight();
+        if !may_run && !is_tight {
+            return Ok(false);
+        }
+        if is_tight {
+            return self.find_room(self.space_wanted()).map(|_| false);
+        }
+        let mut report = CompactionReport::default();
+        self.compact_once(None, false, compaction.bytes_per_second, &mut report)
+    }
+
+    /// Whether a limited store is so near its limit that writers will soon wait.
+    fn is_tight(&self) -> bool {
+        self.space.limit().is_some() && self.space.room(Purpose::Write) < self.space_wanted()
+    }
+
+    /// Room that upkeep tries to have in hand for writers.
+    fn space_wanted(&self) -> u64 {
+        2 * self.segment_bytes
+    }
+
+    fn is_in_hours(&self) -> bool {
+        let Some((from, to)) = self.options.compaction.hours else { return true };
+        let hour = (self.lookup.clock.now().0 / 3_600_000 % 24) as u8;
+        if from <= to { (from..to).contains(&hour) } else { hour >= from || hour < to }
+    }
+
+    /// Runs one job, if one is worth it; `false` if none is. A job that nobody waits for ends when it is paused.
+    pub(super) fn compact_once(
+        &self,
+        only: Option<&[SegmentId]>,
+        force: bool,
+        rate: Option<u64>,
+        report: &mut CompactionReport,
+    ) -> Result<bool> {
+        let is_awaited = only.is_some() || force;
+        let mut go_on = |_: &CompactionReport| match !is_awaited && self.upkeep.is_paused() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        self.run_job(only, force, &mut Limits { rate, go_on: &mut go_on }, report)
+    }
+
+    /// Compacts now: the named segments, or whatever is worth it until nothing is. `go_on` is told how far it is.
+    pub(super) fn compact(
+        &self,
+        only: Option<&[SegmentId]>,
+        go_on: &mut dyn FnMut(&CompactionReport) -> ControlFlow<()>,
+    ) -> Result<CompactionReport> {
+        let mut report = CompactionReport::default();
+        let rate = self.options.compaction.bytes_per_second;
+        loop {
+            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
+            if !done || only.is_some() || report.cancelled {
+                break;
+            }
+            if go_on(&report).is_break() {
+                report.cancelled = true;
+                break;
+            }
+        }
+        self.writer.unlink_retired();
+        Ok(report)
+    }
+
+    /// Plans a job and carries it out; `false` if there is nothing to do. Adds to `report`.
+    fn run_job(
+        &self,
+        only: Option<&[SegmentId]>,
+        force: bool,
+        limits: &mut Limits<'_>,
+        report: &mut CompactionReport,
+    ) -> Result<bool> {
+        let mut job = self.upkeep.job();
+        loop {
+            let facts = self.facts(&job);
+            let chosen = match only {
+                Some(ids) => self.named(ids, &job),
+                None => plan(&facts, &self.goal(force)).inputs,
+            };
+            if chosen.is_empty() {
+                return Ok(false);
+            }
+            let table = self.lookup.catalog.table();
+            let inputs: Vec<_> =
+                chosen.iter().filter_map(|slot| table.get(*slot).cloned()).collect();
+            drop(table);
+            let cleaned: Vec<_> =
+                facts.into_iter().filter(|facts| chosen.contains(&facts.slot)).collect();
+            match self.carry_out(&job.streams, inputs, limits, report)? {
+                Copied::Done(mut transfer) => {
+                    self.install(&mut transfer)?;
+                    job.streams.learn(self.writer.next_sequence().0, &cleaned);
+                    report.jobs += 1;
+                    add_to(report, &transfer);
+                    return Ok(true);
+                }
+                Copied::Cancelled => {
+                    report.cancelled = true;
+                    return Ok(false);
+                }
+                Copied::Unreadable(segment, corruption) => {
+                    // It stays, and is not tried again in this session.
+                    job.unreadable.push(segment.id());
+                    report.unreadable.push(corruption.clone());
+                    *hold(&self.upkeep.failure) = Some(corruption.to_string());
+                    self.lookup.counters.compaction_failures.add(1);
+                }
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        streams: &Streams,
+        inputs: Vec<Arc<Segment>>,
+        limits: &mut Limits<'_>,
+        report: &CompactionReport,
+    ) -> Result<Copied> {
+        let horizon = self.writer.next_sequence();
+        let started = self.lookup.clock.machine().monotonic_ms();
+        let copied = std::cell::Cell::new(0);
+        let limits = std::cell::RefCell::new(limits);
+        let go_on = |_read: u64, written: u64| {
+            copied.set(copied.get() + written);
+            let mut limits = limits.borrow_mut();
+            if let Some(rate) = limits.rate {
+                let due = started + copied.get().saturating_mul(1000) / rate.max(1);
+                let now = self.lookup.clock.machine().monotonic_ms();
+                background::rest(due.saturating_sub(now).min(1_000));
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return ControlFlow::Break(());
+            }
+            let so_far = CompactionReport {
+                bytes_copied: report.bytes_copied + copied.get(),
+                ..report.clone()
+            };
+            (limits.go_on)(&so_far)
+        };
+        let place = |age: u64, left: Option<u64>, from: Class| {
+            streams.place(age, left, from.0.saturating_sub(Class::REWRITTEN.0))
+        };
+        let job = Job {
+            home: &self.home,
+            lookup: &self.lookup,
+            space: &self.space,
+            maps: self.options.maps_segments(),
+            segment_bytes: self.segment_bytes,
+            horizon,
+            header: &|class, horizon| self.writer.output_header(class, horizon),
+            place: &place,
+            go_on: &go_on,
+        };
+        copy(&job, inputs)
+    }
+
+    fn install(&self, transfer: &mut Transfer) -> Result<()> {
+        let installed = self.writer.install(transfer);
+        if let Err(error) = &installed {
+            let is_unsure =
+                matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
+            if !is_unsure {
+                discard(&self.home, &self.lookup, &self.space, transfer);
+            }
+            return installed;
+        }
+        let counters = &self.lookup.counters;
+        counters.compactions.add(1);
+        counters.compacted_records.add(transfer.records_copied);
+        counters.compacted_bytes.add(transfer.outputs.iter().map(|o| o.seal.file_bytes).sum());
+        Ok(())
+    }
+
+    /// What the policy is told of the sealed segments.
+    fn facts(&self, job: &JobState) -> Vec<SegmentFacts> {
+        let table = self.lookup.catalog.table();
+        let facts = |segment: &Arc<Segment>| {
+            let sealed = segment.as_sealed()?;
+            if job.unreadable.contains(&segment.id()) {
+                return None;
+            }
+            let (live_bytes, live_records) = segment.live();
+            Some(SegmentFacts {
+                slot: segment.slot,
+                bytes: sealed.file_bytes,
+                live_bytes,
+                live_records,
+                expired_bytes: 0,
+                dead_at: segment.died_at(),
+                sequence_max: sealed.sequence_max.0,
+                expiry_min: sealed.expiry_min.0,
+                expiry_max: sealed.expiry_max.0,
+                stream: segment.add.class.0.saturating_sub(Class::REWRITTEN.0),
+                is_pinned: false,
+            })
+        };
+        table.iter().filter_map(facts).collect()
+    }
+
+    fn goal(&self, force: bool) -> Goal {
+        Goal {
+            now_sequence: self.writer.next_sequence().0,
+            now_ms: self.lookup.clock.now().0,
+            garbage_max_percent: self.options.compaction.garbage_percent,
+            output_bytes_max: self.space.room(Purpose::Compact),
+            segment_bytes: self.segment_bytes,
+            force,
+        }
+    }
+
+    /// The slots of the sealed segments among `ids`.
+    fn named(&self, ids: &[SegmentId], job: &JobState) -> Vec<Slot> {
+        let table = self.lookup.catalog.table();
+        table
+            .iter()
+            .filter(|segment| segment.as_sealed().is_some() && ids.contains(&segment.id()))
+            .filter(|segment| !job.unreadable.contains(&segment.id()))
+            .map(|segment| segment.slot)
+            .collect()
+    }
+
+    /// Drops the segments whose every record has expired, unread. Says how many, and how many entries that was.
+    pub(super) fn drop_expired(&self) -> Result<(u64, u64)> {
+        let now = self.lookup.clock.now();
+        if self.expired_segments(now).is_empty() {
+            return Ok((0, 0));
+        }
+        let _job = self.upkeep.job();
+        let dropped = self.expired_segments(now);
+        if dropped.is_empty() {
+            return Ok((0, 0));
+        }
+        let entries = self.writer.drop_segments(&dropped, now)?;
+        self.lookup.counters.expired.add(entries);
+        Ok((dropped.len() as u64, entries))
+    }
+
+    /// Segments that hold nothing but expired puts that hide nothing (I6), and no touch that is in force.
+    fn expired_segments(&self, now: Timestamp) -> Vec<Arc<Segment>> {
+        let table = self.lookup.catalog.table();
+        let is_over = |segment: &&Arc<Segment>| {
+            segment.as_sealed().is_some_and(|sealed| {
+                sealed.expiry_max <= now
+                    && sealed.expiry_max > Timestamp(0)
+                    && sealed.tombstones == 0
+                    && sealed.not_fresh == 0
+                    && !self.lookup.overrides.has_touch_in(
+                        segment.slot,
+                        first_sequence(segment)..=sealed.sequence_max,
+                    )
+            })
+        };
+        table.iter().filter(is_over).cloned().collect()
+    }
+}
+
+fn add_to(report: &mut CompactionReport, transfer: &Transfer) {
+    let bytes_in: u64 = transfer.inputs.iter().map(|input| input.file_bytes()).sum();
+    let bytes_out: u64 = transfer.outputs.iter().map(|output| output.seal.file_bytes).sum();
+    report.segments += transfer.inputs.len() as u64;
+    report.outputs += transfer.outputs.len() as u64;
+    report.records_copied += transfer.records_copied;
+    report.bytes_copied += transfer.bytes_copied;
+    report.bytes_reclaimed += bytes_in.saturating_sub(bytes_out);
+}
+
+/// The least sequence number that a record of a segment can have.
+fn first_sequence(segment: &Segment) -> SequenceNumber {
+    if segment.add.class < Class::COMPACTED {
+        return segment.add.first_sequence;
+    }
+    SequenceNumber::default()
+}

@@ -1,0 +1,182 @@
+//! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
+
+use super::{Writer, effects::Group, request::Op, turn::Turn};
+use crate::{
+    error::{Error, Result},
+    evictor::{self, Cause, Eviction, Need, Victim},
+    format::record::Kind,
+    index::{Entry as IndexEntry, weight},
+    lookup::Lookup,
+    types::Timestamp,
+};
+
+/// Most live entries, and most bytes of their records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveLimits {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl LiveLimits {
+    const NONE: u64 = u64::MAX;
+
+    pub(crate) fn new(entries: Option<u64>, bytes: Option<u64>) -> Self {
+        Self { entries: entries.unwrap_or(Self::NONE), bytes: bytes.unwrap_or(Self::NONE) }
+    }
+
+    const fn are_none(self) -> bool {
+        self.entries == Self::NONE && self.bytes == Self::NONE
+    }
+}
+
+/// Evictions come in batches of this part of the limit, so that the index is swept seldom.
+const BATCH_PART: u64 = 64;
+/// Entries marked while the turn is held.
+const AT_ONCE: usize = 256;
+
+/// What a group brings, less what it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Net {
+    pub(super) entries: i64,
+    pub(super) bytes: i64,
+}
+
+const fn plus(now: u64, net: i64) -> u64 {
+    now.saturating_add_signed(net)
+}
+
+impl Turn {
+    /// Refuses a request for which no eviction can make room.
+    pub(super) fn check_limits(&self, ops: &[Op], group: &Group) -> Result<()> {
+        let limits = self.limits;
+        if limits.are_none() {
+            return Ok(());
+        }
+        let puts = || ops.iter().filter(|op| op.kind == Kind::Put);
+        let more = (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
+        let (net, now) = (group.net(), self.lookup.tally.get());
+        let most_entries = limits.entries.saturating_add(now.evictable_entries);
+        let most_bytes = limits.bytes.saturating_add(now.evictable_bytes);
+        let (entries, bytes) = (plus(now.entries, net.entries), plus(now.bytes, net.bytes));
+        if entries + more.0 <= most_entries && bytes + more.1 <= most_bytes {
+            return Ok(());
+        }
+        // Near the limit it counts what is only replaced.
+        let mut replaced = (0, 0);
+        for op in puts() {
+            if let Some(current) = self.current(op, group)?.filter(|current| !current.evicted) {
+                replaced = (replaced.0 + 1, replaced.1 + weight(current.bytes));
+            }
+        }
+        let entries = (entries + more.0).saturating_sub(replaced.0);
+        let bytes = (bytes + more.1).saturating_sub(replaced.1);
+        if entries > most_entries {
+            return Err(Error::Full { what: "entries", used: now.entries, limit: limits.entries });
+        }
+        if bytes > most_bytes {
+            return Err(Error::Full { what: "live bytes", used: now.bytes, limit: limits.bytes });
+        }
+        Ok(())
+    }
+
+    /// Evicts what `group` is too much when it is shown. The group itself is not in the index yet, so nothing that was
+    /// just written can be a victim.
+    pub(super) fn keep_limits(&self, group: &Group) {
+        let limits = self.limits;
+        if limits.are_none() {
+            return;
+        }
+        let (net, now) = (group.net(), self.lookup.tally.get());
+        let over = |is: u64, limit: u64| is.saturating_sub(limit);
+        let need = Need {
+            entries: over(plus(now.entries, net.entries), limits.entries),
+            bytes: over(plus(now.bytes, net.bytes), limits.bytes),
+        };
+        if need == Need::default() {
+            return;
+        }
+        let batch = |need: u64, limit: u64| if need == 0 { 0 } else { need.max(limit / BATCH_PART) };
+        let need = Need {
+            entries: batch(need.entries, limits.entries),
+            bytes: batch(need.bytes, limits.bytes),
+        };
+        let Lookup { index, recency, .. } = &*self.lookup;
+        self.set_capacity();
+        let victims = evictor::choose(index, recency, need, None);
+        self.mark(&victims, Cause::Capacity);
+    }
+
+    /// Tells the clock of accesses how many entries there is room for.
+    pub(super) fn set_capacity(&self) {
+        /// So many at least, while a store that is limited in bytes is small.
+        const LEAST: u64 = 1024;
+        let is_limited = self.log.space.limit().is_some() || self.limits.bytes != LiveLimits::NONE;
+        let now = self.lookup.tally.get().entries;
+        let entries = match (is_limited, self.limits.entries) {
+            (false, LiveLimits::NONE) => 0,
+            (false, entries) => entries,
+            (true, entries) => entries.min(now.max(LEAST)),
+        };
+        self.lookup.recency.set_capacity(entries);
+    }
+
+    /// Marks entries as evicted; says how many, and how much they weighed.
+    pub(super) fn mark(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
+        let Lookup { index, catalog, tally, counters, journal, clock, recency, .. } = &*self.lookup;
+        let (mut entries, mut bytes) = (0, 0);
+        let now = self.log.newest();
+        let at = if victims.is_empty() { Timestamp::default() } else { clock.now() };
+        for victim in victims {
+            let here = |entry: &IndexEntry| entry.location == victim.location;
+            let Some(entry) = index.peek(victim.hash).iter().find(here) else { continue };
+            if entry.is_evicted() || !index.evict(victim.hash, victim.location, victim.epoch) {
+                continue;
+            }
+            catalog.count_dead(victim.location.slot, victim.bytes, now);
+            tally.sub(victim.bytes, entry.flags & IndexEntry::EVICTABLE != 0);
+            journal.record([Eviction {
+                at,
+                cause,
+                hash: victim.hash,
+                age: recency.age(victim.epoch),
+                bytes: victim.bytes,
+            }]);
+            entries += 1;
+            bytes += victim.bytes;
+        }
+        match cause {
+            Cause::Expired => counters.expired.add(entries),
+            _ => counters.evicted.add(entries),
+        }
+        (entries, bytes)
+    }
+}
+
+impl Writer {
+    /// Evicts the coldest entries, as much as `need` says or as there is; says how many.
+    pub(crate) fn evict(&self, need: Need) -> u64 {
+        let Lookup { index, recency, .. } = &*self.lookup;
+        let victims = evictor::choose(index, recency, need, None);
+        self.mark_all(&victims, Cause::Capacity).0
+    }
+
+    /// Marks entries as gone; says how many, and how much they weighed.
+    pub(crate) fn mark_all(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for victims in victims.chunks(AT_ONCE) {
+            let (entries, bytes) = self.turn().mark(victims, cause);
+            sum = (sum.0 + entries, sum.1 + bytes);
+        }
+        sum
+    }
+
+    /// New limits on what is live, kept from the next write on.
+    pub(crate) fn set_live_limits(&self, change: impl FnOnce(&mut LiveLimits)) {
+        change(&mut self.turn().limits);
+    }
+
+    pub(crate) fn charge_others(&self) {
+        self.turn().charge_others();
+    }
+}
+
