@@ -169,6 +169,8 @@ fn bad_traces() {
     let long = "k".repeat(70_000);
     let good_xz = xz(&big_endian(&[1, 2, 3], 8));
     let good_zstd = zstd(&big_endian(&[1, 2, 3], 8));
+    let mut unchecked = good_zstd.clone();
+    *unchecked.last_mut().expect("a checksum") ^= 1;
     let mut flipped = xz(&vec![7; 80_000]);
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0x10;
@@ -188,6 +190,7 @@ fn bad_traces() {
         ("lines", b"a\\q\n".to_vec(), "line 1: "),
         ("u64be", good_xz[..good_xz.len() - 9].to_vec(), "xz packed cannot be unpacked at byte"),
         ("u64be", good_zstd[..good_zstd.len() - 1].to_vec(), "zstd packed cannot be unpacked"),
+        ("u64be", unchecked, "the checksum does not match"),
         ("lines", flipped, "xz packed cannot be unpacked at byte"),
         ("lines", [&good_xz[..], b"junk"].concat(), "xz packed cannot be unpacked"),
         ("lines", [&good_zstd[..], b"junk"].concat(), "zstd packed cannot be unpacked"),

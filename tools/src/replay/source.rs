@@ -80,7 +80,7 @@ impl Source {
         let packing = self.reader.get_ref().packing();
         match packing {
             Some(packing) if error.raw_os_error().is_none() => Fail::Input(format!(
-                "{} is damaged or cut short: what {packing} packed cannot be unpacked at byte {}: {error}",
+                "{}: what {packing} packed cannot be unpacked at byte {}; it may be damaged or cut short: {error}",
                 self.name,
                 self.taken.get()
             )),
