@@ -5,7 +5,12 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tierce_engine::{Durability, RecoveryPolicy};
 
-use crate::lifetime::parse_lifetime_ms;
+use crate::{
+    lifetime::parse_lifetime_ms,
+    limits::{self, LimitArgs},
+    replay::{Capacity, parse_capacity},
+    size::parse_limit,
+};
 
 /// The exit codes, as `--help` ends.
 const CODES: &str = "\
@@ -40,6 +45,8 @@ pub(crate) enum Command {
     Keys(KeysArgs),
     /// Take commands, one a line, from a terminal or a pipe. `help` lists them.
     Shell(ShellArgs),
+    /// Replay a trace of requests through a store with limits, and print what it hit and what it cost.
+    Replay(ReplayArgs),
     /// Describe the store: format, files, segments.
     Info(DirArgs),
     /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
@@ -74,12 +81,14 @@ pub(crate) struct PutArgs {
     /// The value; `-` takes standard input as it is, to its end.
     #[arg(allow_negative_numbers = true)]
     pub(crate) value: OsString,
-    /// How long it lives: 250ms, 30s, 5m, 2h, 1d, or seconds. Default: for ever.
-    #[arg(long, value_parser = parse_lifetime_ms)]
+    /// How long it lives: 250ms, 30s, 5m, 2h, 1d, or seconds. Default: --default-ttl.
+    #[arg(long, value_name = "LIFETIME", value_parser = parse_lifetime_ms)]
     pub(crate) ttl: Option<u64>,
     /// What is behind the acknowledgement.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Mode,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +149,70 @@ pub(crate) struct ShellArgs {
     /// Refuse every command that would write.
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The trace; `-` takes standard input. One packed by xz or zstd is unpacked on the way.
+    pub(crate) trace: PathBuf,
+    /// How the trace is written.
+    #[arg(long, value_enum)]
+    pub(crate) format: TraceFormat,
+    /// What the store may hold: N entries, a share of the trace's keys as N% (with --format sized, of their bytes),
+    /// or the bytes of the live records as 512B, 64MiB, 500MB. Default: no limit.
+    #[arg(long, value_name = "N|N%|SIZE", value_parser = parse_capacity)]
+    pub(crate) capacity: Option<Capacity>,
+    /// Which entry goes first at a limit.
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
+    pub(crate) evict: limits::Policy,
+    /// Most bytes of all files of the store. Default: no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
+    pub(crate) max_bytes: Option<u64>,
+    /// How long an entry lives of which the trace does not tell. Default: for ever.
+    #[arg(long, value_name = "LIFETIME", value_parser = parse_lifetime_ms)]
+    pub(crate) ttl: Option<u64>,
+    /// Bytes of the value of an entry of which the trace tells no size.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(..=1 << 30))]
+    pub(crate) value_bytes: u64,
+    /// Stop after so many requests.
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// What is behind an acknowledgement.
+    #[arg(long, value_enum, default_value = "buffered")]
+    pub(crate) durability: Mode,
+    /// Where the store goes, new or empty; it is kept. Default: a temporary directory, removed at the end.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// How a trace of requests is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceFormat {
+    /// Lines `START COUNT ..`: COUNT keys from START.
+    Arc,
+    /// Lines `KEY [SIZE [TTL [OP]]]`: bytes of the value, lifetime or -, and get (a miss is stored), put or del.
+    Lines,
+    /// Keys of 4 bytes, big-endian.
+    U32be,
+    /// Keys of 8 bytes, big-endian.
+    U64be,
+    /// Lines `TIME ID SIZE`: SIZE is what the entry takes in the store, its header and key included.
+    Sized,
+}
+
+impl TraceFormat {
+    /// The word for it on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Arc => "arc",
+            Self::Lines => "lines",
+            Self::U32be => "u32be",
+            Self::U64be => "u64be",
+            Self::Sized => "sized",
+        }
+    }
 }
 
 /// [`Durability`], as spelled on the command line.
@@ -154,6 +227,18 @@ pub(crate) enum Mode {
     Sync,
     /// It is staged; everything staged goes to the device together, now and then.
     Periodic,
+}
+
+impl Mode {
+    /// The word for it on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Os => "os",
+            Self::Sync => "sync",
+            Self::Periodic => "periodic",
+        }
+    }
 }
 
 impl From<Mode> for Durability {

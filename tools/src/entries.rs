@@ -3,14 +3,15 @@
 use std::io::{self, Read as _};
 
 use serde_json::{Value, json};
-use tierce_engine::{Engine, Options, PutOptions};
+use tierce_engine::{Engine, Options};
 
 use crate::{
     args::{KeyArgs, KeysArgs, PutArgs},
     escape::escape,
     exit::{Code, Fail, Outcome},
+    lifetime::Ttl,
     out::Out,
-    store::{open_or_create, open_to_read, open_to_write, word},
+    store::{open, open_to_read, open_to_write, word},
     talk::say,
     text::{bytes_object, insert_bytes},
 };
@@ -45,11 +46,10 @@ pub(crate) fn get(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
 pub(crate) fn put(args: &PutArgs, json: bool, out: &mut Out) -> Outcome {
     let key = word(&args.key)?;
     let value = if args.value == "-" { standard_input()? } else { word(&args.value)? };
-    let engine = open_or_create(&args.dir, args.durability.into())?;
-    let mut options = PutOptions::new();
-    if let Some(ttl_ms) = args.ttl {
-        options = options.expires_at(engine.now().saturating_add_ms(ttl_ms));
-    }
+    let engine =
+        open(&args.dir, args.limits.apply(Options::new().durability(args.durability.into())))?;
+    let ttl = args.ttl.map_or(Ttl::Default, Ttl::Ms);
+    let options = args.limits.defaults().put_options(&engine, ttl);
     let put = engine.put_with(&key, &value, &options);
     // The store is closed properly after a refusal too; the refusal is the news then.
     let closed = engine.close();

@@ -53,6 +53,8 @@ pub(crate) enum Fail {
         /// The system's own word.
         source: io::Error,
     },
+    /// What was given to read is not what it should be; the sentence says where.
+    Input(String),
     /// Nobody reads the output any more. No error: whoever closed it has seen enough.
     PipeGone,
 }
@@ -67,7 +69,7 @@ impl Fail {
         match self {
             Self::Engine(error) => engine_code(error),
             Self::Usage(_) => Code::Usage,
-            Self::Io { .. } => Code::Operational,
+            Self::Io { .. } | Self::Input(_) => Code::Operational,
             Self::PipeGone => Code::Done,
         }
     }
@@ -78,6 +80,7 @@ impl Fail {
             Self::Engine(error) => error.kind(),
             Self::Usage(_) => "usage",
             Self::Io { .. } => "io",
+            Self::Input(_) => "input",
             Self::PipeGone => "pipe-gone",
         }
     }
@@ -126,7 +129,7 @@ impl fmt::Display for Fail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Engine(error) => error.fmt(f),
-            Self::Usage(message) => f.write_str(message),
+            Self::Usage(message) | Self::Input(message) => f.write_str(message),
             Self::Io { what, source } => write!(f, "could not {what}: {source}"),
             Self::PipeGone => f.write_str("nobody reads the output"),
         }
@@ -148,7 +151,10 @@ mod tests {
         assert_eq!(Fail::from(foreign).code() as u8, 10);
         let full = Error::Full { used: 2, limit: 1 };
         assert_eq!(Fail::from(full).code() as u8, 8);
+        let low = Error::LowSpace { free: 1, required: 2 };
+        assert_eq!(Fail::from(low).code() as u8, 8);
         assert_eq!(Fail::Usage(String::new()).code() as u8, 2);
+        assert_eq!(Fail::Input(String::new()).code() as u8, 8);
         assert_eq!(Fail::PipeGone.code() as u8, 0);
     }
 }

@@ -4,6 +4,26 @@
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("", 1_000)];
 
+/// The lifetime that a put asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ttl {
+    /// It does not say: the default, if there is one.
+    #[default]
+    Default,
+    /// For ever, whatever the default.
+    Never,
+    /// So many milliseconds.
+    Ms(u64),
+}
+
+/// The default lifetime in milliseconds; 0 stands for none.
+///
+/// # Errors
+/// As [`parse_lifetime_ms`].
+pub(crate) fn parse_default_ttl_ms(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { parse_lifetime_ms(text) }
+}
+
 /// The lifetime in milliseconds.
 ///
 /// # Errors
@@ -72,5 +92,8 @@ mod tests {
         ] {
             assert!(parse_lifetime_ms(text).is_err(), "{text}");
         }
+        assert_eq!(parse_default_ttl_ms("0"), Ok(0));
+        assert_eq!(parse_default_ttl_ms("5m"), Ok(300_000));
+        assert!(parse_default_ttl_ms("0s").is_err() && parse_default_ttl_ms("never").is_err());
     }
 }

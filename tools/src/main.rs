@@ -8,9 +8,13 @@ mod entries;
 mod escape;
 mod exit;
 mod lifetime;
+mod limits;
 mod look;
 mod out;
+mod place;
+mod replay;
 mod shell;
+mod size;
 mod store;
 mod talk;
 mod text;
@@ -50,6 +54,7 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Del(args) => entries::del(args, cli.json, out),
         Command::Keys(args) => entries::keys(args, cli.json, out),
         Command::Shell(args) => shell::run(args, cli.json, out),
+        Command::Replay(args) => replay::run(args, cli.json, out),
         Command::Info(args) => look::info(args, cli.json, out),
         Command::Check(args) => look::check(args, cli.json, out),
         Command::Records(args) => look::records(args, cli.json, out),

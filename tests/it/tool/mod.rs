@@ -1,7 +1,9 @@
 //! The real tool, run as its users run it: processes, pipes, exit codes.
 
 mod codes;
+mod limits;
 mod output;
+mod replay;
 mod shell;
 mod tour;
 

@@ -1,6 +1,9 @@
 //! One line of the shell: from bytes to a command.
 
-use crate::{escape::unescape, lifetime::parse_lifetime_ms};
+use crate::{
+    escape::unescape,
+    lifetime::{Ttl, parse_lifetime_ms},
+};
 
 /// What can be typed, one row a command.
 pub(super) const HELP: [(&str, &str); 15] = [
@@ -27,7 +30,7 @@ pub(super) enum Command {
     Put {
         key: Vec<u8>,
         value: Vec<u8>,
-        ttl_ms: Option<u64>,
+        ttl: Ttl,
     },
     Get {
         key: Vec<u8>,
@@ -68,8 +71,11 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     };
     let operands: Vec<&[u8]> = words.collect();
     let command = match (verb, operands.as_slice()) {
-        (b"put", [key, value]) => put(key, value, None)?,
-        (b"put", [key, value, ttl]) => put(key, value, lifetime(ttl, "put KEY VALUE [ttl=30s]")?)?,
+        (b"put", [key, value]) => put(key, value, Ttl::Default)?,
+        (b"put", [key, value, ttl]) => {
+            let ttl_ms = lifetime(ttl, "put KEY VALUE [ttl=30s]")?;
+            put(key, value, ttl_ms.map_or(Ttl::Never, Ttl::Ms))?
+        }
         (b"get", [key]) => Command::Get { key: unescape(key)? },
         (b"del", [key]) => Command::Del { key: unescape(key)? },
         (b"touch", [key, ttl]) => {
@@ -93,8 +99,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     Ok(Some(command))
 }
 
-fn put(key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Result<Command, String> {
-    Ok(Command::Put { key: unescape(key)?, value: unescape(value)?, ttl_ms })
+fn put(key: &[u8], value: &[u8], ttl: Ttl) -> Result<Command, String> {
+    Ok(Command::Put { key: unescape(key)?, value: unescape(value)?, ttl })
 }
 
 /// `ttl=30s`, or `ttl=never` for none.
@@ -136,14 +142,14 @@ mod tests {
     #[test]
     fn every_command() {
         let key = || b"k".to_vec();
-        let put = |value: &[u8], ttl_ms| Command::Put { key: key(), value: value.to_vec(), ttl_ms };
+        let put = |value: &[u8], ttl| Command::Put { key: key(), value: value.to_vec(), ttl };
         for (line, command) in [
-            ("put k v", put(b"v", None)),
-            ("  put\tk   v  ", put(b"v", None)),
-            (r"put k a\x20b ttl=250ms", put(b"a b", Some(250))),
-            ("put k v ttl=never", put(b"v", None)),
-            ("put k ttl=30s", put(b"ttl=30s", None)),
-            ("put k \"\"", put(b"", None)),
+            ("put k v", put(b"v", Ttl::Default)),
+            ("  put\tk   v  ", put(b"v", Ttl::Default)),
+            (r"put k a\x20b ttl=250ms", put(b"a b", Ttl::Ms(250))),
+            ("put k v ttl=never", put(b"v", Ttl::Never)),
+            ("put k ttl=30s", put(b"ttl=30s", Ttl::Default)),
+            ("put k \"\"", put(b"", Ttl::Default)),
             ("get k", Command::Get { key: key() }),
             ("get \"\"", Command::Get { key: Vec::new() }),
             ("del k", Command::Del { key: key() }),

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &ShellArgs, json: bool, out: &mut Out) -> Outcome {
         let (path, entries) = (engine.path().display(), engine.stats().entries);
         say(format_args!("tierce: {path} is open with {entries} entries; help lists the commands"));
     }
-    let mut session = Session::new(engine);
+    let mut session = Session::new(engine, args.limits.defaults());
     let ended = converse(&mut session, &mut lines, out);
     if session.is_collecting() {
         say("tierce: the batch was not committed; nothing of it was written");
@@ -68,7 +68,7 @@ fn options(args: &ShellArgs) -> Options {
     if let Some(ms) = args.periodic_ms {
         options = options.periodic_ms(ms);
     }
-    options
+    args.limits.apply(options)
 }
 
 /// How a conversation ends.

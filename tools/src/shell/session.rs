@@ -6,11 +6,14 @@ use super::command::{Command, HELP};
 use crate::{
     entries::sorted_keys,
     escape::{NIL, escape, escape_value, one_line},
+    lifetime::Ttl,
+    limits::Defaults,
 };
 
 /// A store with at most one batch being collected.
 pub(super) struct Session {
     engine: Engine,
+    defaults: Defaults,
     batch: Option<Collected>,
 }
 
@@ -48,8 +51,8 @@ impl Refusal {
 }
 
 impl Session {
-    pub(super) const fn new(engine: Engine) -> Self {
-        Self { engine, batch: None }
+    pub(super) const fn new(engine: Engine, defaults: Defaults) -> Self {
+        Self { engine, defaults, batch: None }
     }
 
     pub(super) const fn is_collecting(&self) -> bool {
@@ -71,7 +74,7 @@ impl Session {
     /// Runs one command; the write it stands for is acknowledged when this returns.
     pub(super) fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
-            Command::Put { key, value, ttl_ms } => self.put(&key, &value, ttl_ms),
+            Command::Put { key, value, ttl } => self.put(&key, &value, ttl),
             Command::Get { key } => {
                 let value = self.engine.get(&key)?;
                 one(value.map_or_else(|| NIL.to_owned(), |value| escape_value(&value)))
@@ -84,7 +87,7 @@ impl Session {
             }
             Command::Incr { key, by } => {
                 self.refuse_in_batch("incr")?;
-                one(increment(&self.engine, &key, by)?)
+                one(increment(&self.engine, self.defaults, &key, by)?)
             }
             Command::Keys { prefix } => {
                 let keys = sorted_keys(&self.engine, &prefix)?;
@@ -113,11 +116,8 @@ impl Session {
         }
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Result<Reply, Refusal> {
-        let mut options = PutOptions::new();
-        if let Some(ms) = ttl_ms {
-            options = options.expires_at(self.engine.now().saturating_add_ms(ms));
-        }
+    fn put(&mut self, key: &[u8], value: &[u8], ttl: Ttl) -> Result<Reply, Refusal> {
+        let options = self.defaults.put_options(&self.engine, ttl);
         if let Some(collected) = &mut self.batch {
             collected.batch.put_with(key, value, options);
             return one("QUEUED");
@@ -183,13 +183,14 @@ fn one(line: impl ToString) -> Result<Reply, Refusal> {
 }
 
 /// Adds to a decimal number, absent counting as 0, and keeps what else goes with the entry.
-fn increment(engine: &Engine, key: &[u8], by: i64) -> Result<i64, Refusal> {
+fn increment(engine: &Engine, defaults: Defaults, key: &[u8], by: i64) -> Result<i64, Refusal> {
     let mut outcome = Ok(0);
+    let new = defaults.put_options(engine, Ttl::Default);
     engine.update(key, |entry| {
         outcome = sum(entry, by);
         match (&outcome, entry) {
             (Ok(number), Some(entry)) => Change::Put(number.to_string().into_bytes(), kept(entry)),
-            (Ok(number), None) => Change::Put(number.to_string().into_bytes(), PutOptions::new()),
+            (Ok(number), None) => Change::Put(number.to_string().into_bytes(), new.clone()),
             (Err(_), _) => Change::Keep,
         }
     })?;

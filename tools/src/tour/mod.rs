@@ -6,8 +6,7 @@ mod report;
 mod steps;
 
 use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     process,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -19,6 +18,7 @@ use crate::{
     exit::{Fail, Outcome},
     look::{finding_line, verdict},
     out::Out,
+    place::Place,
     shell::stats_fields,
     store::{disk, open_or_create, open_to_write},
     talk::say,
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &TourArgs, json: bool, out: &mut Out) -> Outcome {
     if args.input.is_none() {
         say("tierce: no --input, so the device states are generated");
     }
-    let place = Place::new(args.dir.as_deref())?;
+    let place = Place::new(args.dir.as_deref(), "tour")?;
     say(format_args!("tierce: the store is in {}", place.dir.display()));
     let engine = open_or_create(&place.dir, Durability::Os)?;
     let mut report = Report::new(out, json);
@@ -140,45 +140,4 @@ fn statistics_step(dir: &Path, report: &mut Report<'_>) -> Outcome<()> {
 fn run_number() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX) ^ u64::from(process::id())
-}
-
-/// Where the tour's store is; a place made here is removed at the end.
-struct Place {
-    dir: PathBuf,
-    temporary: Option<PathBuf>,
-}
-
-impl Place {
-    fn new(dir: Option<&Path>) -> Outcome<Self> {
-        if let Some(dir) = dir {
-            return Ok(Self { dir: dir.to_owned(), temporary: None });
-        }
-        let root = env::temp_dir();
-        for attempt in 0..100 {
-            let name =
-                format!("tierce-tour-{}-{}", process::id(), run_number().wrapping_add(attempt));
-            let path = root.join(name);
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { dir: path.join("store"), temporary: Some(path) }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => {
-                    return Err(Fail::io(
-                        format!("create a directory in {}", root.display()),
-                        source,
-                    ));
-                }
-            }
-        }
-        Err(Fail::io("create a temporary directory", io::ErrorKind::AlreadyExists.into()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(path) = &self.temporary
-            && let Err(error) = fs::remove_dir_all(path)
-        {
-            say(format_args!("tierce: could not remove {}: {error}", path.display()));
-        }
-    }
 }

@@ -1,9 +1,10 @@
-//! Chores of this project: `cargo xtask ci`, `sweep`, `golden`, `fuzz`. Plain Rust, so that they run wherever
+//! Chores of this project: `cargo xtask ci`, `sweep`, `golden`, `fuzz`, `hit-ratios`. Plain Rust, so that they run wherever
 //! the project builds.
 
 mod ci;
 mod fuzz;
 mod golden;
+mod hit_ratios;
 mod step;
 
 use std::process::ExitCode;
@@ -18,7 +19,8 @@ usage: cargo xtask <chore>
   golden [--force]               write the store that later versions must be able to open
   fuzz TARGET [--seconds N] [--seed S]
                                  one fuzz target on the built-in mutator (default 60 s)
-  fuzz list                      names of the fuzz targets";
+  fuzz list                      names of the fuzz targets
+  hit-ratios [--traces DIR]      what the eviction policies hit on real traces, beside what others measured";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         ["sweep", "--cases", count] => sweep(count),
         ["golden"] => golden::run(false),
         ["golden", "--force"] => golden::run(true),
+        ["hit-ratios"] => hit_ratios::run(None),
+        ["hit-ratios", "--traces", dir] => hit_ratios::run(Some(dir)),
         ["fuzz", "list"] => fuzz::list(),
         ["fuzz", target, rest @ ..] => fuzz::run(target, rest),
         _ => {

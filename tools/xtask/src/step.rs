@@ -52,6 +52,11 @@ pub(crate) fn root() -> PathBuf {
     package.ancestors().nth(2).unwrap_or(&package).to_owned()
 }
 
+/// Where cargo builds to.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
 /// How a step ended.
 enum Outcome {
     Passed(Duration),
