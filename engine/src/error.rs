@@ -141,9 +141,7 @@ impl Error {
                     None => io::Error::new(source.kind(), source.to_string()),
                 },
             },
-            Self::Full { what, used, limit } => {
-                Self::Full { what, used: *used, limit: *limit }
-            }
+            Self::Full { what, used, limit } => Self::Full { what, used: *used, limit: *limit },
             Self::LowSpace { free, required } => {
                 Self::LowSpace { free: *free, required: *required }
             }

@@ -47,8 +47,8 @@ mod types;
 mod writer;
 
 pub use engine::{Change, CompactionReport, Engine, Health, Swept, Ticket, Usage};
-pub use evictor::{Cause, Eviction};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
+pub use evictor::{Cause, Eviction};
 pub use options::{
     Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,
 };

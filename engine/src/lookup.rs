@@ -13,8 +13,8 @@ use crate::{
     },
     index::{Candidates, Entry as IndexEntry, Index},
     io::StoreClock,
-    recency::Recency,
     overrides::{FrozenOverrides, Overrides, Touch},
+    recency::Recency,
     segment::{
         Segment, Value,
         catalog::Catalog,

@@ -135,9 +135,8 @@ impl Overrides {
     /// Slots of records that have expired by a touch.
     pub(crate) fn slots_expired(&self, now: Timestamp) -> HashSet<Slot> {
         let touches = self.touches.read().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |(at, touch): (&Location, &Touch)| {
-            (!is_live(touch.expires_at, now)).then_some(at.slot)
-        };
+        let is_over =
+            |(at, touch): (&Location, &Touch)| (!is_live(touch.expires_at, now)).then_some(at.slot);
         touches.iter().filter_map(is_over).collect()
     }
 

@@ -116,6 +116,13 @@ impl Space {
         }
     }
 
+    /// The largest segment there is ever room for.
+    pub(crate) fn largest(&self) -> u64 {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let others = FIXED_BYTES + self.lock().manifest + 2 * self.segment_bytes;
+        if limit == u64::MAX { limit } else { limit.saturating_sub(self.reserve() + others) }
+    }
+
     /// Charges for segment files of `bytes` at most.
     ///
     /// # Errors

@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(Fail::from(newer).code() as u8, 12);
         let foreign = Error::NotAStore { path: "store".into(), reason: "it is a file".into() };
         assert_eq!(Fail::from(foreign).code() as u8, 10);
-        let full = Error::Full { used: 2, limit: 1 };
+        let full = Error::Full { what: "bytes", used: 2, limit: 1 };
         assert_eq!(Fail::from(full).code() as u8, 8);
         let low = Error::LowSpace { free: 1, required: 2 };
         assert_eq!(Fail::from(low).code() as u8, 8);

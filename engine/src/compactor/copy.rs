@@ -228,7 +228,9 @@ impl Copying<'_> {
     fn ask(&self, steps: &mut [Step]) -> Result<()> {
         let asks = |step: &Step| match step.fate {
             // What was put where nothing had been hides nothing that an older tombstone does not hide too.
-            Fate::Ends(..) | Fate::Death => !step.entry.flags.has(Flags::FRESH) || step.entry.kind == Kind::Delete,
+            Fate::Ends(..) | Fate::Death => {
+                !step.entry.flags.has(Flags::FRESH) || step.entry.kind == Kind::Delete
+            }
             Fate::Survives(_) | Fate::Stays => false,
         };
         let about: Vec<_> = (0..steps.len()).filter(|at| asks(&steps[*at])).collect();
@@ -269,7 +271,12 @@ impl Copying<'_> {
     }
 
     /// Copies a live put; a touch that is in force is folded into its head.
-    fn copy_put(&mut self, input: &Arc<Segment>, entry: &FooterEntry, here: IndexEntry) -> Result<()> {
+    fn copy_put(
+        &mut self,
+        input: &Arc<Segment>,
+        entry: &FooterEntry,
+        here: IndexEntry,
+    ) -> Result<()> {
         let from = here.location;
         let record = read_whole(input, entry)?;
         let bytes = record.of(input);

@@ -7,10 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
-    error::Result,
-    format::footer::FooterEntries,
-    segment::Segment,
-    types::SequenceNumber,
+    error::Result, format::footer::FooterEntries, segment::Segment, types::SequenceNumber,
 };
 
 /// Is there a version of the key with this hash that is older than `sequence`?
@@ -46,9 +43,8 @@ impl Others {
         };
         for segment in self.segments.iter().take_while(|segment| segment.add.horizon <= newest) {
             let horizon = segment.add.horizon;
-            let asks = |question: &&mut Question| {
-                !question.has_older && horizon <= question.sequence
-            };
+            let asks =
+                |question: &&mut Question| !question.has_older && horizon <= question.sequence;
             if !questions.iter_mut().any(|mut question| asks(&&mut question)) {
                 continue;
             }

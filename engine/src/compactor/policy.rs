@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan(facts: &[SegmentFacts], goal: &Goal) -> Plan {
     let total: u64 = facts.iter().map(|f| f.bytes).sum();
     let live: u64 = facts.iter().map(|f| f.live_bytes.min(f.bytes)).sum();
-    if !goal.force && (total - live) * 100 <= total * u64::from(goal.garbage_max_percent) {
+    if !goal.force && (total - live) * 100 <= total.max(1) * u64::from(goal.garbage_max_percent) {
         return Plan::default();
     }
     let mut order: Vec<_> = facts.iter().filter(|f| !f.is_pinned).collect();

@@ -95,7 +95,8 @@ impl Shared {
     /// Whether compaction could bring back so many bytes at all.
     fn has_garbage(&self, wanted: u64) -> bool {
         let table = self.lookup.catalog.table();
-        let sealed = table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
+        let sealed =
+            table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
         let garbage: u64 = sealed
             .map(|(sealed, (bytes, records))| {
                 let live = bytes + records * FOOTER_ENTRY_BYTES as u64;
@@ -133,7 +134,9 @@ impl Shared {
             Options { max_bytes: Some(limit), ..self.options.clone() }.validate()?;
             let least = least_bytes(self.segment_bytes);
             if limit < least {
-                let complaint = format!("max_bytes is {limit}; with the segments that there are, at least {least} are needed");
+                let complaint = format!(
+                    "max_bytes is {limit}; with the segments that there are, at least {least} are needed"
+                );
                 return Err(Error::InvalidOptions { complaints: vec![complaint] });
             }
         }

@@ -23,8 +23,8 @@ use crate::{
     io::{ForkGuard, StoreClock},
     lookup::Lookup,
     options::{Evict, Options},
-    recency::Recency,
     reader::Reader,
+    recency::Recency,
     recovery::{Recovered, RecoveryReport, recover},
     segment::{Home, manifest_file::ManifestFile},
     space::{Space, segment_bytes_for},
@@ -70,11 +70,8 @@ impl Shared {
             report,
         } = recover(&home, &options)?;
         let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
-        let segment_bytes = segment_bytes_for(
-            options.max_bytes,
-            options.segment_bytes,
-            Options::SEGMENT_BYTES_MIN,
-        );
+        let segment_bytes =
+            segment_bytes_for(options.max_bytes, options.segment_bytes, Options::SEGMENT_BYTES_MIN);
         let space = Arc::new(Space::new(
             Arc::clone(&home.disk),
             home.dir.clone(),

@@ -20,7 +20,7 @@ use crate::{
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{Segment, transfer::Transfer},
+    segment::{RECORDS_AT, Segment, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
     writer::UNSURE,
@@ -61,6 +61,8 @@ pub(super) struct Upkeep {
     /// When expired entries are looked for next by a write that finds no room, in store time.
     pub(super) sweep_at: AtomicU64,
     pub(super) next_expiry: Mutex<NextExpiry>,
+    /// The next sequence number when a job last gave nothing back.
+    vain_at: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -148,8 +150,17 @@ impl Shared {
         if is_tight {
             return self.find_room(self.space_wanted()).map(|_| false);
         }
+        let newest = self.writer.next_sequence().0;
+        if self.upkeep.vain_at.load(Ordering::Relaxed) == newest {
+            return Ok(false);
+        }
         let mut report = CompactionReport::default();
-        self.compact_once(None, false, compaction.bytes_per_second, &mut report)
+        let done = self.compact_once(None, false, compaction.bytes_per_second, &mut report)?;
+        if done && report.bytes_reclaimed == 0 {
+            // It would go on for ever: not again before something was written.
+            self.upkeep.vain_at.store(newest, Ordering::Relaxed);
+        }
+        Ok(done)
     }
 
     /// Whether a limited store is so near its limit that writers will soon wait.
@@ -301,8 +312,7 @@ impl Shared {
     fn install(&self, transfer: &mut Transfer) -> Result<()> {
         let installed = self.writer.install(transfer);
         if let Err(error) = &installed {
-            let is_unsure =
-                matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
+            let is_unsure = matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
             if !is_unsure {
                 discard(&self.home, &self.lookup, &self.space, transfer);
             }
@@ -326,7 +336,8 @@ impl Shared {
             let (live_bytes, live_records) = segment.live();
             Some(SegmentFacts {
                 slot: segment.slot,
-                bytes: sealed.file_bytes,
+                // Header and footer come again with every output: they are not what compaction is for.
+                bytes: sealed.records_end - RECORDS_AT,
                 live_bytes,
                 live_records,
                 expired_bytes: 0,
@@ -388,10 +399,10 @@ impl Shared {
                     && sealed.expiry_max > Timestamp(0)
                     && sealed.tombstones == 0
                     && sealed.not_fresh == 0
-                    && !self.lookup.overrides.has_touch_in(
-                        segment.slot,
-                        first_sequence(segment)..=sealed.sequence_max,
-                    )
+                    && !self
+                        .lookup
+                        .overrides
+                        .has_touch_in(segment.slot, first_sequence(segment)..=sealed.sequence_max)
             })
         };
         table.iter().filter(is_over).cloned().collect()

@@ -165,8 +165,7 @@ impl Index {
         clear: u8,
         set: u8,
     ) -> Relocation {
-        let change =
-            |word1| with_location(word1 & !pack_flags(clear) | pack_flags(set), to);
+        let change = |word1| with_location(word1 & !pack_flags(clear) | pack_flags(set), to);
         match self.change(hash, from, change) {
             true => Relocation::Moved,
             false => Relocation::Overtaken,

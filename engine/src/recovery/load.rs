@@ -168,9 +168,9 @@ fn resolve(sources: &[Source], group: Vec<Claim>, loaded: &mut Loaded) -> Result
     let winners: Vec<_> = newest.into_values().flatten().collect();
     for (winner, folded) in &winners {
         // Newest first: the first touch of the winning put is the one in force, unless its head has it already.
-        let touch = touches.iter().find(|(target, touch)| {
-            *target == winner.entry.sequence && touch.sequence > *folded
-        });
+        let touch = touches
+            .iter()
+            .find(|(target, touch)| *target == winner.entry.sequence && touch.sequence > *folded);
         if let Some((_, touch)) = touch {
             loaded.touches.insert(location(sources, winner), *touch);
         }

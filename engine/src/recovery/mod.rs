@@ -449,7 +449,8 @@ impl Recovery<'_> {
         }
         let Some(covered) = covered else {
             let known = checkpoint.as_ref().filter(|_| is_outdated).map(Uses::of);
-            let epoch_of = |hash, sequence| known.as_ref().and_then(|known| known.of_record(hash, sequence));
+            let epoch_of =
+                |hash, sequence| known.as_ref().and_then(|known| known.of_record(hash, sequence));
             let loaded = load::load_all(index, &sources, &epoch_of)?;
             for corruption in loaded.damaged {
                 self.report.damage(
@@ -584,8 +585,7 @@ struct Uses {
 impl Uses {
     fn of(checkpoint: &checkpoint::Loaded) -> Self {
         let index = Index::new();
-        let is_sorted =
-            checkpoint.shards().all(|(shard, words)| index.load_words(shard, words));
+        let is_sorted = checkpoint.shards().all(|(shard, words)| index.load_words(shard, words));
         if !is_sorted {
             index.clear();
         }

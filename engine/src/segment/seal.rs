@@ -280,9 +280,8 @@ impl Sealed {
         let split = bytes.len().checked_sub(FOOTER_TRAILER_BYTES)?;
         let trailer = Trailer::decode(&bytes[split..], self.file_bytes).ok()?;
         let body = &bytes[..split];
-        let is_sound = *self
-            .footer_is_sound
-            .get_or_init(|| FooterEntries::decode(body, &trailer).is_ok());
+        let is_sound =
+            *self.footer_is_sound.get_or_init(|| FooterEntries::decode(body, &trailer).is_ok());
         if !is_sound || trailer.records_end != self.records_end {
             return None;
         }

@@ -52,8 +52,15 @@ impl Turn {
         if limits.are_none() {
             return Ok(());
         }
+        for op in ops.iter().filter(|op| op.kind == Kind::Put) {
+            let bytes = weight(op.frame.len() as u64);
+            if bytes > limits.bytes {
+                return Err(Error::TooLarge { what: "record", bytes, limit: limits.bytes });
+            }
+        }
         let puts = || ops.iter().filter(|op| op.kind == Kind::Put);
-        let more = (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
+        let more =
+            (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
         let (net, now) = (group.net(), self.lookup.tally.get());
         let most_entries = limits.entries.saturating_add(now.evictable_entries);
         let most_bytes = limits.bytes.saturating_add(now.evictable_bytes);
@@ -95,7 +102,8 @@ impl Turn {
         if need == Need::default() {
             return;
         }
-        let batch = |need: u64, limit: u64| if need == 0 { 0 } else { need.max(limit / BATCH_PART) };
+        let batch =
+            |need: u64, limit: u64| if need == 0 { 0 } else { need.max(limit / BATCH_PART) };
         let need = Need {
             entries: batch(need.entries, limits.entries),
             bytes: batch(need.bytes, limits.bytes),
@@ -179,4 +187,3 @@ impl Writer {
         self.turn().charge_others();
     }
 }
-

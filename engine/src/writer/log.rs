@@ -131,7 +131,8 @@ impl Log {
         let is_allowed = wanted.purpose == Purpose::Delete
             || !self.is_in_reserve
             || self.space.room(Purpose::Write) > 0;
-        is_allowed && self.active.as_ref().is_some_and(|open| open.room(wanted.records) >= wanted.bytes)
+        is_allowed
+            && self.active.as_ref().is_some_and(|open| open.room(wanted.records) >= wanted.bytes)
     }
 
     /// Bytes of a segment that is begun for this.
@@ -146,6 +147,12 @@ impl Log {
             return Ok(());
         }
         let capacity = self.capacity_for(wanted);
+        let limit = self.space.largest();
+        if capacity > limit {
+            // Refused before anything is evicted for it: it would not fit if the store were empty.
+            let bytes = wanted.bytes;
+            return Err(Fault::Refused(Error::TooLarge { what: "record", bytes, limit }));
+        }
         self.space.take(capacity, wanted.purpose).map_err(Fault::Refused)?;
         let open = self.begin(capacity);
         if open.is_err() {
