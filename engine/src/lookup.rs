@@ -40,6 +40,9 @@ pub(crate) struct Found {
     /// Readers take it for absent; only [`Lookup::current`] finds such records.
     #[expect(dead_code, reason = "the accounts of the writer's turn will ask")]
     pub(crate) is_evicted: bool,
+    /// Of the entry, when the index was asked: for `Recency::hit` and `readmit`.
+    #[expect(dead_code, reason = "nobody tells the clock of accesses yet")]
+    pub(crate) epoch: u16,
 }
 
 impl Found {
@@ -240,6 +243,7 @@ pub(crate) fn examine(
         is_touched: entry.flags & IndexEntry::TOUCHED != 0,
         is_live: in_time && !entry.is_evicted() && !marks.is_cut(head.sequence, &head),
         is_evicted: entry.is_evicted(),
+        epoch: entry.epoch,
         record,
         segment,
     };

@@ -65,7 +65,6 @@ pub(crate) enum Access {
     /// This epoch, which is not [`Entry::EVICTED`].
     Epoch(u16),
     /// One more in the lowest two bits of the epoch, up to 3.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
     Count,
     /// Nothing.
     None,
@@ -282,7 +281,6 @@ impl Index {
     /// Shows every entry of a shard to `see`, evicted ones too, with its hash as far as the index knows it: see
     /// [`Frozen::shard_entries`]. Readers go on meanwhile, writers of the shard wait. `see` must not use the index.
     #[inline]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the choice of victims will use it"))]
     pub(crate) fn sweep(&self, shard: usize, see: &mut impl FnMut(u64, Entry)) {
         let table = self.shards[shard].read();
         table.words().for_each(|words| see(hash_of_words(shard, words), Entry::unpack(words)));
@@ -293,7 +291,6 @@ impl Index {
     ///
     /// # Panics
     /// If it says [`Entry::EVICTED`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the clock of accesses will use it"))]
     pub(crate) fn remap(&self, shard: usize, epoch_of: impl FnMut(Entry) -> u16) {
         self.shards[shard].write().remap(epoch_of);
     }

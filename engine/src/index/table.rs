@@ -227,21 +227,24 @@ impl Table {
         removed
     }
 
-    /// Gives entries that are not evicted other epochs. What stays as it is costs no copy of shared cells.
+    /// Gives entries that are not evicted other epochs. If all stay as they are, shared cells are not copied.
     pub(super) fn remap(&mut self, mut epoch_of: impl FnMut(Entry) -> u16) {
-        let mut from = 0;
-        while let Some(ahead) = self.cells[from..].iter().position(|cell| {
-            let [word0, word1] = cell.load();
-            word1 != 0 && epoch_of_word(word0) != Entry::EVICTED
-        }) {
-            let at = from + ahead;
-            let words = self.cells[at].load();
+        let changed = |words: Words| {
+            let before = epoch_of_word(words[0]);
+            if words[1] == 0 || before == Entry::EVICTED {
+                return None;
+            }
             let epoch = epoch_of(Entry::unpack(words));
             assert_ne!(epoch, Entry::EVICTED, "a change of epochs evicts nothing");
-            if epoch != epoch_of_word(words[0]) {
-                self.set(Position(at), [with_epoch(words[0], epoch), words[1]]);
-            }
-            from = at + 1;
+            (epoch != before).then(|| with_epoch(words[0], epoch))
+        };
+        let changes = self.cells.iter().map(Cell::load).map(changed);
+        let mut changes = changes.enumerate().filter_map(|(at, word0)| Some((at, word0?)));
+        let Some(first) = changes.next() else { return };
+        let rest: Vec<(usize, u64)> = changes.collect();
+        let cells = Arc::make_mut(&mut self.cells);
+        for (at, word0) in std::iter::once(first).chain(rest) {
+            *cells[at].word0.get_mut() = word0;
         }
     }
 
