@@ -38,10 +38,13 @@ pub(crate) struct Found {
     /// Neither expired nor cut off nor evicted.
     pub(crate) is_live: bool,
     /// Readers take it for absent; only [`Lookup::current`] finds such records.
-    #[expect(dead_code, reason = "the accounts of the writer's turn will ask")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the accounts of the writer's turn will ask")
+    )]
     pub(crate) is_evicted: bool,
     /// Of the entry, when the index was asked: for `Recency::hit` and `readmit`.
-    #[expect(dead_code, reason = "nobody tells the clock of accesses yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody tells the clock of accesses yet"))]
     pub(crate) epoch: u16,
 }
 
