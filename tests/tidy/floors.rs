@@ -14,8 +14,8 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["format", "io", "stats"],
     &["segment", "index", "options", "overrides"],
-    &["lookup", "checkpoint"],
-    &["writer", "reader", "recovery", "check", "inspect", "background"],
+    &["lookup", "checkpoint", "recency"],
+    &["writer", "reader", "evictor", "recovery", "check", "inspect", "background"],
     &["engine"],
 ];
 
@@ -26,6 +26,8 @@ const FORBIDDEN_STD: &[(&str, &[&str])] = &[
     ("segment", &["fs", "thread"]),
     ("writer", &["fs", "thread"]),
     ("reader", &["fs", "thread"]),
+    ("recency", &["fs", "io", "time", "thread"]),
+    ("evictor", &["fs", "io", "thread"]),
     ("recovery", &["fs", "thread"]),
     ("check", &["fs", "thread"]),
 ];
@@ -35,6 +37,7 @@ const FORBIDDEN_WORDS: &[(&str, &[&str])] = &[
     ("segment", &["SystemTime", "Instant"]),
     ("writer", &["SystemTime", "Instant"]),
     ("reader", &["SystemTime", "Instant"]),
+    ("evictor", &["SystemTime", "Instant"]),
     ("recovery", &["SystemTime", "Instant"]),
     ("check", &["SystemTime", "Instant"]),
 ];

@@ -1,5 +1,7 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
+#[cfg(test)]
+mod evicted_tests;
 mod expiry;
 mod opening;
 mod place;

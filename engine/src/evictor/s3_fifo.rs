@@ -159,9 +159,9 @@ impl Plan {
             reach: [0; 2],
             moved: 0,
         };
-        let left = plan.from_small(small, main, need, recency);
-        let left = plan.from_main(main, left, recency);
-        plan.from_rest(small, left);
+        let left = plan.shrink_small(small, main, need, recency);
+        let left = plan.pass_main(main, left, recency);
+        plan.take_rest(small, left);
         plan.reach = [(&plan.small, small), (&plan.main, main)].map(|(fates, ages)| {
             let last = fates.iter().rposition(|fate| fate.go_below + fate.some_below > 0);
             last.map_or(0, |row| ages.age(row))
@@ -184,7 +184,7 @@ impl Plan {
     }
 
     /// The small queue down to its share. Says what is still needed.
-    fn from_small(&mut self, small: &Ages, main: &Ages, need: Need, recency: &Recency) -> Need {
+    fn shrink_small(&mut self, small: &Ages, main: &Ages, need: Need, recency: &Recency) -> Need {
         // In bytes if bytes are what is short.
         let size = |sum: Sum| if need.bytes > 0 { sum.bytes } else { sum.entries };
         let share = size(small.sum().plus(main.sum())) / SMALL_SHARE;
@@ -219,7 +219,7 @@ impl Plan {
     }
 
     /// Rounds through the main queue: each takes one use from those it passes.
-    fn from_main(&mut self, main: &Ages, need: Need, recency: &Recency) -> Need {
+    fn pass_main(&mut self, main: &Ages, need: Need, recency: &Recency) -> Need {
         let mut left = need;
         for round in 0..USES {
             for (fate, row) in self.main.iter_mut().zip(main.rows()) {
@@ -244,7 +244,7 @@ impl Plan {
     }
 
     /// Whatever is left of the small queue.
-    fn from_rest(&mut self, small: &Ages, need: Need) {
+    fn take_rest(&mut self, small: &Ages, need: Need) {
         let mut left = need;
         for (fate, row) in self.small.iter_mut().zip(small.rows()) {
             if left.is_met() {

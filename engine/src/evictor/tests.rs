@@ -1,175 +1,327 @@
-//! t
-use super::*;
-use crate::{
-    index::{Access, SHARDS, Size},
-    types::Slot,
-};
-use std::collections::HashMap;
+//! Who is chosen, and what it is worth: hit ratios against an exact LRU.
 
-pub(super) fn mix(key: u64) -> u64 {
-    let z = (key.wrapping_add(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    journal::{Cause, Eviction, Journal},
+    *,
+};
+use crate::{
+    index::{SHARDS, Size},
+    recency::{Place, Queue},
+    types::{Slot, Timestamp},
+};
+
+fn hash_of(key: u64) -> u64 {
+    let z = key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    (z ^ (z >> 31)) & !0xff
 }
 
-fn replay(trace: &[(u64, u64)], policy: Evict, cap: u64, by_bytes: bool, div: u64) -> (f64, f64) {
-    let index = Index::new();
-    let recency = Recency::new(policy);
-    let mut place = 0_u64;
-    let (mut hits, mut entries, mut bytes) = (0, 0_u64, 0_u64);
-    recency.set_capacity(if by_bytes { 100 } else { cap });
-    let mut spent = std::time::Duration::ZERO;
-    let mut swept = 0;
-    for &(key, size) in trace {
-        let hash = mix(key);
-        let found = index.lookup(hash, recency.access());
-        let seen = found.iter().find(|e| !e.is_evicted());
-        if let Some(entry) = seen {
-            hits += 1;
-            recency.hit(entry.epoch);
-            continue;
+fn place(number: u64) -> Location {
+    Location { slot: Slot((number >> 20) as u32), offset: 4096 + (number & 0xf_ffff) * 8 }
+}
+
+fn entry(number: u64, epoch: u16) -> Entry {
+    Entry { location: place(number), size: Size::of(128), flags: Entry::EVICTABLE, epoch }
+}
+
+fn add(index: &Index, number: u64, entry: Entry) {
+    assert!(!index.insert(hash_of(number), entry, None));
+}
+
+fn entries(entries: u64) -> Need {
+    Need { entries, bytes: 0 }
+}
+
+fn numbers(victims: &[Victim]) -> Vec<u64> {
+    let mut numbers: Vec<_> = victims
+        .iter()
+        .map(|v| (v.location.offset - 4096) / 8 + (u64::from(v.location.slot.0) << 20))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// A store of nothing but an index: what is asked for and not there is stored.
+struct Cache {
+    index: Index,
+    recency: Recency,
+    /// Of entries, or of bytes.
+    limit: Need,
+    present: Need,
+    stored: u64,
+}
+
+impl Cache {
+    fn new(policy: Evict, limit: Need) -> Self {
+        let recency = Recency::new(policy);
+        recency.set_capacity(limit.entries.max(limit.bytes / 1_000));
+        Self { index: Index::new(), recency, limit, present: Need::default(), stored: 0 }
+    }
+
+    /// Whether it was there.
+    fn ask(&mut self, key: u64, bytes: u64) -> bool {
+        let hash = hash_of(key);
+        let candidates = self.index.lookup(hash, self.recency.access());
+        let before = candidates.iter().next();
+        if let Some(entry) = before.filter(|entry| !entry.is_evicted()) {
+            self.recency.hit(entry.epoch);
+            return true;
         }
-        if by_bytes && size > cap {
-            continue;
-        }
-        place += 1;
-        let location =
-            Location { slot: Slot((place >> 20) as u32), offset: 4096 + (place & 0xf_ffff) * 8 };
-        let entry = Entry {
-            location,
-            size: Size::of(size),
-            flags: Entry::EVICTABLE,
-            epoch: recency.admit(hash),
+        self.stored += 1;
+        let epoch = self.recency.admit(hash);
+        let entry = Entry { size: Size::of(bytes), ..entry(self.stored, epoch) };
+        let displaced = self.index.insert(hash, entry, before.map(|entry| entry.location));
+        assert_eq!(displaced, before.is_some());
+        self.present.entries += 1;
+        self.present.bytes += entry.size.bytes();
+        self.make_room(entry.location);
+        false
+    }
+
+    fn make_room(&mut self, spare: Location) {
+        let over = |present: u64, limit: u64| match present > limit && limit > 0 {
+            true => (present - limit).max(limit / 64),
+            false => 0,
         };
-        let old = found.iter().next().map(|e| e.location);
-        let _ = index.insert(hash, entry, old);
-        entries += 1;
-        bytes += entry.size.bytes();
-        let over = if by_bytes { bytes > cap } else { entries > cap };
-        if over {
-            if by_bytes && true {
-                recency.set_capacity(entries);
-            }
-            let need = if by_bytes {
-                Need { entries: 0, bytes: bytes - cap + cap / div - 1 }
-            } else {
-                Need { entries: entries - cap + cap / div - (cap / div).min(1), bytes: 0 }
-            };
-            let start = std::time::Instant::now();
-            let victims = choose(&index, &recency, need, Some(location));
-            spent += start.elapsed();
-            swept += entries;
-            assert!(!victims.is_empty());
-            for v in victims {
-                if index.evict(v.hash, v.location, v.epoch) {
-                    entries -= 1;
-                    bytes -= v.bytes;
-                    // Compaction drops it.
-                    let _ = index.remove(v.hash, v.location);
-                } else {
-                    panic!("not evicted")
-                }
-            }
-            assert!(if by_bytes { bytes <= cap } else { entries <= cap });
+        let need = Need {
+            entries: over(self.present.entries, self.limit.entries),
+            bytes: over(self.present.bytes, self.limit.bytes),
+        };
+        let victims = choose(&self.index, &self.recency, need, Some(spare));
+        let mut left = need;
+        for victim in victims {
+            assert_ne!(victim.location, spare, "what was just stored is chosen");
+            assert!(self.index.evict(victim.hash, victim.location, victim.epoch));
+            left = left.less(1, victim.bytes);
+            self.present = self.present.less(1, victim.bytes);
         }
+        assert!(left.is_met(), "{left:?} left of {need:?}");
     }
-    let _ = SHARDS;
-    let _ = Access::None;
-    (hits as f64 * 100.0 / trace.len() as f64, spent.as_nanos() as f64 / swept.max(1) as f64)
 }
 
+/// Requests of a skewed crowd of 20,000 keys, with now and then a scan that nobody asks for again.
+fn requests() -> Vec<(u64, u64)> {
+    let (mut all, mut scanned) = (Vec::new(), 1 << 32);
+    for number in 0..60_000_u64 {
+        let unit = (hash_of(number ^ 0x5555_0000) >> 11) as f64 / (1_u64 << 53) as f64;
+        let key = (20_000_f64.powf(unit) - 1.0) as u64;
+        all.push((key, 64 + hash_of(key) % 2_000));
+        if number % 10_000 < 700 {
+            scanned += 1;
+            all.push((scanned, 1_000));
+        }
+    }
+    all
+}
+
+fn hits(policy: Evict, limit: Need) -> f64 {
+    let mut cache = Cache::new(policy, limit);
+    let requests = requests();
+    let hits = requests.iter().filter(|(key, bytes)| cache.ask(*key, *bytes)).count();
+    hits as f64 * 100.0 / requests.len() as f64
+}
+
+fn exact_lru(limit: Need) -> f64 {
+    let mut ages: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut present: HashMap<u64, u64> = HashMap::new();
+    let (mut hits, mut bytes) = (0, 0);
+    let requests = requests();
+    for (now, (key, size)) in (0..).zip(&requests) {
+        if let Some(age) = present.insert(*key, now) {
+            hits += 1;
+            ages.remove(&age);
+        } else {
+            bytes += Size::of(*size).bytes();
+        }
+        ages.insert(now, (*key, Size::of(*size).bytes()));
+        while ages.len() as u64 > limit.entries.max(1) && limit.entries > 0
+            || bytes > limit.bytes && limit.bytes > 0
+        {
+            let (_, (key, size)) = ages.pop_first().expect("something to forget");
+            present.remove(&key);
+            bytes -= size;
+        }
+    }
+    f64::from(hits) * 100.0 / requests.len() as f64
+}
+
+/// Goal: LRU is LRU, to half a point; S3-FIFO is better where there are scans. Limits of entries and of bytes.
 #[test]
-fn sim() {
-    let dir = std::path::Path::new("/tmp/traces-evictor");
-    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
-    let be = |b: Vec<u8>, n: usize| -> Vec<(u64, u64)> {
-        b.chunks_exact(n).map(|c| (c.iter().fold(0, |a, x| a << 8 | u64::from(*x)), 100)).collect()
+fn hit_ratios_are_as_they_should_be() {
+    let by_bytes = |bytes| Need { entries: 0, bytes };
+    for limit in [entries(400), entries(2_000), by_bytes(400_000), by_bytes(2_000_000)] {
+        let exact = exact_lru(limit);
+        let [lru, fifo, s3] =
+            [Evict::Lru, Evict::Fifo, Evict::S3Fifo].map(|policy| hits(policy, limit));
+        assert!((lru - exact).abs() < 0.5, "LRU hits {lru:.2} %, an exact one {exact:.2} %");
+        assert!(fifo < lru - 0.5, "FIFO hits {fifo:.2} %, LRU {lru:.2} %");
+        assert!(s3 > lru + 0.5, "S3-FIFO hits {s3:.2} %, LRU {lru:.2} %");
+    }
+}
+
+/// Goal: the coldest of those that may go, as many as are needed and no more.
+#[test]
+fn the_coldest_go() {
+    for policy in [Evict::Lru, Evict::Fifo] {
+        let (index, recency) = (Index::new(), Recency::new(policy));
+        for number in 1..=1_000 {
+            let mut entry = entry(number, (number / 10) as u16 + 1);
+            if number % 3 == 0 {
+                entry.flags = Entry::SCOPED;
+            }
+            add(&index, number, entry);
+        }
+        recency.restore(&index, Some(policy));
+        let victims = choose(&index, &recency, entries(50), Some(place(1)));
+        let goes = |number: &u64| !number.is_multiple_of(3) && *number != 1;
+        let whole: Vec<_> = (1..70).filter(goes).collect();
+        assert_eq!(numbers(&victims)[..whole.len()], whole, "{policy:?}");
+        assert_eq!(victims.len(), 50, "{policy:?}");
+        assert!(numbers(&victims)[whole.len()..].iter().all(|n| (70..80).contains(n) && goes(n)));
+
+        let victims = choose(&index, &recency, Need { entries: 0, bytes: 128 * 9 + 1 }, None);
+        assert_eq!(victims.iter().map(|victim| victim.bytes).sum::<u64>(), 128 * 10);
+        for victim in &victims {
+            assert!(index.evict(victim.hash, victim.location, victim.epoch));
+        }
+        let others = choose(&index, &recency, entries(10), None);
+        assert!(others.iter().all(|other| !victims.contains(other)), "chosen twice");
+        assert_eq!(choose(&index, &recency, entries(10_000), None).len(), 667 - 10);
+        assert_eq!(choose(&index, &recency, entries(0), None), []);
+    }
+}
+
+/// Goal: without a policy nobody goes; state never does.
+#[test]
+fn who_must_stay_stays() {
+    for policy in [Evict::None, Evict::Lru, Evict::Fifo, Evict::S3Fifo] {
+        let (index, recency) = (Index::new(), Recency::new(policy));
+        for number in 1..100 {
+            let flags = if policy == Evict::None { Entry::EVICTABLE } else { Entry::TOUCHED };
+            let epoch = recency.admit(hash_of(number));
+            add(&index, number, Entry { flags, ..entry(number, epoch) });
+        }
+        assert_eq!(choose(&index, &recency, entries(50), None), [], "{policy:?}");
+    }
+}
+
+/// Goal: who was used after the choice stays, with every policy that counts use.
+#[test]
+fn who_is_used_meanwhile_stays() {
+    for policy in [Evict::Lru, Evict::S3Fifo] {
+        let (index, recency) = (Index::new(), Recency::new(policy));
+        recency.set_capacity(100);
+        for number in 1..=100 {
+            add(&index, number, entry(number, recency.admit(hash_of(number))));
+        }
+        let victims = choose(&index, &recency, entries(10), None);
+        assert_eq!(victims.len(), 10, "{policy:?}");
+        for (at, victim) in victims.iter().enumerate() {
+            if at % 2 == 0 {
+                assert!(!index.lookup(victim.hash, recency.access()).is_empty());
+            }
+            let gone = index.evict(victim.hash, victim.location, victim.epoch);
+            assert_eq!(gone, at % 2 == 1, "{policy:?}");
+        }
+    }
+}
+
+/// Goal: an epoch of before a renumbering counts as new, and is put right.
+#[test]
+fn epochs_of_the_future_are_taken_back() {
+    for policy in [Evict::Lru, Evict::S3Fifo] {
+        let (index, recency) = (Index::new(), Recency::new(policy));
+        for number in 1..=20 {
+            let epoch = recency.admit(hash_of(number));
+            add(&index, number, entry(number, epoch));
+        }
+        add(&index, 21, entry(21, 0x7000));
+        assert_eq!(choose(&index, &recency, entries(1), None).len(), 1);
+        let now = match policy {
+            Evict::Lru => recency.epoch(),
+            _ => Place { queue: Queue::Small, order: recency.order(Queue::Small), uses: 0 }.pack(),
+        };
+        let after = index.peek(hash_of(21)).iter().next().expect("the entry");
+        assert_eq!(after.epoch, now, "{policy:?}");
+    }
+}
+
+/// Goal: S3-FIFO by hand. Of ten in the small queue, those used twice come to the main queue and the others go; a ghost
+/// that comes again is no stranger; the main queue gives second chances, one for each use.
+#[test]
+fn s3_fifo_does_as_the_paper_says() {
+    let (index, recency) = (Index::new(), Recency::new(Evict::S3Fifo));
+    recency.set_capacity(10);
+    let use_it = |number: u64| assert!(!index.lookup(hash_of(number), recency.access()).is_empty());
+    let epoch_of = |number| index.peek(hash_of(number)).iter().next().expect("the entry").epoch;
+    for number in 1..=10 {
+        add(&index, number, entry(number, recency.admit(hash_of(number))));
+    }
+    for number in [1, 3, 3, 4, 4, 4, 4, 4] {
+        use_it(number);
+    }
+    let victims = choose(&index, &recency, entries(3), None);
+    assert_eq!(numbers(&victims), [1, 2, 5]);
+    for (number, order) in [(3, 1), (4, 2)] {
+        let place = Place { queue: Queue::Main, order, uses: 0 };
+        assert_eq!(Place::unpack(epoch_of(number)), place);
+    }
+    for victim in victims {
+        assert!(index.remove(victim.hash, victim.location));
+    }
+    for (number, queue) in [(1, Queue::Main), (5, Queue::Main), (20, Queue::Small)] {
+        let epoch = recency.admit(hash_of(number));
+        assert_eq!(Place::unpack(epoch).queue, queue, "of {number}");
+        add(&index, number, entry(number, epoch));
+    }
+    use_it(3);
+    // Small: 6 to 10 and 20; main: 3 (used), 4, 1, 5.
+    let victims = choose(&index, &recency, entries(7), None);
+    assert_eq!(numbers(&victims), [1, 4, 6, 7, 8, 9, 10]);
+    let place = Place::unpack(epoch_of(3));
+    assert_eq!((place.queue, place.uses), (Queue::Main, 0));
+    assert!(place.order > Place::unpack(epoch_of(5)).order, "not moved to the end");
+    assert_eq!(choose(&index, &recency, entries(100), None).len(), 10);
+}
+
+/// Goal: an age that most entries share is cut where the need ends, not taken as a whole.
+#[test]
+fn a_crowd_of_one_age_does_not_go_at_once() {
+    for policy in [Evict::Lru, Evict::Fifo, Evict::S3Fifo] {
+        for written in [None, Some(Evict::Lru), Some(Evict::S3Fifo)] {
+            let (index, recency) = (Index::new(), Recency::new(policy));
+            recency.set_capacity(5_000);
+            (1..=5_000).for_each(|number| add(&index, number, entry(number, 1)));
+            recency.restore(&index, written);
+            let victims = choose(&index, &recency, entries(78), None);
+            assert_eq!(victims.len(), 78, "{policy:?} after {written:?}");
+            let kept = (0..SHARDS).map(|shard| {
+                let mut kept = 0;
+                index.sweep(shard, &mut |_, entry| kept += u64::from(!entry.is_evicted()));
+                kept
+            });
+            assert_eq!(kept.sum::<u64>(), 5_000, "a choice evicts nobody");
+        }
+    }
+}
+
+/// Goal: the journal keeps the last 1,024, in order.
+#[test]
+fn the_journal_keeps_the_last() {
+    let journal = Journal::default();
+    let eviction = |number| Eviction {
+        at: Timestamp(number),
+        cause: Cause::Capacity,
+        hash: hash_of(number),
+        age: Some(1_000),
+        bytes: 128,
     };
-    let mut oltp = Vec::new();
-    for line in String::from_utf8(read("OLTP.lis")).unwrap().lines() {
-        let p: Vec<u64> = line.split_whitespace().map(|x| x.parse().unwrap()).collect();
-        for k in p[0]..p[0] + p[1] {
-            oltp.push((k, 100));
-        }
-    }
-    let mut ad = Vec::new();
-    for line in String::from_utf8(read("adaptsize.trace")).unwrap().lines() {
-        let p: Vec<u64> = line.split_whitespace().map(|x| x.parse().unwrap()).collect();
-        ad.push((p[1], p[2]));
-    }
-    let traces = [("adapt", ad, true)];
-    let reference = [
-        [41.6, 46.5],
-        [66.5, 67.8],
-        [34.7, 42.8],
-        [60.6, 62.8],
-        [39.7, 41.0],
-        [68.5, 72.2],
-        [24.6, 27.4],
-        [34.4, 37.8],
-    ];
-    let mut row = 6;
-    let _ = (&oltp, &be);
-    for (name, trace, by_bytes) in &traces {
-        let uniq: HashMap<u64, u64> = trace.iter().copied().collect();
-        let whole = if *by_bytes { uniq.values().sum() } else { uniq.len() as u64 };
-        for pct in [1, 10] {
-            let cap = whole * pct / 100;
-            for div in [64, 128] {
-                let (lru, t1) = replay(trace, Evict::Lru, cap, *by_bytes, div);
-                let (fifo, _) = replay(trace, Evict::Fifo, cap, *by_bytes, div);
-                let (s3, t2) = replay(trace, Evict::S3Fifo, cap, *by_bytes, div);
-                println!(
-                    "{name} {pct}% /{div} cap {cap}: lru {lru:.2} ({:+.2}) fifo {fifo:.2} s3 {s3:.2} ({:+.2})  choose ns/entry {t1:.1} {t2:.1}",
-                    lru - reference[row][0],
-                    s3 - reference[row][1]
-                );
-            }
-            row += 1;
-        }
-    }
-}
-
-#[test]
-fn cost() {
-    for n in [20_000_u64, 1_000_000] {
-        for policy in [Evict::Lru, Evict::S3Fifo] {
-            let index = Index::new();
-            let recency = Recency::new(policy);
-            recency.set_capacity(n);
-            for i in 1..=n {
-                let hash = mix(i);
-                let location =
-                    Location { slot: Slot((i >> 20) as u32), offset: 4096 + (i & 0xf_ffff) * 8 };
-                let _ = index.insert(
-                    hash,
-                    Entry {
-                        location,
-                        size: Size::of(100),
-                        flags: Entry::EVICTABLE,
-                        epoch: recency.admit(hash),
-                    },
-                    None,
-                );
-            }
-            for _ in 0..3 {
-                let start = std::time::Instant::now();
-                let mut x = 0u64;
-                for shard in 0..SHARDS {
-                    index.sweep(shard, &mut |h, e| x ^= h ^ u64::from(e.epoch));
-                }
-                let bare = start.elapsed();
-                let start = std::time::Instant::now();
-                let v = choose(&index, &recency, Need { entries: n / 64, bytes: 0 }, None);
-                let all = start.elapsed();
-                println!(
-                    "{n} {policy:?}: bare sweep {:.2} ns/entry, choose {:.2} ns/entry, {} victims {x}",
-                    bare.as_nanos() as f64 / n as f64,
-                    all.as_nanos() as f64 / n as f64,
-                    v.len()
-                );
-            }
-        }
-    }
+    assert_eq!(journal.recent(), []);
+    journal.record((0..600).map(eviction));
+    journal.record((600..1_500).map(eviction));
+    let kept: Vec<_> = journal.recent().iter().map(|eviction| eviction.at.0).collect();
+    assert_eq!(kept, (476..1_500).collect::<Vec<_>>());
 }

@@ -157,9 +157,9 @@ impl Recency {
     fn promoted(&self) {
         let Some(step) = self.step(STEPS) else { return };
         let batch = (step / (4 * STRIPES as u64)).clamp(1, 1 << 10);
-        if batch == 1 {
-            self.clock.tick(1, step);
-        } else if (self.stripes[stripe()].0.fetch_add(1, Relaxed) + 1) % batch as u32 == 0 {
+        // The count may wrap: at most one batch is short then.
+        let counted = || self.stripes[stripe()].0.fetch_add(1, Relaxed).wrapping_add(1);
+        if batch == 1 || u64::from(counted()).is_multiple_of(batch) {
             self.clock.tick(batch, step);
         }
     }
