@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["format", "io", "stats"],
     &["segment", "index", "options", "overrides"],
     &["lookup", "checkpoint"],
-    &["writer", "reader", "recovery", "check", "inspect", "background"],
+    &["writer", "reader", "compactor", "recovery", "check", "inspect", "background"],
     &["engine"],
 ];
 
