@@ -13,9 +13,12 @@ const FLOORS: &[&[&str]] = &[
     &["types"],
     &["error"],
     &["format", "io", "stats"],
+    &["space"],
     &["segment", "index", "options", "overrides"],
-    &["lookup", "checkpoint", "recency"],
-    &["writer", "reader", "evictor", "recovery", "check", "inspect", "background"],
+    &["recency"],
+    &["evictor"],
+    &["lookup", "checkpoint"],
+    &["writer", "reader", "compactor", "recovery", "check", "inspect", "background"],
     &["engine"],
 ];
 
@@ -30,6 +33,8 @@ const FORBIDDEN_STD: &[(&str, &[&str])] = &[
     ("evictor", &["fs", "io", "thread"]),
     ("recovery", &["fs", "thread"]),
     ("check", &["fs", "thread"]),
+    ("compactor", &["fs", "thread"]),
+    ("evictor", &["fs", "thread", "time"]),
 ];
 
 /// Words that a room must not say.
@@ -40,6 +45,7 @@ const FORBIDDEN_WORDS: &[(&str, &[&str])] = &[
     ("evictor", &["SystemTime", "Instant"]),
     ("recovery", &["SystemTime", "Instant"]),
     ("check", &["SystemTime", "Instant"]),
+    ("compactor", &["SystemTime", "Instant"]),
 ];
 
 /// The homes of `unsafe`: one in the engine; and the benches' counting allocator and the peer that is opened so.

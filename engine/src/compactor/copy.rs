@@ -39,9 +39,9 @@ pub(crate) struct Job<'a> {
     pub(crate) horizon: SequenceNumber,
     /// Makes the header of an output.
     pub(crate) header: &'a dyn Fn(Class, SequenceNumber) -> SegmentHeader,
-    /// Chooses the stream of a survivor: by its age in sequence numbers, by what is left of its lifetime in
-    /// milliseconds, and by the class of the segment it comes from.
-    pub(crate) place: &'a dyn Fn(u64, Option<u64>, Class) -> u8,
+    /// Chooses the stream of a survivor, 1 or more: by its age in sequence numbers, and by what is left of its lifetime
+    /// in milliseconds.
+    pub(crate) place: &'a dyn Fn(u64, Option<u64>) -> u8,
     /// Told of bytes read and copied, now and then; says whether to go on.
     pub(crate) go_on: &'a dyn Fn(u64, u64) -> ControlFlow<()>,
 }
@@ -295,7 +295,7 @@ impl Copying<'_> {
         };
         let age = self.job.horizon.0.saturating_sub(head.sequence.0);
         let left = expires_at.map(|expiry| expiry.0.saturating_sub(self.transfer.now.0));
-        let stream = (self.job.place)(age, left, input.add.class);
+        let stream = (self.job.place)(age, left);
         let flags = crate::format::record::flags_of(&self.scratch);
         let seen = Head { expires_at, ..head };
         let bytes = self.scratch.len() as u64;

@@ -20,7 +20,7 @@ use crate::{
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{RECORDS_AT, Segment, transfer::Transfer},
+    segment::{Segment, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
     writer::UNSURE,
@@ -230,7 +230,7 @@ impl Shared {
             let facts = self.facts(&job);
             let chosen = match only {
                 Some(ids) => self.named(ids, &job),
-                None => plan(&facts, &self.goal(force)).inputs,
+                None => plan(&facts, &self.goal(force), &job.streams).inputs,
             };
             if chosen.is_empty() {
                 return Ok(false);
@@ -241,10 +241,11 @@ impl Shared {
             drop(table);
             let cleaned: Vec<_> =
                 facts.into_iter().filter(|facts| chosen.contains(&facts.slot)).collect();
+            let now = (self.writer.next_sequence().0, self.lookup.clock.now().0);
+            job.streams.learn(now.0, now.1, &cleaned);
             match self.carry_out(&job.streams, inputs, limits, report)? {
                 Copied::Done(mut transfer) => {
                     self.install(&mut transfer)?;
-                    job.streams.learn(self.writer.next_sequence().0, &cleaned);
                     report.jobs += 1;
                     add_to(report, &transfer);
                     return Ok(true);
@@ -292,9 +293,7 @@ impl Shared {
             };
             (limits.go_on)(&so_far)
         };
-        let place = |age: u64, left: Option<u64>, from: Class| {
-            streams.place(age, left, from.0.saturating_sub(Class::REWRITTEN.0))
-        };
+        let place = |age: u64, left: Option<u64>| streams.place(age, left);
         let job = Job {
             home: &self.home,
             lookup: &self.lookup,
@@ -328,25 +327,34 @@ impl Shared {
     /// What the policy is told of the sealed segments.
     fn facts(&self, job: &JobState) -> Vec<SegmentFacts> {
         let table = self.lookup.catalog.table();
+        let oldest = Horizons::of(table.iter());
         let facts = |segment: &Arc<Segment>| {
             let sealed = segment.as_sealed()?;
             if job.unreadable.contains(&segment.id()) {
                 return None;
             }
-            let (live_bytes, live_records) = segment.live();
+            let (mut live_bytes, mut live_records) = segment.live();
+            let is_output = segment.add.class >= Class::COMPACTED;
+            if is_output && !oldest.are_newer_but(segment, sealed.sequence_max) {
+                // Its deaths were found to hide something: they stay for now, and are not garbage.
+                let deaths = u64::from(sealed.tombstones);
+                live_bytes += deaths * DEATH_BYTES;
+                live_records += deaths;
+            }
+            // Without a put nothing in it expires, and a touch may have put that off.
+            let has_end = sealed.expiry_max > Timestamp(0)
+                && !self.lookup.overrides.has_touch_in(segment.slot, NO_SEQUENCES);
             Some(SegmentFacts {
                 slot: segment.slot,
-                // Header and footer come again with every output: they are not what compaction is for.
-                bytes: sealed.records_end - RECORDS_AT,
+                bytes: sealed.file_bytes,
                 live_bytes,
                 live_records,
                 expired_bytes: 0,
                 dead_at: segment.died_at(),
                 sequence_max: sealed.sequence_max.0,
-                expiry_min: sealed.expiry_min.0,
-                expiry_max: sealed.expiry_max.0,
+                expiry_max: if has_end { sealed.expiry_max.0 } else { u64::MAX },
                 stream: segment.add.class.0.saturating_sub(Class::REWRITTEN.0),
-                is_pinned: false,
+                is_pinned: Arc::strong_count(segment) > PINS,
             })
         };
         table.iter().filter_map(facts).collect()
@@ -425,4 +433,35 @@ fn first_sequence(segment: &Segment) -> SequenceNumber {
         return segment.add.first_sequence;
     }
     SequenceNumber::default()
+}
+
+#[expect(clippy::reversed_empty_ranges, reason = "it is meant to hold nothing")]
+const NO_SEQUENCES: std::ops::RangeInclusive<SequenceNumber> =
+    SequenceNumber(1)..=SequenceNumber(0);
+/// A tombstone with a usual key.
+const DEATH_BYTES: u64 = 48;
+/// Handles of a segment that is only in the catalog's tables.
+const PINS: usize = crate::stats::STRIPES + 1;
+
+/// The two least horizons of a store's segments.
+struct Horizons {
+    first: (SequenceNumber, Option<Slot>),
+    second: SequenceNumber,
+}
+
+impl Horizons {
+    fn of<'a>(segments: impl Iterator<Item = &'a Arc<Segment>>) -> Self {
+        let mut all: Vec<_> =
+            segments.map(|segment| (segment.add.horizon, Some(segment.slot))).collect();
+        all.sort_unstable();
+        let none = (SequenceNumber(u64::MAX), None);
+        let at = |index: usize| all.get(index).copied().unwrap_or(none);
+        Self { first: at(0), second: at(1).0 }
+    }
+
+    /// Whether no other segment can hold anything that is older than `sequence`.
+    fn are_newer_but(&self, segment: &Segment, sequence: SequenceNumber) -> bool {
+        let least = if self.first.1 == Some(segment.slot) { self.second } else { self.first.0 };
+        least > sequence
+    }
 }

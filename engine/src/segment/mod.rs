@@ -76,8 +76,8 @@ pub(crate) struct Segment {
     sealed: OnceLock<Sealed>,
     live_bytes: AtomicU64,
     live_records: AtomicU64,
-    /// Sequence numbers at which records here died: the last and the one before. A hint for compaction.
-    died_at: [AtomicU64; 2],
+    /// Mean of the sequence numbers at which records here died lately; 0 = none did in this session. A hint.
+    died_at: AtomicU64,
 }
 
 /// How a sealed segment is read.
@@ -114,7 +114,7 @@ impl Segment {
             sealed: OnceLock::new(),
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
-            died_at: Default::default(),
+            died_at: AtomicU64::new(0),
         }
     }
 
@@ -203,13 +203,16 @@ impl Segment {
 
     /// A record here was displaced by a write with this sequence number.
     pub(crate) fn note_death(&self, at: SequenceNumber) {
-        let last = self.died_at[0].swap(at.0, Ordering::Relaxed);
-        self.died_at[1].store(last, Ordering::Relaxed);
+        /// Weight of one death in the mean is 1 / 2^6: the last death alone is too noisy.
+        const SHIFT: u32 = 6;
+        let mean = self.died_at.load(Ordering::Relaxed);
+        let next = if mean == 0 { at.0 } else { mean + (at.0.saturating_sub(mean) >> SHIFT) };
+        self.died_at.store(next, Ordering::Relaxed);
     }
 
-    /// When the last record here died, and the one before; 0 = none did in this session.
-    pub(crate) fn died_at(&self) -> [u64; 2] {
-        [self.died_at[0].load(Ordering::Relaxed), self.died_at[1].load(Ordering::Relaxed)]
+    /// When records here died lately, in sequence numbers; 0 = none did in this session.
+    pub(crate) fn died_at(&self) -> u64 {
+        self.died_at.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_live(&self, bytes: u64, records: u64) {
