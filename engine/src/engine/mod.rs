@@ -301,6 +301,19 @@ impl Engine {
         Ok(matches!(outcome, Outcome::Written(_)))
     }
 
+    /// Lets `key` live for `lifetime` from now on, without writing its value again; says whether it was there. For
+    /// entries that live as long as they are used: however often it is called, it writes at most eight small records
+    /// in a lifetime. A crash may take back up to an eighth of the lifetime; it never adds to it.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn slide(&self, key: impl AsRef<[u8]>, lifetime: Duration) -> Result<bool> {
+        self.check_write()?;
+        let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let outcome = self.shared.writer.slide(key.as_ref(), lifetime_ms)?;
+        Ok(matches!(outcome, Outcome::Written(_)))
+    }
+
     /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
     /// asked again with what is there then. `None` if nothing was written.
     ///

@@ -222,7 +222,7 @@ fn touch_of(sources: &[Source], claim: &Claim) -> Result<Touch> {
         Some(record) => segment.head(record.of(segment), claim.entry.offset)?.expires_at,
         None => None,
     };
-    Ok(Touch { expires_at, sequence: claim.entry.sequence })
+    Ok(Touch::logged(expires_at, claim.entry.sequence))
 }
 
 fn index_entry(sources: &[Source], claim: &Claim, loaded: &Loaded) -> IndexEntry {

@@ -118,8 +118,8 @@ impl Writer {
         let Move { hash, from, to, bytes, folded } = *moved;
         let touch = overrides.touch(from);
         let (clear, set) = match (touch, folded) {
-            (Some(touch), Some((sequence, expires))) if touch.sequence == sequence => {
-                let expires = if expires { IndexEntry::EXPIRES } else { 0 };
+            (Some(touch), Some(folded)) if touch == folded => {
+                let expires = if touch.expires_at.is_some() { IndexEntry::EXPIRES } else { 0 };
                 (IndexEntry::TOUCHED | IndexEntry::EXPIRES, expires | IndexEntry::SCOPED)
             }
             (Some(touch), _) => {

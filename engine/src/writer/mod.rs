@@ -241,6 +241,13 @@ impl Writer {
         self.run(Op::touch(key, expires_at, self.lookup.hasher), self.durability)
     }
 
+    pub(crate) fn slide(&self, key: &[u8], lifetime_ms: u64) -> Result<Outcome> {
+        self.limits.check(key, &[])?;
+        let until = self.lookup.clock.now().saturating_add_ms(lifetime_ms);
+        let op = Op::touch(key, Some(until), self.lookup.hasher);
+        self.run(Op { is_sliding: true, ..op }, self.durability)
+    }
+
     pub(crate) fn cut_scope(&self, scope: &[u8]) -> Result<Outcome> {
         check_scope(scope)?;
         self.run(Op::end(Kind::ScopeCut, scope, self.lookup.hasher), self.durability)
