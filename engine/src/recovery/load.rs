@@ -308,6 +308,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
         match claim.entry.kind {
             Kind::Put if is_newer => {
                 let entry = index_entry(sources, &claim, &Loaded::default());
+                let entry = IndexEntry { epoch: IndexEntry::JUST_USED, ..entry };
                 sources[claim.source].segment.count_live(weight(claim.entry.bytes));
                 let displaced = current.as_ref().map(|c| c.0.location);
                 let _ = index.insert(hash, entry, displaced);

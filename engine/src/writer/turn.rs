@@ -32,6 +32,8 @@ pub(super) struct Turn {
     pub(super) limits: LiveLimits,
     /// Why nothing more may be written, if so.
     pub(super) stopped: Option<String>,
+    /// Whether that was a full disk: then it may go on by itself.
+    pub(super) is_disk_full: bool,
     /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,
 }
@@ -43,7 +45,7 @@ impl Turn {
         limits: LiveLimits,
         stopped: Option<String>,
     ) -> Self {
-        Self { log, lookup, limits, stopped, effects: Vec::new() }
+        Self { log, lookup, limits, stopped, is_disk_full: false, effects: Vec::new() }
     }
 }
 
@@ -85,7 +87,10 @@ impl Turn {
 
     /// Nothing more is written until `try_recover` (I8).
     pub(super) fn stop(&mut self, error: &Error) {
-        self.stopped.get_or_insert_with(|| error.to_string());
+        if self.stopped.is_none() {
+            self.stopped = Some(error.to_string());
+            self.is_disk_full = is_disk_full(error);
+        }
     }
 
     /// Appends what the requests ask; says what the strictest of those that wrote wants. `Err` stops the log.
@@ -329,6 +334,11 @@ impl Turn {
         let state = Current { touched: true, live, expires_at: op.expires_at, ..current };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
     }
+}
+
+fn is_disk_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 fn stricter(so_far: Option<Durability>, next: Durability) -> Option<Durability> {
