@@ -7,7 +7,10 @@ use crate::{
     background,
     error::{Error, Result},
     evictor::Need,
-    format::footer::FOOTER_ENTRY_BYTES,
+    format::{
+        footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
+        segment_header::SEGMENT_HEADER_BYTES,
+    },
     options::Options,
     space::{BYTES, Purpose, least_bytes},
     writer::Housekeeper,
@@ -36,6 +39,8 @@ pub struct Usage {
 /// Of the bytes that segments may have, this share in percent may be live. The rest is what compaction works with:
 /// the less it is, the more often a record is copied.
 const LIVE_MAX_PERCENT: u64 = 92;
+/// Header and trailer of a segment.
+const OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + FOOTER_TRAILER_BYTES) as u64;
 /// Evictions come in batches of this part of what is live, so that the index is swept seldom.
 const BATCH_PART: u64 = 64;
 
@@ -80,13 +85,17 @@ impl Shared {
                 did_anything = true;
                 continue;
             }
-            let evicted = self.evict_for_room(wanted)?;
-            if !self.has_garbage(wanted) && evicted == 0 {
-                break;
-            }
+            self.evict_for_room(wanted)?;
             let mut report = CompactionReport::default();
-            if !self.compact_once(None, true, None, &mut report)? || report.bytes_reclaimed == 0 {
-                // What a job gives back comes when its last reader lets go.
+            if self.has_garbage(wanted) {
+                match self.compact_once(None, true, None, &mut report) {
+                    // Its outputs did not fit: less has to be live.
+                    Ok(_) | Err(Error::Full { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            // What a job gives back comes when its last reader lets go; what is all alive gives nothing back.
+            if report.bytes_reclaimed == 0 && self.evict_more(wanted) == 0 {
                 break;
             }
             did_anything = true;
@@ -102,20 +111,32 @@ impl Shared {
             table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
         let garbage: u64 = sealed
             .map(|(sealed, (bytes, records))| {
-                let live = bytes + records * FOOTER_ENTRY_BYTES as u64;
+                let live = OVERHEAD_BYTES + bytes + records * FOOTER_ENTRY_BYTES as u64;
                 sealed.file_bytes.saturating_sub(live)
             })
             .sum();
         garbage > wanted
     }
 
+    /// What segments of nothing but live records would have.
+    fn live_with_overhead(&self) -> u64 {
+        let tallied = self.lookup.tally.get();
+        let records = tallied.bytes + tallied.entries * FOOTER_ENTRY_BYTES as u64;
+        records + records / (self.segment_bytes - OVERHEAD_BYTES) * OVERHEAD_BYTES
+    }
+
+    /// Evicts a batch of the coldest entries, whatever is live; says how many.
+    fn evict_more(&self, wanted: u64) -> u64 {
+        let batch = self.lookup.tally.get().bytes / BATCH_PART;
+        self.writer.evict(Need { entries: 0, bytes: batch.max(wanted) })
+    }
+
     /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.
     fn evict_for_room(&self, wanted: u64) -> Result<u64> {
-        let tallied = self.lookup.tally.get();
-        if tallied.evictable_entries == 0 {
+        if self.lookup.tally.get().evictable_entries == 0 {
             return Ok(0);
         }
-        let live = tallied.bytes + tallied.entries * FOOTER_ENTRY_BYTES as u64;
+        let live = self.live_with_overhead();
         let most = self.segments_may_have().saturating_sub(wanted) * LIVE_MAX_PERCENT / 100;
         if live <= most {
             return Ok(0);
