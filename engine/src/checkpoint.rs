@@ -238,7 +238,7 @@ pub(crate) fn decode(
                 let rows = CheckpointTouch::decode_all(content).map_err(text)?;
                 let touch = |row: CheckpointTouch| {
                     let at = Location { slot: Slot(row.slot), offset: row.offset };
-                    (at, Touch { expires_at: row.expires_at, sequence: row.sequence })
+                    (at, Touch::logged(row.expires_at, row.sequence))
                 };
                 loaded.touches = rows.into_iter().map(touch).collect();
             }

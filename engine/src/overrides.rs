@@ -18,8 +18,28 @@ use crate::types::{Location, SequenceNumber, Slot, Timestamp, is_live};
 pub(crate) struct Touch {
     /// `None` = never.
     pub(crate) expires_at: Option<Timestamp>,
-    /// The touch's own sequence number.
+    /// The newest touch that stands in the log, or the put itself if there is none.
     pub(crate) sequence: SequenceNumber,
+    /// The expiry that the log has: a sliding one may be ahead of it for a while.
+    pub(crate) logged: Option<Timestamp>,
+}
+
+impl Touch {
+    /// What a record in the log says.
+    pub(crate) const fn logged(expires_at: Option<Timestamp>, sequence: SequenceNumber) -> Self {
+        Self { expires_at, sequence, logged: expires_at }
+    }
+}
+
+/// Records that one key's sliding expiry writes in one lifetime, at most.
+const SLIDES_PER_LIFETIME: u64 = 8;
+
+/// Whether sliding an expiry to `wanted` has to be written down: not while the log is behind by less than an eighth of
+/// what is left. A crash then takes that eighth back; it never makes an entry live longer than it should.
+pub(crate) fn must_log(logged: Option<Timestamp>, wanted: Timestamp, now: Timestamp) -> bool {
+    let Some(logged) = logged else { return true };
+    let behind = wanted.0.saturating_sub(logged.0);
+    wanted < logged || behind.saturating_mul(SLIDES_PER_LIFETIME) >= wanted.0.saturating_sub(now.0)
 }
 
 /// Scope cuts by name: the newest cut of each scope.
@@ -169,5 +189,34 @@ impl Overrides {
             return false;
         }
         is_cut(&self.cuts.read().unwrap_or_else(PoisonError::into_inner), sequence, scopes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a key that is slid every moment writes at most eight records in a lifetime, and the log is never ahead.
+    #[test]
+    fn sliding_writes_eight_records_a_lifetime() {
+        const LIFETIME: u64 = 80_000;
+        let (mut logged, mut records) = (LIFETIME, 0);
+        for now in 0..10 * LIFETIME {
+            let wanted = now + LIFETIME;
+            if must_log(Some(Timestamp(logged)), Timestamp(wanted), Timestamp(now)) {
+                (logged, records) = (wanted, records + 1);
+            }
+            assert!(logged <= wanted && wanted - logged <= LIFETIME / 8);
+        }
+        assert!((70..=80).contains(&records), "{records} in ten lifetimes");
+    }
+
+    /// Goal: what takes time away, or gives an end to what had none, is written down.
+    #[test]
+    fn shortening_is_written() {
+        let (now, later) = (Timestamp(1_000), Timestamp(2_000));
+        assert!(must_log(Some(Timestamp(2_001)), later, now));
+        assert!(must_log(None, later, now));
+        assert!(!must_log(Some(later), later, now));
     }
 }

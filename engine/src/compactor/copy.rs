@@ -300,8 +300,7 @@ impl Copying<'_> {
         let seen = Head { expires_at, ..head };
         let bytes = self.scratch.len() as u64;
         let to = self.append(stream, &seen, head_bytes, flags, true)?;
-        let folded = touch.map(|touch| (touch.sequence, touch.expires_at.is_some()));
-        self.transfer.moves.push(Move { hash: entry.hash, from, to, bytes, folded });
+        self.transfer.moves.push(Move { hash: entry.hash, from, to, bytes, folded: touch });
         Ok(())
     }
 

@@ -261,7 +261,8 @@ fn merge(inputs: &mut Vec<Slot>, job: Job, mut candidates: Vec<Candidate>, goal:
     candidates.sort_by_key(|candidate| (candidate.bytes, candidate.slot));
     let taken: HashSet<Slot> = inputs.iter().copied().collect();
     let mut with = job;
-    for candidate in candidates.iter().filter(|candidate| !candidate.is_pinned) {
+    let is_open = |candidate: &&Candidate| !candidate.is_pinned && !taken.contains(&candidate.slot);
+    for candidate in candidates.iter().filter(is_open) {
         if candidate.bytes > goal.segment_bytes / 2 {
             return;
         }
@@ -272,10 +273,8 @@ fn merge(inputs: &mut Vec<Slot>, job: Job, mut candidates: Vec<Candidate>, goal:
         if is_too_much {
             return;
         }
-        if !taken.contains(&candidate.slot) {
-            with = next;
-            inputs.push(candidate.slot);
-        }
+        with = next;
+        inputs.push(candidate.slot);
     }
 }
 

@@ -6,6 +6,7 @@
 use super::{Goal, SegmentFacts, Streams, mean_death, plan};
 use crate::types::Slot;
 
+/// Splitmix: the same seed, the same numbers.
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
@@ -15,9 +16,11 @@ impl Rng {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
+
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
+
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -41,9 +44,11 @@ struct Segment {
     sequence_max: u64,
 }
 
+/// The store. Figures count records, from the last `forget_figures` on.
 pub(crate) struct Sim {
     pub(crate) records_per_segment: usize,
     pub(crate) garbage_max_percent: u32,
+    /// Output room of a job, in full segments.
     pub(crate) room_segments: u64,
     pub(crate) streams: Streams,
     segments: Vec<Option<Segment>>,
@@ -58,7 +63,9 @@ pub(crate) struct Sim {
     pub(crate) jobs: u64,
     pub(crate) inputs: u64,
     pub(crate) outputs: u64,
+    /// Times that compaction did not come to an end.
     pub(crate) over: u64,
+    /// How much of the expired bytes the policy is told of.
     pub(crate) hint_percent: u64,
 }
 
@@ -133,6 +140,7 @@ impl Sim {
                 }
             }
             self.over += 1;
+            debug_assert!(false, "compaction goes on for ever");
         }
     }
 

@@ -150,6 +150,23 @@ fn extremes_are_survived() {
     assert_eq!(mean_death(u64::MAX, 0), u64::MAX, "a death before the mean moves nothing");
 }
 
+/// Goal: small segments do not pile up. Method: too many of them beside one victim; about a segment full is merged.
+#[test]
+fn small_segments_are_merged_in_passing() {
+    let small = |slot| SegmentFacts { bytes: 70 * KIB, ..segment(slot, 6) };
+    for (count, merged) in [(20, 0), (200, 16)] {
+        let mut facts: Vec<_> = (0..count).map(small).collect();
+        facts.extend((1_000..1_020).map(|slot| segment(slot, 80)));
+        facts.push(segment(2_000, 0));
+        facts.extend((3_000..3_040).map(|slot| segment(slot, 10)));
+        facts.iter_mut().filter(|facts| facts.slot.0 >= 3_000).for_each(|facts| {
+            facts.bytes /= 4;
+        });
+        let inputs = planned(&facts, &goal());
+        assert_eq!(inputs.iter().filter(|slot| **slot < 1_000).count(), merged, "of {count}");
+    }
+}
+
 /// Goal: survivors go by age or by expiry, each class four times the one before.
 #[test]
 fn survivors_go_to_their_stream() {

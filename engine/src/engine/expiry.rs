@@ -83,7 +83,7 @@ impl Shared {
     }
 
     /// Marks what has expired as gone. Reads the heads of records with an expiry, in segments where one may be over.
-    fn mark_expired(&self, is_over: &dyn Fn() -> bool) -> Result<Swept> {
+    pub(super) fn mark_expired(&self, is_over: &dyn Fn() -> bool) -> Result<Swept> {
         let now = self.lookup.clock.now();
         let mut next = hold(&self.upkeep.next_expiry);
         let table = self.lookup.catalog.table();

@@ -1,7 +1,10 @@
 //! Limits: what to do when a write finds no room, and how full the store is.
 
-use super::{Shared, upkeep::CompactionReport};
+use std::sync::atomic::Ordering;
+
+use super::{Shared, hold, upkeep::CompactionReport};
 use crate::{
+    background,
     error::{Error, Result},
     evictor::Need,
     format::footer::FOOTER_ENTRY_BYTES,
@@ -152,5 +155,44 @@ impl Shared {
 impl Housekeeper for Shared {
     fn make_room(&self, wanted: u64) -> Result<bool> {
         self.find_room(wanted)
+    }
+
+    fn pace(&self, bytes: u64) {
+        if hold(&self.background).is_none() {
+            return;
+        }
+        let owed = &self.upkeep.owed_ns;
+        let delay = delay_ns(bytes, self.space.room(Purpose::Write), self.space_wanted());
+        if delay > 0 && owed.fetch_add(delay, Ordering::Relaxed) + delay >= REST_NS {
+            background::rest(owed.swap(0, Ordering::Relaxed) / 1_000_000);
+        }
+    }
+}
+
+/// Rests are collected until they are worth a sleep.
+const REST_NS: u64 = 2_000_000;
+
+/// How long who wrote so many bytes rests: nothing while there is the room that compaction tries to keep in hand, and
+/// the more the less of it is left, so that writers slow down before they have to wait.
+fn delay_ns(bytes: u64, room: u64, wanted: u64) -> u64 {
+    /// With no room left: about the time that compaction takes to bring back as many bytes, at nine copied for each.
+    const NS_PER_BYTE: u64 = 40;
+    let missing = wanted.saturating_sub(room);
+    let full = u128::from(bytes) * u128::from(NS_PER_BYTE) * u128::from(missing);
+    u64::try_from(full / u128::from(wanted.max(1))).unwrap_or(REST_NS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: no rest with room in hand, more the less there is, and never a jump.
+    #[test]
+    fn rests_grow_smoothly() {
+        let delays: Vec<_> = (0..=10).map(|room| delay_ns(1_000, room * 100, 1_000)).collect();
+        assert_eq!((delays[10], delays[0]), (0, 40_000));
+        assert!(delays.windows(2).all(|pair| pair[0] - pair[1] == 4_000), "{delays:?}");
+        assert_eq!(delay_ns(1_000, u64::MAX, 1_000), 0);
+        assert_eq!(delay_ns(u64::MAX, 0, 1), REST_NS);
     }
 }

@@ -61,6 +61,10 @@ pub(super) struct Upkeep {
     /// When expired entries are looked for next by a write that finds no room, in store time.
     pub(super) sweep_at: AtomicU64,
     pub(super) next_expiry: Mutex<NextExpiry>,
+    /// When expired entries are looked for next by the background, on the monotonic clock.
+    mark_at: AtomicU64,
+    /// Rest that writers owe to compaction.
+    pub(super) owed_ns: AtomicU64,
     /// The next sequence number when a job last gave nothing back.
     vain_at: AtomicU64,
 }
@@ -129,9 +133,13 @@ impl Shared {
 
     fn upkeep_due(&self) -> Result<bool> {
         if self.writer.is_stopped() {
-            return Ok(false);
+            return self.recover_from_full_disk();
         }
         if self.writer.unlink_retired() > 0 {
+            return Ok(true);
+        }
+        if self.lookup.recency.needs_renumbering() {
+            self.lookup.recency.renumber(&self.lookup.index);
             return Ok(true);
         }
         let now = self.lookup.clock.machine().monotonic_ms();
@@ -141,6 +149,7 @@ impl Shared {
         if self.drop_expired()?.0 > 0 {
             return Ok(true);
         }
+        self.mark_expired_in_time(now)?;
         let compaction = &self.options.compaction;
         let may_run = compaction.automatic && !self.upkeep.is_paused() && self.is_in_hours();
         let is_tight = self.is_tight();
@@ -163,13 +172,40 @@ impl Shared {
         Ok(done)
     }
 
+    /// Takes expired entries out of the accounts, so that their bytes count as garbage. The longer it takes, the less
+    /// often it is done: a twentieth of the time at most.
+    fn mark_expired_in_time(&self, now: u64) -> Result<()> {
+        const SHARE: u64 = 20;
+        if now < self.upkeep.mark_at.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.mark_expired(&|| false)?;
+        let took = self.lookup.clock.machine().monotonic_ms().saturating_sub(now);
+        let next = now + (took * SHARE).max(SWEEP_EVERY_MS);
+        self.upkeep.mark_at.store(next, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A disk that was full stops the log. What is in memory is written again as soon as there is room for it.
+    fn recover_from_full_disk(&self) -> Result<bool> {
+        let now = self.lookup.clock.machine().monotonic_ms();
+        if !self.writer.is_stopped_by_full_disk()
+            || now < self.upkeep.retry_at.load(Ordering::Relaxed)
+        {
+            return Ok(false);
+        }
+        self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+        self.writer.unlink_retired();
+        Ok(self.writer.try_recover().is_ok())
+    }
+
     /// Whether a limited store is so near its limit that writers will soon wait.
     fn is_tight(&self) -> bool {
         self.space.limit().is_some() && self.space.room(Purpose::Write) < self.space_wanted()
     }
 
     /// Room that upkeep tries to have in hand for writers.
-    fn space_wanted(&self) -> u64 {
+    pub(super) fn space_wanted(&self) -> u64 {
         2 * self.segment_bytes
     }
 

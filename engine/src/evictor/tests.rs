@@ -287,6 +287,35 @@ fn s3_fifo_does_as_the_paper_says() {
     assert_eq!(choose(&index, &recency, entries(100), None).len(), 10);
 }
 
+/// Goal: within one order of the small queue: only what is above its share goes, what goes is still as it was chosen, and
+/// what was used twice moves.
+#[test]
+fn s3_fifo_divides_one_order() {
+    let (index, recency) = (Index::new(), Recency::new(Evict::S3Fifo));
+    recency.set_capacity(40);
+    let packed = |queue, uses| Place { queue, order: 1, uses }.pack();
+    for number in 1..=40 {
+        let epoch = match number {
+            1..=20 => packed(Queue::Main, 0),
+            21..=30 => packed(Queue::Small, 0),
+            _ => packed(Queue::Small, 2),
+        };
+        add(&index, number, entry(number, epoch));
+    }
+    // The share is 4 of 40. Of the 20 in the small queue 16 are above it: 8 that were used, 8 that were not.
+    let victims = choose(&index, &recency, entries(20), None);
+    assert_eq!(victims.len(), 20);
+    let strangers = numbers(&victims).into_iter().filter(|number| *number > 20).count();
+    assert_eq!(strangers, 8);
+    for victim in &victims {
+        assert!(index.evict(victim.hash, victim.location, victim.epoch), "it was moved");
+    }
+    for number in 31..=40 {
+        let after = index.peek(hash_of(number)).iter().next().expect("the entry");
+        assert_eq!(Place::unpack(after.epoch).queue, Queue::Main);
+    }
+}
+
 /// Goal: an age that most entries share is cut where the need ends, not taken as a whole.
 #[test]
 fn a_crowd_of_one_age_does_not_go_at_once() {

@@ -51,6 +51,9 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The epoch of an entry that was written after everything that a checkpoint knows: the clock of accesses makes
+    /// sense of it when the store opens.
+    pub(crate) const JUST_USED: u16 = u16::MAX;
     /// The record has an expiry.
     pub(crate) const EXPIRES: u8 = 1;
     /// The entry may be forgotten to make room.

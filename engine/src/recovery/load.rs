@@ -222,7 +222,7 @@ fn touch_of(sources: &[Source], claim: &Claim) -> Result<Touch> {
         Some(record) => segment.head(record.of(segment), claim.entry.offset)?.expires_at,
         None => None,
     };
-    Ok(Touch { expires_at, sequence: claim.entry.sequence })
+    Ok(Touch::logged(expires_at, claim.entry.sequence))
 }
 
 fn index_entry(sources: &[Source], claim: &Claim, loaded: &Loaded) -> IndexEntry {
@@ -308,6 +308,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
         match claim.entry.kind {
             Kind::Put if is_newer => {
                 let entry = index_entry(sources, &claim, &Loaded::default());
+                let entry = IndexEntry { epoch: IndexEntry::JUST_USED, ..entry };
                 sources[claim.source].segment.count_live(weight(claim.entry.bytes));
                 let displaced = current.as_ref().map(|c| c.0.location);
                 let _ = index.insert(hash, entry, displaced);

@@ -37,7 +37,7 @@ use crate::{
         segment_header::{Class, SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::u32_at,
     },
-    index::Index,
+    index::{Entry as IndexEntry, Index},
     io::{Access, DirectoryEntry, PathKind, read_file},
     options::{Options, RecoveryPolicy},
     overrides::Overrides,
@@ -592,10 +592,12 @@ impl Uses {
         Self { index, sequence: checkpoint.sequence }
     }
 
-    /// What it says of a record, if it can have known it.
+    /// What it says of a record. What was written after it counts as just used.
     fn of_record(&self, hash: u64, sequence: SequenceNumber) -> Option<u16> {
-        let known = self.index.peek(hash);
-        known.iter().map(|entry| entry.epoch).max().filter(|_| sequence <= self.sequence)
+        if sequence > self.sequence {
+            return Some(IndexEntry::JUST_USED);
+        }
+        self.index.peek(hash).iter().map(|entry| entry.epoch).max()
     }
 }
 

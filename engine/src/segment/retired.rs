@@ -39,12 +39,6 @@ impl Retired {
         });
         sum
     }
-
-    /// How many wait, and what is charged for them.
-    pub(crate) fn waiting(&self) -> (u64, u64) {
-        let segments = self.lock();
-        (segments.len() as u64, segments.iter().map(|(_, charged)| charged).sum())
-    }
 }
 
 /// What was removed.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Segment, output::Finished};
+use crate::overrides::Touch;
 use crate::types::{Location, SequenceNumber, Timestamp};
 
 /// A record that was copied.
@@ -12,8 +13,8 @@ pub(crate) struct Move {
     pub(crate) from: Location,
     pub(crate) to: Location,
     pub(crate) bytes: u64,
-    /// The touch whose expiry the copy carries in its head, and whether that is an expiry at all.
-    pub(crate) folded: Option<(SequenceNumber, bool)>,
+    /// The touch whose expiry the copy carries in its head.
+    pub(crate) folded: Option<Touch>,
 }
 
 /// Why an entry was not copied although the index has it.

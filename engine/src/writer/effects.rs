@@ -10,7 +10,7 @@ use crate::{
     lookup::Lookup,
     overrides::Touch,
     segment::Segment,
-    types::{Location, SequenceNumber},
+    types::{Location, SequenceNumber, Timestamp},
 };
 
 /// A key's state as the next op of the group finds it.
@@ -26,6 +26,8 @@ pub(super) struct Current {
     pub(super) evictable: bool,
     /// What its entry says of its last use.
     pub(super) epoch: u16,
+    /// When it expires, touches counted.
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Current {

@@ -118,8 +118,8 @@ impl Writer {
         let Move { hash, from, to, bytes, folded } = *moved;
         let touch = overrides.touch(from);
         let (clear, set) = match (touch, folded) {
-            (Some(touch), Some((sequence, expires))) if touch.sequence == sequence => {
-                let expires = if expires { IndexEntry::EXPIRES } else { 0 };
+            (Some(touch), Some(folded)) if touch == folded => {
+                let expires = if touch.expires_at.is_some() { IndexEntry::EXPIRES } else { 0 };
                 (IndexEntry::TOUCHED | IndexEntry::EXPIRES, expires | IndexEntry::SCOPED)
             }
             (Some(touch), _) => {
@@ -200,9 +200,9 @@ impl Writer {
         unlinked.files
     }
 
-    /// Segments that wait for their last reader, and what is charged for them.
-    pub(crate) fn waiting_retired(&self) -> (u64, u64) {
-        self.retired.waiting()
+    /// Whether the log is stopped because the disk was full.
+    pub(crate) fn is_stopped_by_full_disk(&self) -> bool {
+        self.is_stopped() && self.turn().is_disk_full
     }
 
     /// Whether the log is stopped, without taking the turn.

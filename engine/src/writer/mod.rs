@@ -57,6 +57,8 @@ pub(crate) use staging::StagedChange;
 pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
     /// Tries to make room for a segment of so many bytes; `false` if there is no way. Called without any lock held.
     fn make_room(&self, wanted: u64) -> Result<bool>;
+    /// So many bytes were written: lets the writer rest if compaction is behind. Called without any lock held.
+    fn pace(&self, bytes: u64);
 }
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
@@ -241,6 +243,13 @@ impl Writer {
         self.run(Op::touch(key, expires_at, self.lookup.hasher), self.durability)
     }
 
+    pub(crate) fn slide(&self, key: &[u8], lifetime_ms: u64) -> Result<Outcome> {
+        self.limits.check(key, &[])?;
+        let until = self.lookup.clock.now().saturating_add_ms(lifetime_ms);
+        let op = Op::touch(key, Some(until), self.lookup.hasher);
+        self.run(Op { is_sliding: true, ..op }, self.durability)
+    }
+
     pub(crate) fn cut_scope(&self, scope: &[u8]) -> Result<Outcome> {
         check_scope(scope)?;
         self.run(Op::end(Kind::ScopeCut, scope, self.lookup.hasher), self.durability)
@@ -395,7 +404,12 @@ impl Leader for Writer {
     /// One group. Whatever is staged goes first: it was acknowledged before.
     fn lead(&self, requests: &mut [Request]) {
         self.lead_once(requests);
+        if self.space.limit().is_none() {
+            return;
+        }
         let Some(housekeeper) = self.housekeeper.get().and_then(Weak::upgrade) else { return };
+        let ops = requests.iter().flat_map(|request| request.ops.as_slice());
+        housekeeper.pace(ops.map(Op::bytes_max).sum());
         for request in requests {
             let is_full = |request: &Request| {
                 matches!(request.outcome, Some(Err(Error::Full { what: BYTES, .. })))

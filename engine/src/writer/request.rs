@@ -23,6 +23,8 @@ pub(super) struct Op {
     pub(super) expires_at: Option<Timestamp>,
     pub(super) evictable: bool,
     pub(super) scoped: bool,
+    /// A touch that need not be written down each time.
+    pub(super) is_sliding: bool,
 }
 
 impl Op {
@@ -71,6 +73,7 @@ impl Op {
             expires_at: options.expires_at,
             evictable: options.evictable,
             scoped: !options.scopes.is_empty(),
+            is_sliding: false,
         }
     }
 
@@ -99,6 +102,7 @@ impl Op {
             expires_at,
             evictable: false,
             scoped: false,
+            is_sliding: false,
         }
     }
 }

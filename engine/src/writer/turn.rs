@@ -20,7 +20,7 @@ use crate::{
     index::{Entry as IndexEntry, Size},
     lookup::Lookup,
     options::{Condition, Durability},
-    overrides::Touch,
+    overrides::{Touch, must_log},
     types::{SequenceNumber, is_live},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Turn {
     pub(super) limits: LiveLimits,
     /// Why nothing more may be written, if so.
     pub(super) stopped: Option<String>,
+    /// Whether that was a full disk: then it may go on by itself.
+    pub(super) is_disk_full: bool,
     /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,
 }
@@ -43,7 +45,7 @@ impl Turn {
         limits: LiveLimits,
         stopped: Option<String>,
     ) -> Self {
-        Self { log, lookup, limits, stopped, effects: Vec::new() }
+        Self { log, lookup, limits, stopped, is_disk_full: false, effects: Vec::new() }
     }
 }
 
@@ -85,7 +87,10 @@ impl Turn {
 
     /// Nothing more is written until `try_recover` (I8).
     pub(super) fn stop(&mut self, error: &Error) {
-        self.stopped.get_or_insert_with(|| error.to_string());
+        if self.stopped.is_none() {
+            self.stopped = Some(error.to_string());
+            self.is_disk_full = is_disk_full(error);
+        }
     }
 
     /// Appends what the requests ask; says what the strictest of those that wrote wants. `Err` stops the log.
@@ -214,6 +219,7 @@ impl Turn {
             evicted: found.is_evicted,
             evictable: found.is_evictable,
             epoch: found.epoch,
+            expires_at: found.expires_at,
         }))
     }
 
@@ -243,7 +249,13 @@ impl Turn {
                 let effect = Effect::Delete { hash: op.hash, sequence, displaced: before };
                 (effect, None, sequence, sum)
             }
-            (Kind::Touch, Some(before)) if before.live => self.append_touch(op, before, extra),
+            (Kind::Touch, Some(before)) if before.live => {
+                if let Some((effect, after)) = self.slide(op, before) {
+                    group.add(op.key(), Some(before), effect, Some(after));
+                    return Ok((Outcome::Written(self.log.newest()), None));
+                }
+                self.append_touch(op, before, extra)
+            }
             _ => return Ok((Outcome::Absent, None)),
         };
         group.add(op.key(), before, effect, after);
@@ -269,6 +281,7 @@ impl Turn {
             evicted: false,
             evictable: op.evictable,
             epoch: 1,
+            expires_at: op.expires_at,
             live: is_live(op.expires_at, self.log.clock.now_for(op.expires_at)),
         };
         let mut marks = 0;
@@ -282,6 +295,19 @@ impl Turn {
         let entry = IndexEntry { location, size: Size::of(bytes), flags: marks, epoch: 1 };
         let effect = Effect::Put { hash: op.hash, entry, sequence, displaced };
         (effect, Some(state), sequence, sum)
+    }
+
+    /// A sliding expiry that need not be written down yet.
+    fn slide(&self, op: &Op, current: Current) -> Option<(Effect, Current)> {
+        let wanted = op.expires_at.filter(|_| op.is_sliding)?;
+        let touch = self.lookup.overrides.touch(current.location).filter(|_| current.touched);
+        let logged = touch.unwrap_or_else(|| Touch::logged(current.expires_at, current.sequence));
+        if must_log(logged.logged, wanted, self.log.clock.now()) {
+            return None;
+        }
+        let touch = Touch { expires_at: Some(wanted), ..logged };
+        let after = Current { touched: true, expires_at: Some(wanted), ..current };
+        Some((Effect::Touch { hash: op.hash, at: current.location, touch }, after))
     }
 
     fn append_touch(
@@ -303,11 +329,16 @@ impl Turn {
         let head_bytes = encode(&draft, &mut frame);
         let flags = flags_of(&frame);
         let (_, sequence, sum) = self.log.append(&mut frame, head_bytes, flags);
-        let touch = Touch { expires_at: op.expires_at, sequence };
+        let touch = Touch::logged(op.expires_at, sequence);
         let live = is_live(op.expires_at, self.log.clock.now_for(op.expires_at));
-        let state = Current { touched: true, live, ..current };
+        let state = Current { touched: true, live, expires_at: op.expires_at, ..current };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
     }
+}
+
+fn is_disk_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 fn stricter(so_far: Option<Durability>, next: Durability) -> Option<Durability> {
