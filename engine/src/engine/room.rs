@@ -94,8 +94,13 @@ impl Shared {
                     Err(error) => return Err(error),
                 }
             }
-            // What a job gives back comes when its last reader lets go; what is all alive gives nothing back.
-            if report.bytes_reclaimed == 0 && self.evict_more(wanted) == 0 {
+            did_anything |= report.bytes_reclaimed > 0;
+            // A store that closes has no use for more room, and what readers hold comes when they let go.
+            if report.cancelled || self.writer.retired_bytes() >= wanted {
+                break;
+            }
+            // What is garbage stands too scattered for a job to gain by it: more has to go.
+            if report.bytes_reclaimed == 0 && self.evict_more(wanted)? == 0 {
                 break;
             }
             did_anything = true;
@@ -125,10 +130,18 @@ impl Shared {
         records + records / (self.segment_bytes - OVERHEAD_BYTES) * OVERHEAD_BYTES
     }
 
-    /// Evicts a batch of the coldest entries, whatever is live; says how many.
-    fn evict_more(&self, wanted: u64) -> u64 {
-        let batch = self.lookup.tally.get().bytes / BATCH_PART;
-        self.writer.evict(Need { entries: 0, bytes: batch.max(wanted) })
+    /// Evicts another batch, of expired entries if there are any; says how many.
+    fn evict_more(&self, wanted: u64) -> Result<u64> {
+        let live = self.lookup.tally.get();
+        if live.evictable_entries == 0 {
+            return Ok(0);
+        }
+        let swept = self.sweep_due()?;
+        if swept.entries > 0 {
+            return Ok(swept.entries);
+        }
+        let bytes = (live.bytes / BATCH_PART).max(wanted);
+        Ok(self.writer.evict(Need { entries: 0, bytes }))
     }
 
     /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.

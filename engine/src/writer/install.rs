@@ -216,6 +216,11 @@ impl Writer {
         self.is_stopped() && self.turn().is_disk_full
     }
 
+    /// Bytes of files that wait for their last reader.
+    pub(crate) fn retired_bytes(&self) -> u64 {
+        self.retired.bytes()
+    }
+
     /// Whether the log is stopped, without taking the turn.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)

@@ -59,9 +59,13 @@ fn nothing_lost_nothing_revived() {
     let mut sums = [0; 3];
     let started = std::time::Instant::now();
     cases(name, 100_000, |seed| {
-        let counts = run(&history, seed).unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
+        let counts =
+            run(&history, seed).unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     });
     let [ops, compactions, openings] = sums;
-    eprintln!("{name}: {ops} operations, {compactions} compactions, {openings} openings in {:?}", started.elapsed());
+    eprintln!(
+        "{name}: {ops} operations, {compactions} compactions, {openings} openings in {:?}",
+        started.elapsed()
+    );
 }
