@@ -161,12 +161,6 @@ impl Job {
         self.copied_bytes.saturating_add(outputs.saturating_mul(SEGMENT_OVERHEAD_BYTES))
     }
 
-    /// The most that is charged for them at a time: what is written to is charged in full.
-    fn peak_bytes(self, goal: &Goal) -> u64 {
-        let outputs = self.output_bytes(goal);
-        if outputs == 0 { 0 } else { outputs.saturating_add(goal.segment_bytes / 2) }
-    }
-
     fn gain_bytes(self, goal: &Goal) -> u64 {
         self.bytes.saturating_sub(self.output_bytes(goal))
     }
@@ -256,7 +250,7 @@ fn choose<'a>(
         let is_met = job.gain_bytes(goal) >= target.gain_bytes;
         let is_wanted = target.is_copying && (goal.force || candidate.is_worth_copying());
         let with = job.with(candidate);
-        let fits = with.peak_bytes(goal) <= goal.output_bytes_max;
+        let fits = with.output_bytes(goal) <= goal.output_bytes_max;
         if candidate.is_dead() || (!is_met && is_wanted && fits) {
             job = with;
             inputs.push(candidate.slot);
@@ -284,7 +278,7 @@ fn merge(inputs: &mut Vec<Slot>, job: Job, mut candidates: Vec<Candidate>, goal:
         }
         let next = with.with(candidate);
         let is_too_much = next.copied_bytes - job.copied_bytes > goal.segment_bytes
-            || next.peak_bytes(goal) > goal.output_bytes_max
+            || next.output_bytes(goal) > goal.output_bytes_max
             || next.gain_bytes(goal) < GAIN_BYTES_MIN;
         if is_too_much {
             return;

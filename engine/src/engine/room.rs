@@ -74,7 +74,11 @@ impl Shared {
     pub(super) fn find_room(&self, wanted: u64) -> Result<bool> {
         /// Jobs that one writer waits for at most (I12).
         const ROUNDS_MAX: usize = 64;
+        /// Milliseconds that it waits for readers in all.
+        const WAITS_MAX: usize = 16;
+        const HELD_MAX_PART: u64 = 4;
         let mut did_anything = false;
+        let mut waits = 0;
         for _ in 0..ROUNDS_MAX {
             self.writer.unlink_retired();
             self.writer.charge_others();
@@ -95,9 +99,24 @@ impl Shared {
                 }
             }
             did_anything |= report.bytes_reclaimed > 0;
-            // A store that closes has no use for more room, and what readers hold comes when they let go.
-            if report.cancelled || self.writer.retired_bytes() >= wanted {
+            // A store that closes has no use for more room.
+            if report.cancelled {
                 break;
+            }
+            let held = self.writer.retired_bytes();
+            if held >= wanted && waits < WAITS_MAX {
+                // Most readers are done in a moment.
+                waits += 1;
+                background::rest(1);
+                continue;
+            }
+            if held > self.space.limit().unwrap_or(u64::MAX) / HELD_MAX_PART {
+                // A long snapshot holds much of the store: to evict the rest of it would bring nothing back either.
+                break;
+            }
+            if report.bytes_reclaimed == 0 && self.writer.seal_dead_active()? {
+                did_anything = true;
+                continue;
             }
             // What is garbage stands too scattered for a job to gain by it: more has to go.
             if report.bytes_reclaimed == 0 && self.evict_more(wanted)? == 0 {
@@ -116,7 +135,8 @@ impl Shared {
             table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
         let garbage: u64 = sealed
             .map(|(sealed, (bytes, records))| {
-                let live = OVERHEAD_BYTES + bytes + records * FOOTER_ENTRY_BYTES as u64;
+                let overhead = if records > 0 { OVERHEAD_BYTES } else { 0 };
+                let live = overhead + bytes + records * FOOTER_ENTRY_BYTES as u64;
                 sealed.file_bytes.saturating_sub(live)
             })
             .sum();
