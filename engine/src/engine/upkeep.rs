@@ -475,7 +475,8 @@ fn add_to(report: &mut CompactionReport, transfer: &Transfer) {
 
 /// The least sequence number that a record of a segment can have.
 fn first_sequence(segment: &Segment) -> SequenceNumber {
-    if segment.add.class < Class::COMPACTED {
+    // What was copied, by recovery or by compaction, is older than the segment it stands in.
+    if segment.add.class == Class::FOREGROUND {
         return segment.add.first_sequence;
     }
     SequenceNumber::default()
