@@ -3,7 +3,11 @@
 //! The data: keys of 16 bytes and values of 100, keys in uniform random order. Absolute times drift on shared
 //! machines, so every figure is a ratio of two things measured in turn, round by round; the median is quoted.
 
+mod workload;
+
 use std::time::Instant;
+
+pub use workload::{Lifetimes, Workload};
 
 /// Keys of 16 bytes.
 pub const KEY_BYTES: usize = 16;
@@ -53,6 +57,11 @@ impl Random {
     pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(1);
         ((mix(self.0) as u128 * bound as u128) >> 64) as u64
+    }
+
+    /// The next number from 0 up to but not including 1.
+    pub fn unit(&mut self) -> f64 {
+        self.below(1 << 53) as f64 / (1_u64 << 53) as f64
     }
 }
 

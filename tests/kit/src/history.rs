@@ -158,10 +158,7 @@ fn lifetime(rng: &mut Rng, one_in: u64) -> Option<u64> {
 
 /// A restart of any kind.
 fn reopening(rng: &mut Rng) -> Op {
-    let loss = Loss {
-        checkpoints: rng.one_in(2),
-        footers: rng.one_in(4).then(|| rng.next_u64()),
-    };
+    let loss = Loss { checkpoints: rng.one_in(2), footers: rng.one_in(4).then(|| rng.next_u64()) };
     if rng.one_in(3) {
         return Op::ReopenAfter { loss };
     }

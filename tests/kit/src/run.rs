@@ -222,7 +222,9 @@ impl Runner {
     /// Looks which failed writes reads show, if they can be read.
     fn note_shown(&mut self) {
         let Ok(seen) = Observation::of(self.engine(), self.model.keys()) else { return };
-        if let Some(fit) = self.model.explain(CrashKind::None, |state| seen.is(state, Evicted::Gone)) {
+        if let Some(fit) =
+            self.model.explain(CrashKind::None, |state| seen.is(state, Evicted::Gone))
+        {
             self.model.note_shown(&fit);
         }
     }

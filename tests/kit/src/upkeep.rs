@@ -89,7 +89,9 @@ impl Runner {
         let live_bytes = engine.stats().live_bytes;
         // What is staged has no bytes yet that could be given back.
         if live_bytes > most && !evictable.is_empty() && engine.stats().staged == 0 {
-            let complaint = format!("{live_bytes} bytes are live, {most} were asked for, and there are {evictable:?}");
+            let complaint = format!(
+                "{live_bytes} bytes are live, {most} were asked for, and there are {evictable:?}"
+            );
             return Err(Trouble::Wrong(complaint));
         }
         Ok(())

@@ -2,9 +2,14 @@
 //!
 //! `cargo run --release -p tierce-benches --features lmdb --bin figures [-- NAME ...]`
 
+mod amplification;
+mod expiry;
+mod kit;
+mod latency;
 mod memory;
 mod reads;
 mod small;
+mod space;
 mod writes;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -14,7 +19,7 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 
 /// One line of the table.
 pub(crate) struct Figure {
-    name: &'static str,
+    name: String,
     ours: String,
     other: String,
     found: f64,
@@ -78,7 +83,7 @@ fn main() -> ExitCode {
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;
-    let groups: [(&str, Measure); 8] = [
+    let groups: [(&str, Measure); 15] = [
         ("get", reads::get),
         ("put-os", writes::put_os),
         ("put-buffered", writes::put_buffered),
@@ -87,6 +92,13 @@ fn main() -> ExitCode {
         ("small", small::small),
         ("memory", small::memory_per_key),
         ("open", small::open_times),
+        ("space-overwrites", amplification::overwrites),
+        ("space-lifetimes", amplification::lifetimes),
+        ("space-settled", space::settled),
+        ("space-latency", latency::latency),
+        ("space-expiry", expiry::expiry),
+        ("space-heap", small::memory_with_limits),
+        ("space-limit", space::limits),
     ];
     for (name, measure) in groups {
         if is_wanted(name) {

@@ -65,7 +65,7 @@ fn read_map(map: &Map, seed: u64, offset: u64) -> f64 {
 
 fn figure(name: &'static str, other: &str, versus: Versus, bar: Bar) -> Figure {
     Figure {
-        name,
+        name: name.to_owned(),
         ours: format!("{:.0} ns", versus.ours),
         other: format!("{other} {:.0} ns", versus.other),
         found: versus.ratio,

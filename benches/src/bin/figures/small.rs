@@ -8,7 +8,7 @@ use std::{
 };
 
 use tierce_benches::{key, median, shuffled, value};
-use tierce_engine::{Durability, Engine, Options};
+use tierce_engine::{Durability, Engine, Evict, Options, PutOptions, Timestamp};
 
 use crate::{
     Bar, Figure, memory,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn figure(name: &'static str, ours: String, found: f64, bar: Bar) -> Figure {
-    Figure { name, ours, other: "-".to_owned(), found, bar }
+    Figure { name: name.to_owned(), ours, other: "-".to_owned(), found, bar }
 }
 
 fn disk_blocks(dir: &Path) -> u64 {
@@ -100,4 +100,51 @@ fn timed_open(dir: &Path) -> f64 {
     let took = start.elapsed().as_secs_f64();
     assert_eq!(engine.stats().entries, KEYS, "every key is there");
     took
+}
+
+/// Heap bytes per key of stores that remember uses and expiries: with a limit that is never reached, and with one
+/// that a fifth more keys went over.
+pub(crate) fn memory_with_limits() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (name, evict) in [("Lru", Evict::Lru), ("S3Fifo", Evict::S3Fifo)] {
+        for expires in [false, true] {
+            for more in [0, KEYS / 5] {
+                let suffix = if expires { ", all with an expiry" } else { "" };
+                let over = if more > 0 { ", limit passed" } else { "" };
+                let name = format!("heap bytes per key, {name}{suffix}{over}");
+                figures.push(limited_heap(name, evict, expires, more));
+            }
+        }
+    }
+    figures
+}
+
+fn limited_heap(name: String, evict: Evict, expires: bool, more: u64) -> Figure {
+    let before = memory::live();
+    let engine = Options::new()
+        .durability(Durability::Buffered)
+        .evict(evict)
+        .max_entries(KEYS)
+        .open(scratch("limited"))
+        .expect("the store opens");
+    let mut options = PutOptions::new().evictable(true);
+    if expires {
+        options = options.expires_at(Timestamp(engine.now().0 + 86_400_000));
+    }
+    for index in shuffled(KEYS + more, 1) {
+        engine.put_with(key(index), value(index), &options).expect("the put succeeds");
+    }
+    // Half of the keys are asked for once more.
+    for index in 0..KEYS / 2 {
+        engine.get(key(index)).expect("the get succeeds");
+    }
+    engine.sync().expect("the store syncs");
+    while engine.step().expect("the store steps") {}
+    let bytes = memory::live().saturating_sub(before);
+    let stats = engine.stats();
+    let ours =
+        format!("{bytes} B in all, {} B index, {} B images", stats.index_bytes, stats.image_bytes);
+    let other = format!("{} entries", stats.entries);
+    let found = bytes as f64 / stats.entries as f64;
+    Figure { name, ours, other, found, bar: Bar::AtMost(40.0) }
 }

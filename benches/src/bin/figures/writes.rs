@@ -28,7 +28,7 @@ fn figure(
     bar: Bar,
 ) -> Figure {
     Figure {
-        name,
+        name: name.to_owned(),
         ours: format!("{:.1} {suffix}", of.ours / unit),
         other: format!("{other} {:.1} {suffix}", of.other / unit),
         found: of.ratio,
@@ -158,11 +158,17 @@ pub(crate) fn put_sync() -> Vec<Figure> {
             ("put, Sync: device flushes each", 2, Bar::AtMost(1.05)),
         ] {
             let ours = format!("{:.2}", per_put(at));
-            figures.push(Figure { name, ours, other: bare(at), found: per_put(at), bar });
+            figures.push(Figure {
+                name: name.to_owned(),
+                ours,
+                other: bare(at),
+                found: per_put(at),
+                bar,
+            });
         }
         let bytes = per_put(1) * 512.0;
         figures.push(Figure {
-            name: "put, Sync: device bytes each",
+            name: "put, Sync: device bytes each".to_owned(),
             ours: format!("{bytes:.0}"),
             other: "-".to_owned(),
             found: bytes,
