@@ -70,7 +70,9 @@ impl Runner {
             return Err(Trouble::Wrong("what was cancelled left other segments".to_owned()));
         }
         let temporary = |path: &Path| path.to_string_lossy().ends_with(".tmp");
-        if let Some(left) = self.disk.paths().iter().find(|path| temporary(path)) {
+        // What could not be removed once is removed when the store is opened again.
+        let left = self.disk.paths().into_iter().find(|path| temporary(path));
+        if let Some(left) = left.filter(|_| self.failures.is_empty()) {
             return Err(Trouble::Wrong(format!("{} was left", left.display())));
         }
         if self.faulty {
