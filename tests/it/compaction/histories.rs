@@ -22,10 +22,16 @@ fn run(history: &History, seed: u64) -> Result<[u64; 3], String> {
     let is_replay = std::env::var_os("TIERCE_SEED").is_some();
     for (number, op) in ops.iter().enumerate() {
         if is_replay {
-            eprintln!("op {number}, {op:?}, at {}\n{}", runner.clock.time().wall_ms % 100_000_000, runner.layout());
+            eprintln!(
+                "op {number}, {op:?}, at {}\n{}",
+                runner.clock.time().wall_ms % 100_000_000,
+                runner.layout()
+            );
         }
         let stepped = runner.step(op);
-        stepped.map_err(|complaint| format!("op {number}, {op:?}: {complaint}\n{:?}", runner.setup()))?;
+        stepped.map_err(|complaint| {
+            format!("op {number}, {op:?}: {complaint}\n{:?}", runner.setup())
+        })?;
     }
     let is_scarred = |op: &Op| match op {
         Op::ReopenAfter { loss } | Op::CrashBefore { loss, .. } => loss.footers.is_some(),
@@ -59,10 +65,16 @@ fn nothing_lost_nothing_revived() {
     let mut sums = [0; 3];
     let started = std::time::Instant::now();
     cases(name, 100_000, |seed| {
-        if std::env::var_os("TRACE").is_some() { eprintln!("at {seed}"); }
-        let counts = run(&history, seed).unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
+        if std::env::var_os("TRACE").is_some() {
+            eprintln!("at {seed}");
+        }
+        let counts =
+            run(&history, seed).unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     });
     let [ops, compactions, openings] = sums;
-    eprintln!("{name}: {ops} operations, {compactions} compactions, {openings} openings in {:?}", started.elapsed());
+    eprintln!(
+        "{name}: {ops} operations, {compactions} compactions, {openings} openings in {:?}",
+        started.elapsed()
+    );
 }

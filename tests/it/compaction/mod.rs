@@ -2,6 +2,8 @@
 //!
 //! - `crashes`: power or the disk fails at every call of a compaction
 //! - `histories`: random histories with compaction of any segments, and crashes anywhere, against the model
+//! - `named`: the ways in which stores went wrong, one by one
 
 mod crashes;
 mod histories;
+mod named;

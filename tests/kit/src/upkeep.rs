@@ -217,7 +217,8 @@ impl Runner {
         let mut out = String::new();
         for segment in tierce_engine::inspect::segments(&disk, path).unwrap_or_default() {
             let (id, class, horizon) = (segment.id.0, segment.class, segment.horizon.0);
-            let _ = write!(out, "  {id:x} class {class} horizon {horizon} sealed {}:", segment.sealed);
+            let _ =
+                write!(out, "  {id:x} class {class} horizon {horizon} sealed {}:", segment.sealed);
             let records = tierce_engine::inspect::records(&disk, path, segment.id);
             for record in records.unwrap_or_default() {
                 let (kind, sequence) = (record.kind.unwrap_or("?"), record.sequence.0);
