@@ -327,3 +327,43 @@ fn readers_do_not_notice() {
         assert_eq!(engine.get([key]).unwrap().as_deref(), Some(&value(key)[..]));
     }
 }
+
+/// Goal: what is written while a job runs wins over what the job copied, and stays so when the store is built anew.
+/// Method: the job is asked whether to go on after each segment; then keys that it has copied are overwritten, deleted,
+/// touched and cut.
+#[test]
+fn a_write_during_a_job_wins() {
+    let mut store = Store::new();
+    for key in ["overwritten", "deleted", "ended", "kept"] {
+        store.put(key, "old", &PutOptions::new());
+    }
+    store.put("cut", "old", &PutOptions::new().scope("s"));
+    store.seal();
+    store.put("last", "v", &PutOptions::new());
+    store.seal();
+    let (engine, mut calls) = (store.engine().clone(), 0);
+    let end = store.later(50);
+    let all = store.segments();
+    let report = engine.compact_with(Some(&all), |_| {
+        calls += 1;
+        if calls == 1 {
+            engine.put("overwritten", "new").unwrap();
+            assert!(engine.delete("deleted").unwrap());
+            assert!(engine.touch("ended", Some(end)).unwrap());
+            engine.cut_scope("s").unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!((report.unwrap().jobs, calls > 0), (1, true));
+    drop(engine);
+    for round in 0..3 {
+        assert_eq!(store.value("overwritten"), some("new"), "round {round}");
+        assert_eq!((store.value("deleted"), store.value("cut")), (None, None), "round {round}");
+        assert_eq!((store.value("kept"), store.value("last")), (some("old"), some("v")));
+        let ended = if round == 0 { some("old") } else { None };
+        assert_eq!(store.value("ended"), ended, "round {round}");
+        store.clock.advance(100);
+        store.seal();
+        store.compact(&store.segments()[round.min(1)..]);
+    }
+}
