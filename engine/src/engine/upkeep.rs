@@ -116,19 +116,30 @@ impl Shared {
     /// One piece of upkeep that is due; `false` if none was.
     pub(super) fn upkeep(&self) -> Result<bool> {
         let done = self.upkeep_due();
-        let mut failure = hold(&self.upkeep.failure);
-        match &done {
-            Ok(true) => *failure = None,
-            Ok(false) => {}
-            Err(error) => {
-                // The files stay as they were; it is tried again later.
-                *failure = Some(error.to_string());
-                self.lookup.counters.compaction_failures.add(1);
-                let now = self.lookup.clock.machine().monotonic_ms();
-                self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
-            }
+        self.note_outcome(done.as_ref().copied());
+        if done.is_err() {
+            // The files stay as they were; it is tried again later.
+            let now = self.lookup.clock.machine().monotonic_ms();
+            self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
         }
         done
+    }
+
+    /// Keeps why compaction failed for the health, until a job succeeds. A segment that cannot be read stays a failure.
+    fn note_outcome(&self, done: std::result::Result<bool, &Error>) {
+        let is_whole = match done {
+            Ok(true) => self.upkeep.job().unreadable.is_empty(),
+            _ => false,
+        };
+        let mut failure = hold(&self.upkeep.failure);
+        match done {
+            Ok(true) if is_whole => *failure = None,
+            Ok(_) => {}
+            Err(error) => {
+                *failure = Some(error.to_string());
+                self.lookup.counters.compaction_failures.add(1);
+            }
+        }
     }
 
     fn upkeep_due(&self) -> Result<bool> {
@@ -242,8 +253,13 @@ impl Shared {
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
         loop {
-            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
-            if !done || only.is_some() || report.cancelled {
+            let before = report.bytes_reclaimed;
+            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report);
+            self.note_outcome(done.as_ref().copied());
+            let done = done?;
+            // A job that gave nothing back would be repeated for ever.
+            let is_vain = report.bytes_reclaimed == before;
+            if !done || only.is_some() || report.cancelled || is_vain {
                 break;
             }
             if go_on(&report).is_break() {

@@ -304,21 +304,33 @@ impl Model {
         let in_flight = self.in_flight.as_ref().filter(|_| kind != CrashKind::None);
         for shown in self.choices() {
             let mut state = self.base.clone();
+            let mut fit: Option<Fit> = None;
             let counts = |at: usize, write: &Write| write.failed.is_none() || shown.contains(&at);
+            let mut note = |prefix: usize, state: &State| {
+                if prefix < least || !seen(state) {
+                    return;
+                }
+                let Some(fit) = &mut fit else {
+                    fit = Some(Fit { prefix, state: state.clone(), shown: shown.clone() });
+                    return;
+                };
+                // Nobody can tell which prefix it was: what was evicted in one of them may come back.
+                let evicted = state.iter().filter(|(_, stored)| stored.evicted);
+                fit.state.extend(evicted.map(|(key, stored)| (key.clone(), stored.clone())));
+            };
             let writes =
                 self.writes.iter().enumerate().chain(in_flight.map(|write| (usize::MAX, write)));
             let mut prefix = 0;
             for (at, write) in writes {
-                if prefix >= least && seen(&state) {
-                    return Some(Fit { prefix, state, shown });
-                }
+                note(prefix, &state);
                 if counts(at, write) {
                     write.apply(&mut state);
                 }
                 prefix += 1;
             }
-            if seen(&state) {
-                return Some(Fit { prefix, state, shown });
+            note(prefix, &state);
+            if fit.is_some() {
+                return fit;
             }
         }
         None
