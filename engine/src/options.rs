@@ -126,7 +126,7 @@ pub struct Options {
     /// Whether a thread does the background work. Default: yes. Without it, call `Engine::step`.
     pub background: bool,
     /// Most bytes of all files in the directory together, at every moment. `None` = no limit, the default. With a
-    /// limit, segments are at most 1/128 of it.
+    /// limit, segments are small against it (256 KiB for 64 MiB), and three of them are kept back for compaction.
     pub max_bytes: Option<u64>,
     /// Bytes of the file system that stay free. Default 0.
     pub min_free_bytes: u64,

@@ -164,11 +164,15 @@ impl Space {
     }
 }
 
-/// The largest usual segment of a store with this limit: small against it, so that the reserve is.
+/// The usual segment of a store with this limit. Small segments waste room on headers, large ones on the reserve:
+/// the geometric mean of the limit and a quarter of a header is where both together are least.
 pub(crate) fn segment_bytes_for(limit: Option<u64>, wanted: u64, least: u64) -> u64 {
-    const SEGMENTS: u64 = 128;
+    const BLOCK: u64 = 4096;
     match limit {
-        Some(limit) => (limit / SEGMENTS / 4096 * 4096).clamp(least, wanted.max(least)),
+        Some(limit) => {
+            let best = (limit.saturating_mul(BLOCK / 4)).isqrt();
+            (best / BLOCK * BLOCK).clamp(least, wanted.max(least))
+        }
         None => wanted,
     }
 }

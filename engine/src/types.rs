@@ -65,3 +65,11 @@ pub(crate) struct Location {
     pub(crate) slot: Slot,
     pub(crate) offset: u64,
 }
+
+/// The mean of the sequence numbers at which records of a segment died, after one more death at `now`; 0 = none did.
+/// One number in the place of the last few, and less noisy: each death weighs 1/64.
+#[must_use]
+pub(crate) const fn mean_death(mean: u64, now: u64) -> u64 {
+    const SHIFT: u32 = 6;
+    if mean == 0 { now } else { mean + (now.saturating_sub(mean) >> SHIFT) }
+}

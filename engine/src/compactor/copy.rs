@@ -357,9 +357,9 @@ impl Copying<'_> {
             }
             self.seal(stream)?;
         }
-        let least = Output::bytes_alone(bytes);
-        let mut capacity = self.job.segment_bytes.max(least);
-        if let Err(full) = self.job.space.take(capacity, Purpose::Compact) {
+        let alone = Output::bytes_alone(bytes);
+        let mut capacity = self.job.segment_bytes.max(alone);
+        if self.job.space.take(capacity, Purpose::Compact).is_err() {
             let other = self.outputs.iter().find(|(_, output)| output.has_room(bytes));
             if let Some((other, _)) = other {
                 return Ok(*other);
@@ -367,9 +367,8 @@ impl Copying<'_> {
             // What the open outputs do not use comes back when they are sealed.
             let open: Vec<_> = self.outputs.keys().copied().collect();
             open.into_iter().try_for_each(|stream| self.seal(stream))?;
-            // The plan counted what is copied, not whole segments: the last output may have to be a small one.
-            capacity = capacity.min(self.job.space.room(Purpose::Compact)).max(least);
-            self.job.space.take(capacity, Purpose::Compact).map_err(|_| full)?;
+            capacity = self.job.space.room(Purpose::Compact).min(capacity).max(alone);
+            self.job.space.take(capacity, Purpose::Compact)?;
         }
         let header = (self.job.header)(Class(Class::COMPACTED.0 + stream), self.job.horizon);
         let slot = self.job.lookup.catalog.free_slot();

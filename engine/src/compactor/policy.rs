@@ -3,7 +3,7 @@
 //! **Victims** by minimum declining cost (Lomet and Luo, 2020): what a byte of room costs in copying, `live / dead^2`,
 //! times how fast that cost still falls. A segment whose records die quickly is left alone, for it will be cheaper
 //! soon; one that has stopped dying is taken. How fast it dies is read from the mean time of its recent deaths
-//! (`mean_death`), or from its latest expiry if that is nearer.
+//! (`types::mean_death`), or from its latest expiry if that is nearer.
 //!
 //! **Placement** by what can be known of the time a survivor has left: with an expiry, that; without, its age
 //! (who lived long will live long). Both in classes of powers of four around the time that foreground segments
@@ -43,8 +43,6 @@ const JOB_SHARE_OF_GARBAGE: f64 = 1.0 / 64.0;
 const FILES_FACTOR: u64 = 3;
 /// So many files never are too many.
 const FILES_FEW: u64 = 16;
-/// Weight of one death in the mean is 1 / 2^6: at 2^0 (the last two deaths) noise costs 2 % of all writes.
-const DEATH_SHIFT: u32 = 6;
 /// Weight of one segment in the learnt lifetime.
 const LEARN_WEIGHT: f64 = 1.0 / 16.0;
 
@@ -59,7 +57,7 @@ pub(crate) struct SegmentFacts {
     pub(crate) live_records: u64,
     /// Estimate of the `live_bytes` that are past their expiry; 0 if unknown.
     pub(crate) expired_bytes: u64,
-    /// Mean sequence number of the recent deaths, kept by `mean_death`; 0 if there was none since the store opened.
+    /// Mean sequence number of the recent deaths, kept by `types::mean_death`; 0 if there was none since the store opened.
     pub(crate) dead_at: u64,
     /// Greatest sequence number of its records.
     pub(crate) sequence_max: u64,
@@ -86,17 +84,26 @@ pub(crate) struct Goal {
     pub(crate) force: bool,
 }
 
+impl Goal {
+    /// Streams that a job may have: each may leave an output that is nearly empty, so with little room fewer.
+    #[must_use]
+    pub(crate) const fn streams(&self) -> u8 {
+        let affordable = self.output_bytes_max / (8 * SEGMENT_OVERHEAD_BYTES);
+        if affordable >= STREAMS as u64 {
+            STREAMS
+        } else if affordable <= 1 {
+            1
+        } else {
+            affordable as u8
+        }
+    }
+}
+
 /// What one job does. No inputs: nothing is worth doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// In the order to take them.
     pub(crate) inputs: Vec<Slot>,
-}
-
-/// The mean of recent deaths in a segment, after one more at `now`. One number, where the last k deaths would be k.
-#[must_use]
-pub(crate) fn mean_death(mean: u64, now: u64) -> u64 {
-    if mean == 0 { now } else { mean + (now.saturating_sub(mean) >> DEATH_SHIFT) }
 }
 
 /// A segment, weighed.
@@ -140,19 +147,22 @@ impl Job {
     }
 
     /// The most that its outputs can take: each stream may leave one that is not full.
-    fn output_bytes(self, segment_bytes: u64) -> u64 {
+    fn output_bytes(self, goal: &Goal) -> u64 {
         if self.copied_bytes == 0 {
             return 0;
         }
         // What a segment holds is less than its length; never nothing, whatever the length given.
-        let content = segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES).max(1);
-        let outputs = (self.copied_bytes / content).saturating_add(u64::from(STREAMS));
+        // At the end of each there is no room for one more record.
+        let record = self.copied_bytes / self.records.max(1);
+        let content = goal.segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES);
+        let content = content.saturating_sub(record / 2).max(record).max(1);
+        let outputs = (self.copied_bytes / content).saturating_add(u64::from(goal.streams()));
         let outputs = outputs.min(self.records);
         self.copied_bytes.saturating_add(outputs.saturating_mul(SEGMENT_OVERHEAD_BYTES))
     }
 
-    fn gain_bytes(self, segment_bytes: u64) -> u64 {
-        self.bytes.saturating_sub(self.output_bytes(segment_bytes))
+    fn gain_bytes(self, goal: &Goal) -> u64 {
+        self.bytes.saturating_sub(self.output_bytes(goal))
     }
 }
 
@@ -237,10 +247,10 @@ fn choose<'a>(
     let mut free = 0;
     let mut job = Job::default();
     for candidate in candidates {
-        let is_met = job.gain_bytes(goal.segment_bytes) >= target.gain_bytes;
+        let is_met = job.gain_bytes(goal) >= target.gain_bytes;
         let is_wanted = target.is_copying && (goal.force || candidate.is_worth_copying());
         let with = job.with(candidate);
-        let fits = with.output_bytes(goal.segment_bytes) <= goal.output_bytes_max;
+        let fits = with.output_bytes(goal) <= goal.output_bytes_max;
         if candidate.is_dead() || (!is_met && is_wanted && fits) {
             job = with;
             inputs.push(candidate.slot);
@@ -248,7 +258,7 @@ fn choose<'a>(
         }
     }
     // Copying that gains nothing is dropped; what is free goes all the same, and stands first.
-    if inputs.len() > free && job.gain_bytes(goal.segment_bytes) < GAIN_BYTES_MIN {
+    if inputs.len() > free && job.gain_bytes(goal) < GAIN_BYTES_MIN {
         inputs.truncate(free);
         job = Job::default();
     }
@@ -268,8 +278,8 @@ fn merge(inputs: &mut Vec<Slot>, job: Job, mut candidates: Vec<Candidate>, goal:
         }
         let next = with.with(candidate);
         let is_too_much = next.copied_bytes - job.copied_bytes > goal.segment_bytes
-            || next.output_bytes(goal.segment_bytes) > goal.output_bytes_max
-            || next.gain_bytes(goal.segment_bytes) < GAIN_BYTES_MIN;
+            || next.output_bytes(goal) > goal.output_bytes_max
+            || next.gain_bytes(goal) < GAIN_BYTES_MIN;
         if is_too_much {
             return;
         }

@@ -3,8 +3,8 @@
 //! Records are of one size, the foreground is one log, a job reads its inputs in the order of the plan and seals
 //! its outputs when they are full or when it ends. No bytes, no clocks; the same seed gives the same figures.
 
-use super::{Goal, SegmentFacts, Streams, mean_death, plan};
-use crate::types::Slot;
+use super::{Goal, SegmentFacts, Streams, plan};
+use crate::types::{Slot, mean_death};
 
 /// Splitmix: the same seed, the same numbers.
 pub(crate) struct Rng(pub(crate) u64);

@@ -1,6 +1,7 @@
 //! The policy: a table of edges, and what it costs under workloads whose figures are known.
 
 use super::*;
+use crate::types::mean_death;
 
 const KIB: u64 = 1024;
 const SEGMENT: u64 = 1024 * KIB;

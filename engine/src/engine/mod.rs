@@ -453,7 +453,7 @@ impl Engine {
             live_bytes: lookup.tally.get().bytes,
             segment_bytes: table.iter().map(|segment| segment.file_bytes()).sum(),
             segments: table.iter().count() as u64,
-            index_bytes: lookup.index.bytes() as u64,
+            index_bytes: (lookup.index.bytes() + lookup.recency.bytes()) as u64,
             image_bytes: table.iter().map(|segment| segment.image_bytes()).sum(),
             staged: self.shared.writer.staging().len() as u64,
             sequence: newest.0,

@@ -7,7 +7,10 @@ use crate::{
     background,
     error::{Error, Result},
     evictor::Need,
-    format::footer::FOOTER_ENTRY_BYTES,
+    format::{
+        footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
+        segment_header::SEGMENT_HEADER_BYTES,
+    },
     options::Options,
     space::{BYTES, Purpose, least_bytes},
     writer::Housekeeper,
@@ -36,6 +39,8 @@ pub struct Usage {
 /// Of the bytes that segments may have, this share in percent may be live. The rest is what compaction works with:
 /// the less it is, the more often a record is copied.
 const LIVE_MAX_PERCENT: u64 = 92;
+/// Header and trailer of a segment.
+const OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + FOOTER_TRAILER_BYTES) as u64;
 /// Evictions come in batches of this part of what is live, so that the index is swept seldom.
 const BATCH_PART: u64 = 64;
 
@@ -69,7 +74,11 @@ impl Shared {
     pub(super) fn find_room(&self, wanted: u64) -> Result<bool> {
         /// Jobs that one writer waits for at most (I12).
         const ROUNDS_MAX: usize = 64;
+        /// Milliseconds that it waits for readers in all.
+        const WAITS_MAX: usize = 16;
+        const HELD_MAX_PART: u64 = 4;
         let mut did_anything = false;
+        let mut waits = 0;
         for _ in 0..ROUNDS_MAX {
             self.writer.unlink_retired();
             self.writer.charge_others();
@@ -80,13 +89,37 @@ impl Shared {
                 did_anything = true;
                 continue;
             }
-            let evicted = self.evict_for_room(wanted)?;
-            if !self.has_garbage(wanted) && evicted == 0 {
+            self.evict_for_room(wanted)?;
+            let mut report = CompactionReport::default();
+            if self.has_garbage(wanted) {
+                match self.compact_once(None, true, None, &mut report) {
+                    // Its outputs did not fit: less has to be live.
+                    Ok(_) | Err(Error::Full { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            did_anything |= report.bytes_reclaimed > 0;
+            // A store that closes has no use for more room.
+            if report.cancelled {
                 break;
             }
-            let mut report = CompactionReport::default();
-            if !self.compact_once(None, true, None, &mut report)? || report.bytes_reclaimed == 0 {
-                // What a job gives back comes when its last reader lets go.
+            let held = self.writer.retired_bytes();
+            if held >= wanted && waits < WAITS_MAX {
+                // Most readers are done in a moment.
+                waits += 1;
+                background::rest(1);
+                continue;
+            }
+            if held > self.space.limit().unwrap_or(u64::MAX) / HELD_MAX_PART {
+                // A long snapshot holds much of the store: to evict the rest of it would bring nothing back either.
+                break;
+            }
+            if report.bytes_reclaimed == 0 && self.writer.seal_dead_active()? {
+                did_anything = true;
+                continue;
+            }
+            // What is garbage stands too scattered for a job to gain by it: more has to go.
+            if report.bytes_reclaimed == 0 && self.evict_more(wanted)? == 0 {
                 break;
             }
             did_anything = true;
@@ -102,20 +135,41 @@ impl Shared {
             table.iter().filter_map(|segment| Some((segment.as_sealed()?, segment.live())));
         let garbage: u64 = sealed
             .map(|(sealed, (bytes, records))| {
-                let live = bytes + records * FOOTER_ENTRY_BYTES as u64;
+                let overhead = if records > 0 { OVERHEAD_BYTES } else { 0 };
+                let live = overhead + bytes + records * FOOTER_ENTRY_BYTES as u64;
                 sealed.file_bytes.saturating_sub(live)
             })
             .sum();
         garbage > wanted
     }
 
-    /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.
-    fn evict_for_room(&self, wanted: u64) -> Result<u64> {
+    /// What segments of nothing but live records would have.
+    fn live_with_overhead(&self) -> u64 {
         let tallied = self.lookup.tally.get();
-        if tallied.evictable_entries == 0 {
+        let records = tallied.bytes + tallied.entries * FOOTER_ENTRY_BYTES as u64;
+        records + records / (self.segment_bytes - OVERHEAD_BYTES) * OVERHEAD_BYTES
+    }
+
+    /// Evicts another batch, of expired entries if there are any; says how many.
+    fn evict_more(&self, wanted: u64) -> Result<u64> {
+        let live = self.lookup.tally.get();
+        if live.evictable_entries == 0 {
             return Ok(0);
         }
-        let live = tallied.bytes + tallied.entries * FOOTER_ENTRY_BYTES as u64;
+        let swept = self.sweep_due()?;
+        if swept.entries > 0 {
+            return Ok(swept.entries);
+        }
+        let bytes = (live.bytes / BATCH_PART).max(wanted);
+        Ok(self.writer.evict(Need { entries: 0, bytes }))
+    }
+
+    /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.
+    fn evict_for_room(&self, wanted: u64) -> Result<u64> {
+        if self.lookup.tally.get().evictable_entries == 0 {
+            return Ok(0);
+        }
+        let live = self.live_with_overhead();
         let most = self.segments_may_have().saturating_sub(wanted) * LIVE_MAX_PERCENT / 100;
         if live <= most {
             return Ok(0);

@@ -262,15 +262,18 @@ impl Shared {
         report: &mut CompactionReport,
     ) -> Result<bool> {
         let mut job = self.upkeep.job();
+        let mut most = usize::MAX;
         loop {
-            let facts = self.facts(&job);
-            let chosen = match only {
+            let (facts, goal) = (self.facts(&job), self.goal(force));
+            let mut chosen = match only {
                 Some(ids) => self.named(ids, &job),
-                None => plan(&facts, &self.goal(force), &job.streams).inputs,
+                None => plan(&facts, &goal, &job.streams).inputs,
             };
+            chosen.truncate(most);
             if chosen.is_empty() {
                 return Ok(false);
             }
+            most = chosen.len() / 2;
             let table = self.lookup.catalog.table();
             let inputs: Vec<_> =
                 chosen.iter().filter_map(|slot| table.get(*slot).cloned()).collect();
@@ -279,7 +282,13 @@ impl Shared {
                 facts.into_iter().filter(|facts| chosen.contains(&facts.slot)).collect();
             let now = (self.writer.next_sequence().0, self.lookup.clock.now().0);
             job.streams.learn(now.0, now.1, &cleaned);
-            match self.carry_out(&job.streams, inputs, limits, report)? {
+            let copied =
+                match self.carry_out((&job.streams, goal.streams()), inputs, limits, report) {
+                    // It needed more room than was thought: half of it needs less.
+                    Err(Error::Full { .. }) if only.is_none() => continue,
+                    copied => copied?,
+                };
+            match copied {
                 Copied::Done(mut transfer) => {
                     self.install(&mut transfer)?;
                     report.jobs += 1;
@@ -292,6 +301,7 @@ impl Shared {
                 }
                 Copied::Unreadable(segment, corruption) => {
                     // It stays, and is not tried again in this session.
+                    most = usize::MAX;
                     job.unreadable.push(segment.id());
                     report.unreadable.push(corruption.clone());
                     *hold(&self.upkeep.failure) = Some(corruption.to_string());
@@ -303,7 +313,7 @@ impl Shared {
 
     fn carry_out(
         &self,
-        streams: &Streams,
+        (streams, most): (&Streams, u8),
         inputs: Vec<Arc<Segment>>,
         limits: &mut Limits<'_>,
         report: &CompactionReport,
@@ -329,7 +339,7 @@ impl Shared {
             };
             (limits.go_on)(&so_far)
         };
-        let place = |age: u64, left: Option<u64>| streams.place(age, left);
+        let place = |age: u64, left: Option<u64>| streams.place(age, left).min(most);
         let job = Job {
             home: &self.home,
             lookup: &self.lookup,
@@ -465,7 +475,8 @@ fn add_to(report: &mut CompactionReport, transfer: &Transfer) {
 
 /// The least sequence number that a record of a segment can have.
 fn first_sequence(segment: &Segment) -> SequenceNumber {
-    if segment.add.class < Class::COMPACTED {
+    // What was copied, by recovery or by compaction, is older than the segment it stands in.
+    if segment.add.class == Class::FOREGROUND {
         return segment.add.first_sequence;
     }
     SequenceNumber::default()

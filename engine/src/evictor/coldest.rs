@@ -29,12 +29,12 @@ pub(super) fn choose(
     }
     recency.raise_floor(Queue::Small, ages.oldest());
 
-    // Rows below `last` go as a whole; of `last` as many as are still needed then.
+    // Rows below `last` go as a whole; of `last` as many as are still needed then. If all are too few, all go.
     let (mut last, mut left) = (0, need);
     for (row, [sum]) in ages.rows().iter().enumerate() {
         last = row;
         let rest = left.less(sum.entries, sum.bytes);
-        if rest.is_met() {
+        if rest.is_met() || row + 1 == ages.rows().len() {
             break;
         }
         left = rest;

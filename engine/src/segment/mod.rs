@@ -35,7 +35,7 @@ use std::{
 use crate::{
     format::{file_name, manifest::AddSegment, segment_header::SEGMENT_HEADER_BYTES},
     io::{Disk, File, Mapping},
-    types::{SegmentId, SequenceNumber, Slot, Timestamp},
+    types::{SegmentId, SequenceNumber, Slot, Timestamp, mean_death},
 };
 
 pub use value::Value;
@@ -203,11 +203,8 @@ impl Segment {
 
     /// A record here was displaced by a write with this sequence number.
     pub(crate) fn note_death(&self, at: SequenceNumber) {
-        /// Weight of one death in the mean is 1 / 2^6: the last death alone is too noisy.
-        const SHIFT: u32 = 6;
         let mean = self.died_at.load(Ordering::Relaxed);
-        let next = if mean == 0 { at.0 } else { mean + (at.0.saturating_sub(mean) >> SHIFT) };
-        self.died_at.store(next, Ordering::Relaxed);
+        self.died_at.store(mean_death(mean, at.0), Ordering::Relaxed);
     }
 
     /// When records here died lately, in sequence numbers; 0 = none did in this session.

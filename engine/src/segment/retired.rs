@@ -22,6 +22,11 @@ impl Retired {
         self.lock().push((segment, charged));
     }
 
+    /// Bytes that are charged for files that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().iter().map(|(_, charged)| charged).sum()
+    }
+
     /// Removes the files of all that nobody holds any more. Says what was charged for them, and how many bytes they
     /// had. A file that cannot be removed now is tried again.
     pub(crate) fn unlink(&self, home: &Home) -> Unlinked {

@@ -140,7 +140,12 @@ impl Writer {
 
     /// Takes out an entry that was not copied. Under the turn.
     fn end_one(&self, ended: &Ended) {
-        let Lookup { index, overrides, counters, .. } = &*self.lookup;
+        let Lookup { index, overrides, counters, tally, .. } = &*self.lookup;
+        let here = |entry: &IndexEntry| entry.location == ended.at;
+        let Some(entry) = index.peek(ended.hash).iter().find(here) else { return };
+        if !entry.is_evicted() {
+            tally.sub(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
+        }
         if index.remove(ended.hash, ended.at) {
             let _ = overrides.take_touch(ended.at);
             match ended.ending {
@@ -167,11 +172,17 @@ impl Writer {
     /// Takes every entry out that points to one of these slots; says how many.
     fn purge(&self, slots: &[Slot]) -> u64 {
         let slots: std::collections::HashSet<_> = slots.iter().copied().collect();
-        let Lookup { index, overrides, .. } = &*self.lookup;
+        let Lookup { index, overrides, tally, .. } = &*self.lookup;
         let mut count = 0;
         for shard in 0..crate::index::SHARDS {
             let _turn = self.turn();
-            count += index.retain(shard, |entry| !slots.contains(&entry.location.slot)) as u64;
+            count += index.retain(shard, |entry| {
+                let stays = !slots.contains(&entry.location.slot);
+                if !stays && !entry.is_evicted() {
+                    tally.sub(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
+                }
+                stays
+            }) as u64;
         }
         overrides.drop_touches_of(|at: Location| slots.contains(&at.slot));
         count
@@ -203,6 +214,11 @@ impl Writer {
     /// Whether the log is stopped because the disk was full.
     pub(crate) fn is_stopped_by_full_disk(&self) -> bool {
         self.is_stopped() && self.turn().is_disk_full
+    }
+
+    /// Bytes of files that wait for their last reader.
+    pub(crate) fn retired_bytes(&self) -> u64 {
+        self.retired.bytes()
     }
 
     /// Whether the log is stopped, without taking the turn.

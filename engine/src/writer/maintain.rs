@@ -266,13 +266,13 @@ impl Writer {
         work()
     }
 
-    /// Seals the active segment if most of it is dead, so that compaction may have it.
-    pub(crate) fn seal_dead_active(&self) -> Result<()> {
+    /// Seals the active segment if most of it is dead, so that compaction may have it; says whether it was.
+    pub(crate) fn seal_dead_active(&self) -> Result<bool> {
         {
             let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
             let mut turn = self.turn();
             if turn.stopped.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             let is_dead = |open: &mut OpenSegment| {
                 let (live, _) = open.segment.live();
@@ -289,8 +289,11 @@ impl Writer {
             }
             self.note(&turn);
         }
-        while self.seal_oldest()? {}
-        Ok(())
+        let mut is_sealed = false;
+        while self.seal_oldest()? {
+            is_sealed = true;
+        }
+        Ok(is_sealed)
     }
 
     /// Seals everything and makes it durable: the log is complete on disk when this returns.

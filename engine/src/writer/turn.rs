@@ -101,6 +101,7 @@ impl Turn {
     ) -> Result<Option<Durability>> {
         let mut strictest = None;
         for request in requests {
+            let newest = self.log.newest();
             let outcome = match self.append_request(&mut request.ops, group) {
                 Ok(outcome) => Ok(outcome),
                 Err(Fault::Refused(error)) => Err(error),
@@ -109,7 +110,8 @@ impl Turn {
             // An answer that rests on what others wrote is as safe as was asked, too: a key that is reported gone
             // under `Sync` must not come back.
             let rests = request.durability == Durability::Sync && outcome.is_ok();
-            if rests || matches!(outcome, Ok(Outcome::Written(_))) {
+            let wrote = self.log.newest() > newest;
+            if rests || wrote || matches!(outcome, Ok(Outcome::Written(_))) {
                 strictest = stricter(strictest, request.durability);
             }
             request.outcome = Some(outcome);
@@ -189,8 +191,9 @@ impl Turn {
                 writes = true;
                 continue;
             }
-            let current = self.current(op, group)?.filter(|current| current.live);
-            writes |= !is_end || current.is_some();
+            let current = self.current(op, group)?;
+            writes |= !is_end || current.is_some_and(|current| op.ends(&current));
+            let current = current.filter(|current| current.live);
             let found = current.map(|current| current.sequence);
             let holds = match op.condition {
                 Condition::Always => true,
@@ -243,13 +246,13 @@ impl Turn {
         };
         let (effect, after, sequence, sum) = match (op.kind, before) {
             (Kind::Put, before) => self.append_put(op, before, is_known, extra),
-            (Kind::Delete, Some(before)) if before.live => {
+            (Kind::Delete, Some(before)) if op.ends(&before) => {
                 let flags = flags_of(&op.frame).with(extra);
                 let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
                 let effect = Effect::Delete { hash: op.hash, sequence, displaced: before };
                 (effect, None, sequence, sum)
             }
-            (Kind::Touch, Some(before)) if before.live => {
+            (Kind::Touch, Some(before)) if op.ends(&before) => {
                 if let Some((effect, after)) = self.slide(op, before) {
                     group.add(op.key(), Some(before), effect, Some(after));
                     return Ok((Outcome::Written(self.log.newest()), None));
@@ -259,7 +262,9 @@ impl Turn {
             _ => return Ok((Outcome::Absent, None)),
         };
         group.add(op.key(), before, effect, after);
-        Ok((Outcome::Written(sequence), Some(sum)))
+        let was_there = before.is_none_or(|before| before.live) || op.kind == Kind::Put;
+        let outcome = if was_there { Outcome::Written(sequence) } else { Outcome::Absent };
+        Ok((outcome, Some(sum)))
     }
 
     fn append_put(
@@ -333,6 +338,14 @@ impl Turn {
         let live = is_live(op.expires_at, self.log.clock.now_for(op.expires_at));
         let state = Current { touched: true, live, expires_at: op.expires_at, ..current };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
+    }
+}
+
+impl Op {
+    /// Whether this delete or touch has anything to do. An evicted entry is absent and yet may come back after a
+    /// crash: whoever deletes it is told that it was absent, and it stays so.
+    fn ends(&self, current: &Current) -> bool {
+        current.live || (self.kind == Kind::Delete && current.evicted)
     }
 }
 

@@ -99,7 +99,6 @@ fn default_lifetime() {
 
 /// Goal: a write that finds no room is 8 with the engine's own word, and the store stays as it was.
 #[test]
-#[ignore = "the engine does not keep limits yet"]
 fn full() {
     let (_root, store) = place();
     let put = |key: &str, option: &str, value: &str| {

@@ -1,12 +1,21 @@
 //! A clock that stands still until a test moves it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
-use tierce_engine::io::Clock;
+use tierce_engine::io::{Clock, OsClock};
+
+use crate::rng;
 
 /// The handle of a clock; clones show and move the same time.
 #[derive(Clone, Debug)]
-pub struct TestClock(Arc<Mutex<Time>>);
+pub struct TestClock {
+    time: Arc<Mutex<Time>>,
+    /// Where its random numbers are, if a seed determines them.
+    random: Option<Arc<AtomicU64>>,
+}
 
 /// What a [`TestClock`] shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +41,14 @@ impl TestClock {
     /// A clock of its own that stands at `time`.
     #[must_use]
     pub fn at(time: Time) -> Self {
-        Self(Arc::new(Mutex::new(time)))
+        Self { time: Arc::new(Mutex::new(time)), random: None }
+    }
+
+    /// As this one, with random numbers that `seed` determines: a store made with it has the same hashes each time.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.random = Some(Arc::new(AtomicU64::new(seed)));
+        self
     }
 
     /// What it shows now.
@@ -71,8 +87,8 @@ impl TestClock {
         time.monotonic_ms = 0;
     }
 
-    fn hold(&self) -> MutexGuard<'_, Time> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Time> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,5 +109,12 @@ impl Clock for TestClock {
 
     fn boot_id(&self) -> [u8; 16] {
         self.hold().boot_id
+    }
+
+    fn random(&self) -> u64 {
+        match &self.random {
+            Some(at) => rng::mix(at.fetch_add(0x9e37_79b9, Ordering::Relaxed)),
+            None => OsClock.random(),
+        }
     }
 }

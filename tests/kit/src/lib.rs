@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod crash;
 pub mod fault;
+pub mod history;
 pub mod image;
 pub mod log;
 pub mod model;
@@ -15,3 +16,4 @@ pub mod run;
 pub mod seed;
 pub mod store;
 pub mod sweep;
+mod upkeep;

@@ -26,6 +26,8 @@ pub struct Stored {
     pub scopes: Vec<Vec<u8>>,
     /// Its sequence number, where the store said it.
     pub sequence: Option<u64>,
+    /// Whether it was evicted: reads miss it, and a crash may bring it back.
+    pub evicted: bool,
 }
 
 /// What the store holds, expired entries included.
@@ -42,6 +44,8 @@ pub enum Effect {
     Touch(Vec<u8>, Option<Timestamp>),
     /// The entries of a scope are gone.
     Cut(Vec<u8>),
+    /// The key was forgotten to make room.
+    Evict(Vec<u8>),
 }
 
 /// Changes that survive together or not at all.
@@ -78,6 +82,11 @@ impl Write {
                     }
                 }
                 Effect::Cut(scope) => state.retain(|_, stored| !stored.scopes.contains(scope)),
+                Effect::Evict(key) => {
+                    if let Some(stored) = state.get_mut(key) {
+                        stored.evicted = true;
+                    }
+                }
             }
         }
     }
@@ -109,6 +118,7 @@ pub struct Model {
     keys: BTreeSet<Vec<u8>>,
     newest_sequence: u64,
     accounts_are_exact: bool,
+    evicts: bool,
 }
 
 /// An explanation that fits what was seen.
@@ -138,8 +148,22 @@ impl Model {
             keys: self.keys.clone(),
             newest_sequence: newest.max(self.newest_sequence),
             accounts_are_exact: self.accounts_are_exact,
+            evicts: self.evicts,
             ..Self::new()
         }
+    }
+
+    /// The store evicts whenever it sees fit: after a crash anything evictable may be gone.
+    #[must_use]
+    pub const fn evicting(mut self, evicts: bool) -> Self {
+        self.evicts = evicts;
+        self
+    }
+
+    /// Whether the store evicts whenever it sees fit.
+    #[must_use]
+    pub const fn evicts(&self) -> bool {
+        self.evicts
     }
 
     /// Every key that was ever written or asked for.
@@ -188,6 +212,7 @@ impl Model {
                     self.keys.insert(key.clone());
                 }
                 Effect::Touch(..) | Effect::Cut(_) => self.accounts_are_exact = false,
+                Effect::Evict(_) => {}
             }
         }
         self.in_flight = write;
@@ -318,8 +343,13 @@ impl Model {
     }
 }
 
-/// The entries of a state that are live at `now`.
+/// The entries of a state that reads show at `now`.
 pub fn live(state: &State, now: Timestamp) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
+    held(state, now).filter(|(_, stored)| !stored.evicted)
+}
+
+/// The entries of a state that have not expired at `now`, evicted ones too.
+pub fn held(state: &State, now: Timestamp) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
     state.iter().filter(move |(_, stored)| is_live(stored.expires_at, now))
 }
 

@@ -9,6 +9,7 @@ fn put(key: &str, value: &str) -> Effect {
         evictable: false,
         scopes: Vec::new(),
         sequence: None,
+        evicted: false,
     };
     Effect::Put(key.as_bytes().to_vec(), stored)
 }

@@ -7,7 +7,18 @@ use tierce_engine::{
     format::record::{Draft, Extension, Flags, ITEM_SCOPE, Kind, encode, push_item},
 };
 
-use crate::model::{CrashKind, Fit, Model, State, Stored, live};
+use crate::model::{CrashKind, Fit, Model, State, Stored, held, live};
+
+/// What is known of entries that were evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// They are gone.
+    Gone,
+    /// They may be back, with what they last were.
+    Back,
+    /// They may be back, and any other evictable entry may be gone.
+    Unknown,
+}
 
 /// Everything a store shows at one moment.
 pub struct Observation {
@@ -65,21 +76,31 @@ impl Observation {
         self.entries.values().map(|entry| entry.sequence.0).max().unwrap_or_default()
     }
 
-    /// Whether this is just `state`, at this moment.
+    /// Whether this is just `state`, at this moment, as far as `evicted` says.
     #[must_use]
-    pub fn is(&self, state: &State) -> bool {
-        let mut expected = live(state, self.now);
-        let mut seen = self.entries.iter();
-        loop {
-            match (expected.next(), seen.next()) {
-                (None, None) => return true,
-                (Some((key, stored)), Some((found, entry))) if key == found => {
-                    if !same(stored, entry) {
-                        return false;
-                    }
+    pub fn is(&self, state: &State, evicted: Evicted) -> bool {
+        let mut seen = 0;
+        for (key, stored) in held(state, self.now) {
+            let fits = match self.entries.get(key) {
+                Some(entry) => {
+                    seen += 1;
+                    (!stored.evicted || evicted != Evicted::Gone) && same(stored, entry)
                 }
-                _ => return false,
+                None => stored.evicted || (stored.evictable && evicted == Evicted::Unknown),
+            };
+            if !fits {
+                return false;
             }
+        }
+        seen == self.entries.len()
+    }
+
+    /// Corrects what `state` says of evictions by what is seen.
+    fn note_evicted(&self, state: &mut State) {
+        let now = self.now;
+        let live = |stored: &Stored| tierce_engine::is_live(stored.expires_at, now);
+        for (key, stored) in state.iter_mut().filter(|(_, stored)| live(stored)) {
+            stored.evicted = !self.entries.contains_key(key);
         }
     }
 
@@ -127,8 +148,26 @@ impl Model {
     /// # Errors
     /// What is wrong, for people.
     pub fn check_after_crash(&self, engine: &Engine, kind: CrashKind) -> Result<Fit, String> {
+        let evicted = match kind {
+            CrashKind::None => Evicted::Gone,
+            _ if self.evicts() => Evicted::Unknown,
+            _ => Evicted::Back,
+        };
+        self.check_as(engine, kind, evicted)
+    }
+
+    /// As [`Self::check_after_crash`], with what is known of evicted entries.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check_as(
+        &self,
+        engine: &Engine,
+        kind: CrashKind,
+        evicted: Evicted,
+    ) -> Result<Fit, String> {
         let seen = Observation::of(engine, self.keys())?;
-        let fit = self.explain(kind, |state| seen.is(state)).ok_or_else(|| {
+        let mut fit = self.explain(kind, |state| seen.is(state, evicted)).ok_or_else(|| {
             let (durable, length) = self.bounds();
             format!(
                 "no prefix of {durable} to {length} writes explains the store after {kind:?}; to the newest state: {}",
@@ -136,6 +175,7 @@ impl Model {
             )
         })?;
         check_accounts(engine, &seen, self.accounts_are_exact())?;
+        seen.note_evicted(&mut fit.state);
         Ok(fit)
     }
 
@@ -218,9 +258,12 @@ fn entry_facts(entry: &Entry) -> String {
 }
 
 fn stored_facts(stored: &Stored) -> String {
-    let Stored { value, expires_at, evictable, scopes, sequence } = stored;
+    let Stored { value, expires_at, evictable, scopes, sequence, evicted } = stored;
     let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
-    format!("{} #{sequence} {expires_at:?} evictable={evictable} {scopes:?}", brief(value))
+    format!(
+        "{} #{sequence} {expires_at:?} evictable={evictable} evicted={evicted} {scopes:?}",
+        brief(value)
+    )
 }
 
 /// The first bytes and the length.

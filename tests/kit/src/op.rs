@@ -72,6 +72,61 @@ pub enum Op {
         /// What survives.
         plan: CrashPlan,
     },
+    /// All background work that is due.
+    Settle,
+    /// What can be sealed is, and segments are compacted.
+    Compact {
+        /// Which.
+        chosen: Chosen,
+        /// Whether it is broken off at once.
+        cancels: bool,
+    },
+    /// Expired entries are removed.
+    Sweep,
+    /// Entries are evicted until this share of what is live is left.
+    Shrink {
+        /// In percent.
+        percent: u8,
+    },
+    /// The wall clock is set by so many milliseconds, back if negative.
+    JumpClock {
+        /// By so many milliseconds.
+        ms: i64,
+    },
+    /// The store is closed, some of its files suffer, and it is opened.
+    ReopenAfter {
+        /// What files suffer.
+        loss: Loss,
+    },
+    /// The store crashes as it would have some effects on the disk ago, its files suffer, and it is opened again.
+    CrashBefore {
+        /// So many effects ago.
+        effects: usize,
+        /// What survives.
+        plan: CrashPlan,
+        /// What files suffer besides.
+        loss: Loss,
+    },
+}
+
+/// Which segments to compact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// What the store thinks best.
+    Best,
+    /// All that are sealed.
+    All,
+    /// Some of those, as a seed decides.
+    Some(u64),
+}
+
+/// What becomes of files that the store can do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Checkpoints are gone.
+    pub checkpoints: bool,
+    /// Some footers have a flipped bit, as this seed decides.
+    pub footers: Option<u64>,
 }
 
 /// What to put.

@@ -187,6 +187,12 @@ impl RecordingDisk {
         hold(&self.state).log.clone()
     }
 
+    /// The paths of all files. Counts as no call.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        hold(&self.state).names.keys().cloned().collect()
+    }
+
     /// What the disk shows now: everything done, durable or not.
     #[must_use]
     pub fn image(&self) -> Image {

@@ -10,8 +10,8 @@ use crate::{
     clock::{TestClock, Time},
     crash::{CrashPlan, image},
     log::Log,
-    model::{CrashKind, Effect, Model, State, Stored, Write, live},
-    observe::Observation,
+    model::{CrashKind, Effect, Model, State, Stored, Write, held, live},
+    observe::{Evicted, Observation},
     op::{BatchPart, Op, PutOp, UpdateKind, key, scope, scopes, value},
     recorder::RecordingDisk,
     store::{STORE, Setup},
@@ -59,10 +59,10 @@ pub struct Runner {
     pub faulty: bool,
     /// Operations that failed.
     pub failures: Vec<String>,
-    setup: Setup,
-    engine: Option<Engine>,
-    marks: Vec<Mark>,
-    lives: Vec<Life>,
+    pub(crate) setup: Setup,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) lives: Vec<Life>,
 }
 
 /// What the store answered.
@@ -80,7 +80,7 @@ impl Runner {
         let mut runner = Self {
             disk,
             clock: TestClock::new(),
-            model: Model::new(),
+            model: Model::new().evicting(setup.max_entries.is_some()),
             faulty: false,
             failures: Vec::new(),
             setup,
@@ -122,6 +122,12 @@ impl Runner {
         self.engine.as_ref().expect("the store is open")
     }
 
+    /// The store's settings.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// Takes the open store away.
     pub const fn take_engine(&mut self) -> Option<Engine> {
         self.engine.take()
@@ -151,7 +157,7 @@ impl Runner {
         self.lives
     }
 
-    fn end_life(&mut self) {
+    pub(crate) fn end_life(&mut self) {
         self.mark("end");
         self.disk.power_off();
         let log = self.disk.log();
@@ -159,7 +165,7 @@ impl Runner {
         self.lives.push(Life { log, marks: std::mem::take(&mut self.marks) });
     }
 
-    fn mark(&mut self, op: &str) {
+    pub(crate) fn mark(&mut self, op: &str) {
         self.marks.push(Mark {
             events: self.disk.event_count(),
             model: self.model.clone(),
@@ -179,7 +185,22 @@ impl Runner {
         self.model.begin(write);
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
-        match self.execute(op, &state, now) {
+        let answer = self.execute(op, &state, now);
+        self.judge(op, answer, expected, was_stopped)?;
+        if self.setup.max_entries.is_some() {
+            self.learn_evictions()?;
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        op: &Op,
+        answer: Result<Answer, Trouble>,
+        expected: Option<bool>,
+        was_stopped: bool,
+    ) -> Result<(), String> {
+        match answer {
             Ok(Answer::Done(sequence)) => self.model.acknowledge(sequence.map(|number| number.0)),
             Ok(Answer::Is(answer)) if Some(answer) == expected => self.model.acknowledge(None),
             Ok(Answer::Is(answer)) => Err(format!("answered {answer}, expected {expected:?}")),
@@ -201,7 +222,9 @@ impl Runner {
     /// Looks which failed writes reads show, if they can be read.
     fn note_shown(&mut self) {
         let Ok(seen) = Observation::of(self.engine(), self.model.keys()) else { return };
-        if let Some(fit) = self.model.explain(CrashKind::None, |state| seen.is(state)) {
+        if let Some(fit) =
+            self.model.explain(CrashKind::None, |state| seen.is(state, Evicted::Gone))
+        {
             self.model.note_shown(&fit);
         }
     }
@@ -210,6 +233,8 @@ impl Runner {
     fn intend(&self, op: &Op, state: &State, now: Timestamp) -> (Option<Write>, Option<bool>) {
         let default = self.setup.durability;
         let there = |number: u8| live(state, now).any(|(found, _)| *found == key(number));
+        // What was evicted could come back: whoever deletes it wants it gone all the same.
+        let held = |number: u8| held(state, now).any(|(found, _)| *found == key(number));
         let one = |effect, durability: Option<Durability>| {
             Some(Write::new(vec![effect], durability.unwrap_or(default)))
         };
@@ -222,7 +247,7 @@ impl Runner {
             }
             Op::Delete { key: number, durability } => {
                 let write = one(Effect::Delete(key(*number)), *durability);
-                (write.filter(|_| there(*number)), Some(there(*number)))
+                (write.filter(|_| held(*number)), Some(there(*number)))
             }
             Op::Touch { key: number, expires_in_ms } => {
                 let effect =
@@ -245,7 +270,7 @@ impl Runner {
             Op::Batch { parts, durability } => {
                 // A batch that finds nothing to do writes nothing, and so promises nothing.
                 let idle =
-                    |part: &BatchPart| matches!(part, BatchPart::Delete { key } if !there(*key));
+                    |part: &BatchPart| matches!(part, BatchPart::Delete { key } if !held(*key));
                 let effects = parts.iter().map(|part| part_effect(part, now)).collect();
                 let write = Write::new(effects, durability.unwrap_or(default));
                 ((!parts.iter().all(idle)).then_some(write), None)
@@ -310,11 +335,21 @@ impl Runner {
                 drop(engine);
                 self.crash(plan)?;
             }
+            Op::JumpClock { ms } => self.clock.jump_wall(*ms),
+            Op::ReopenAfter { loss } => {
+                drop(engine);
+                self.reopen_after(*loss)?;
+            }
+            Op::CrashBefore { effects, plan, loss } => {
+                drop(engine);
+                self.crash_before(*effects, plan, *loss)?;
+            }
+            upkeep => self.upkeep(upkeep, &engine)?,
         }
         Ok(Answer::Done(None))
     }
 
-    fn reopen(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn reopen(&mut self) -> Result<(), Trouble> {
         let closed = self.engine.take().map_or(Ok(()), Engine::close);
         if let Err(error) = closed {
             if !self.faulty {
@@ -349,7 +384,7 @@ impl Runner {
         self.settle(kind)
     }
 
-    fn settle(&mut self, kind: CrashKind) -> Result<(), String> {
+    pub(crate) fn settle(&mut self, kind: CrashKind) -> Result<(), String> {
         let fit = self.model.check_after_crash(self.engine(), kind)?;
         let newest = Observation::of(self.engine(), [])?.newest_sequence();
         self.model = self.model.settled(fit.state, newest);
@@ -375,7 +410,7 @@ impl Runner {
     }
 }
 
-enum Trouble {
+pub(crate) enum Trouble {
     /// The store said so itself.
     Failed(Error),
     /// The model says so.
@@ -429,6 +464,7 @@ fn put_effect(put: &PutOp, now: Timestamp) -> Effect {
         evictable: put.evictable,
         scopes: scopes(put.scopes).collect(),
         sequence: None,
+        evicted: false,
     };
     Effect::Put(key(put.key), stored)
 }
@@ -446,7 +482,7 @@ fn put_options(put: &PutOp, now: Timestamp) -> PutOptions {
 
 fn plain(value: &[u8]) -> Stored {
     let (expires_at, evictable, scopes, sequence) = (None, false, Vec::new(), None);
-    Stored { value: value.into(), expires_at, evictable, scopes, sequence }
+    Stored { value: value.into(), expires_at, evictable, scopes, sequence, evicted: false }
 }
 
 /// What an update makes of a value; it starts anew when the value gets long.

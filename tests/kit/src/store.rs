@@ -27,13 +27,24 @@ pub struct Setup {
     pub read_mode: ReadMode,
     /// Bits of the key hash: few make different keys collide.
     pub hash_bits: u32,
+    /// Whether compaction begins by itself.
+    pub automatic: bool,
+    /// Most entries: beyond that it evicts.
+    pub max_entries: Option<u64>,
 }
 
 impl Setup {
     /// The smallest segments.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
-        Self { durability, segment_bytes: 8 << 10, read_mode: ReadMode::Auto, hash_bits: u64::BITS }
+        Self {
+            durability,
+            segment_bytes: 8 << 10,
+            read_mode: ReadMode::Auto,
+            hash_bits: u64::BITS,
+            automatic: true,
+            max_entries: None,
+        }
     }
 
     /// With the rest of the settings as `seed` says.
@@ -45,6 +56,7 @@ impl Setup {
             segment_bytes: rng.weighted(&[(3, 8 << 10), (1, 12 << 10), (1, 16 << 10)]),
             read_mode: rng.weighted(&[(1, ReadMode::Map), (1, ReadMode::Positioned)]),
             hash_bits: rng.weighted(&[(3, u64::BITS), (1, 2)]),
+            ..Self::new(durability)
         }
     }
 
@@ -59,6 +71,8 @@ impl Setup {
             .background(false)
             .clock(clock.clone());
         options.disk = disk;
+        options.compaction.automatic = self.automatic;
+        options.max_entries = self.max_entries;
         options
     }
 }

@@ -250,6 +250,7 @@ fn live_on(setup: &Setup, reopened: Reopened, model: &Model, fit: &Fit) -> Resul
         evictable: false,
         scopes: Vec::new(),
         sequence: None,
+        evicted: false,
     };
     let effect = crate::model::Effect::Put(key.clone(), stored);
     let write = crate::model::Write::new(vec![effect], tierce_engine::Durability::Sync);

@@ -1,0 +1,177 @@
+//! Random histories in which what is dead leaves the disk: a few keys over many small segments, compacted in any
+//! order, with crashes anywhere. What they are after: no entry is lost, none comes back.
+
+use tierce_engine::Durability;
+
+use crate::{
+    crash::CrashPlan,
+    op::{BatchPart, Chosen, Loss, Op, PutOp, UpdateKind},
+    rng::Rng,
+    store::Setup,
+};
+
+/// Scopes.
+const SCOPES: u64 = 2;
+
+/// What a history is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Operations.
+    pub length: usize,
+    /// Whether it crashes and loses files; otherwise somebody else crashes it.
+    pub crashes: bool,
+    /// Whether every write chooses a durability.
+    pub mixed: bool,
+}
+
+impl History {
+    /// Crashes anywhere, reopens in every way.
+    #[must_use]
+    pub const fn new(length: usize) -> Self {
+        Self { length, crashes: true, mixed: true }
+    }
+
+    /// A store for the history of this seed.
+    #[must_use]
+    pub fn setup(&self, seed: u64) -> Setup {
+        let mut rng = Rng::new(seed ^ 0xc0_1d);
+        let durability = rng.weighted(&[
+            (4, Durability::Os),
+            (3, Durability::Sync),
+            (1, Durability::Buffered),
+            (1, Durability::Periodic),
+        ]);
+        let is_staged = durability == Durability::Periodic || self.mixed;
+        let mut setup = Setup::varied(durability, seed);
+        setup.automatic = rng.one_in(4);
+        setup.hash_bits = rng.weighted(&[(4, u64::BITS), (1, 2), (1, 0)]);
+        setup.segment_bytes = rng.weighted(&[(5, 8 << 10), (1, 12 << 10)]);
+        let limited = rng.one_in(8) && !is_staged;
+        setup.max_entries = limited.then(|| rng.between(3, 5));
+        setup
+    }
+
+    /// The operations that `seed` determines. The last one opens the store anew.
+    #[must_use]
+    pub fn ops(&self, seed: u64) -> Vec<Op> {
+        let mut rng = Rng::new(seed);
+        let mut ops: Vec<_> = (1..self.length).map(|_| self.op(&mut rng)).collect();
+        ops.push(if self.crashes { reopening(&mut rng) } else { Op::Settle });
+        ops
+    }
+
+    fn op(&self, rng: &mut Rng) -> Op {
+        let restart = if self.crashes { 4 } else { 0 };
+        match rng.weighted(&[
+            (30, 0),
+            (3, 1),
+            (10, 2),
+            (6, 3),
+            (2, 4),
+            (3, 5),
+            (4, 6),
+            (14, 7),
+            (3, 8),
+            (4, 9),
+            (5, 10),
+            (2, 11),
+            (3, 12),
+            (restart, 13),
+            (1, 14),
+        ]) {
+            0 => Op::Put(self.put(rng)),
+            1 => Op::PutIfAbsent(self.put(rng)),
+            2 => Op::Delete { key: key(rng), durability: self.durability(rng) },
+            3 => Op::Touch { key: key(rng), expires_in_ms: lifetime(rng, 2) },
+            4 => {
+                let change = rng.weighted(&[(1, UpdateKind::Delete), (2, UpdateKind::Append)]);
+                Op::Update { key: key(rng), change, seed: rng.next_u64() }
+            }
+            5 => Op::CutScope { scope: rng.below(SCOPES) as u8 },
+            6 => self.batch(rng),
+            7 => {
+                let chosen = match rng.below(8) {
+                    0 => Chosen::Best,
+                    1 | 2 => Chosen::All,
+                    _ => Chosen::Some(rng.next_u64()),
+                };
+                Op::Compact { chosen, cancels: rng.one_in(20) }
+            }
+            8 => Op::Sweep,
+            9 => Op::Shrink { percent: rng.weighted(&[(1, 0), (2, 50), (2, 80)]) },
+            10 => Op::AdvanceClock { ms: rng.weighted(&[(4, 40), (3, 1_100), (2, 6_000)]) },
+            11 => {
+                /// A year.
+                const YEAR_MS: i64 = 365 * 86_400_000;
+                Op::JumpClock { ms: rng.weighted(&[(1, -YEAR_MS), (2, -3_000), (1, 3 * YEAR_MS)]) }
+            }
+            12 => Op::Checkpoint,
+            13 => reopening(rng),
+            _ => Op::Settle,
+        }
+    }
+
+    fn put(&self, rng: &mut Rng) -> PutOp {
+        PutOp {
+            key: key(rng),
+            bytes: rng.weighted(&[(1, 0), (2, 40), (6, 1_300), (2, 2_500), (1, 9_000)]),
+            seed: rng.next_u64() | 3,
+            expires_in_ms: lifetime(rng, 3),
+            evictable: rng.one_in(3),
+            scopes: if rng.one_in(3) { rng.below(1 << SCOPES) as u8 } else { 0 },
+            durability: self.durability(rng),
+        }
+    }
+
+    fn batch(&self, rng: &mut Rng) -> Op {
+        let part = |rng: &mut Rng| match rng.below(7) {
+            0 | 1 => BatchPart::Delete { key: key(rng) },
+            2 => BatchPart::CutScope { scope: rng.below(SCOPES) as u8 },
+            _ => BatchPart::Put(PutOp { durability: None, ..self.put(rng) }),
+        };
+        let parts = (0..rng.between(1, 3)).map(|_| part(rng)).collect();
+        Op::Batch { parts, durability: self.durability(rng) }
+    }
+
+    fn durability(&self, rng: &mut Rng) -> Option<Durability> {
+        if !self.mixed {
+            return None;
+        }
+        rng.weighted(&[
+            (6, None),
+            (2, Some(Durability::Os)),
+            (2, Some(Durability::Sync)),
+            (1, Some(Durability::Buffered)),
+        ])
+    }
+}
+
+fn key(rng: &mut Rng) -> u8 {
+    // The first of the short keys, and one that is long.
+    rng.weighted(&[(3, 1), (3, 2), (2, 3), (2, 6), (1, 0), (1, 4)])
+}
+
+fn lifetime(rng: &mut Rng, one_in: u64) -> Option<u64> {
+    let expires = rng.one_in(one_in);
+    expires.then(|| rng.weighted(&[(1, 0), (4, 60), (4, 2_000), (2, 1_000_000)]))
+}
+
+/// A restart of any kind.
+fn reopening(rng: &mut Rng) -> Op {
+    let loss = Loss { checkpoints: rng.one_in(2), footers: rng.one_in(4).then(|| rng.next_u64()) };
+    if rng.one_in(3) {
+        return Op::ReopenAfter { loss };
+    }
+    let plan = match rng.below(6) {
+        0 => CrashPlan::Nothing,
+        1 | 2 => CrashPlan::Everything,
+        3 => CrashPlan::Prefix(rng.below(12) as usize),
+        _ => CrashPlan::Random(rng.next_u64()),
+    };
+    let effects = match rng.below(3) {
+        0 => 0,
+        1 => rng.below(12),
+        _ => rng.below(60),
+    };
+    Op::CrashBefore { effects: effects as usize, plan, loss }
+}

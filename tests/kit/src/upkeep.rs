@@ -1,0 +1,193 @@
+//! Upkeep beside the model: compaction of any segments, sweeps, evictions, and openings after files were lost.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use tierce_engine::{
+    Durability, Engine, SegmentId,
+    format::{
+        file_name::FileName,
+        footer::{FOOTER_TRAILER_BYTES, Trailer},
+    },
+};
+
+use crate::{
+    clock::TestClock,
+    crash::{CrashPlan, image},
+    image::Image,
+    model::{CrashKind, Effect, Write, live},
+    observe::{Evicted, Observation},
+    op::{Chosen, Loss, Op},
+    recorder::RecordingDisk,
+    rng::Rng,
+    run::{Runner, Trouble},
+    sweep::kind_of,
+};
+
+impl Runner {
+    pub(crate) fn upkeep(&mut self, op: &Op, engine: &Engine) -> Result<(), Trouble> {
+        match op {
+            Op::Settle => while engine.step()? {},
+            Op::Compact { chosen, cancels } => self.compact(engine, *chosen, *cancels)?,
+            Op::Sweep => {
+                engine.sweep(None)?;
+            }
+            Op::Shrink { percent } => self.shrink(engine, *percent)?,
+            _ => return Err(Trouble::Wrong("this is no upkeep".to_owned())),
+        }
+        Ok(())
+    }
+
+    /// The segments that have files.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentId> {
+        let id = |path: &Path| match FileName::parse(path.file_name()?.to_str()?) {
+            Some(FileName::Segment(id)) => Some(id),
+            _ => None,
+        };
+        self.disk.paths().iter().filter_map(|path| id(path)).collect()
+    }
+
+    fn compact(&self, engine: &Engine, chosen: Chosen, cancels: bool) -> Result<(), Trouble> {
+        while engine.step()? {}
+        let before = self.segments();
+        let ids = match chosen {
+            Chosen::Best => None,
+            Chosen::All => Some(before.clone()),
+            Chosen::Some(seed) => {
+                let mut rng = Rng::new(seed);
+                Some(before.iter().copied().filter(|_| rng.one_in(2)).collect())
+            }
+        };
+        let report = engine.compact_with(ids.as_deref(), |_| match cancels {
+            true => std::ops::ControlFlow::Break(()),
+            false => std::ops::ControlFlow::Continue(()),
+        })?;
+        if let Some(corruption) = report.unreadable.first() {
+            return Err(Trouble::Wrong(format!("compaction cannot read {corruption}")));
+        }
+        if cancels && report.jobs == 0 && self.segments() != before {
+            return Err(Trouble::Wrong("what was cancelled left other segments".to_owned()));
+        }
+        let temporary = |path: &Path| path.to_string_lossy().ends_with(".tmp");
+        if let Some(left) = self.disk.paths().iter().find(|path| temporary(path)) {
+            return Err(Trouble::Wrong(format!("{} was left", left.display())));
+        }
+        if self.faulty {
+            return Ok(());
+        }
+        Ok(self.model.check(engine).map(drop)?)
+    }
+
+    fn shrink(&mut self, engine: &Engine, percent: u8) -> Result<(), Trouble> {
+        let most = engine.stats().live_bytes * u64::from(percent) / 100;
+        engine.shrink_to(most)?;
+        self.learn_evictions()?;
+        let state = self.model.current();
+        let evictable: Vec<_> =
+            live(&state, engine.now()).filter(|(_, stored)| stored.evictable).collect();
+        let live_bytes = engine.stats().live_bytes;
+        // What is staged has no bytes yet that could be given back.
+        if live_bytes > most && !evictable.is_empty() && engine.stats().staged == 0 {
+            let complaint = format!(
+                "{live_bytes} bytes are live, {most} were asked for, and there are {evictable:?}"
+            );
+            return Err(Trouble::Wrong(complaint));
+        }
+        Ok(())
+    }
+
+    /// Looks what the store has evicted: that is its choice, but state must stay.
+    pub(crate) fn learn_evictions(&mut self) -> Result<(), String> {
+        let state = self.model.current();
+        let engine = self.engine().clone();
+        for (key, stored) in live(&state, engine.now()) {
+            let there = engine.contains_key(key).map_err(|error| error.to_string())?;
+            if there {
+                continue;
+            }
+            if !stored.evictable {
+                return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
+            }
+            let evicted = Write::new(vec![Effect::Evict(key.clone())], Durability::Buffered);
+            self.model.begin(Some(evicted));
+            self.model.acknowledge(None)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reopen_after(&mut self, loss: Loss) -> Result<(), Trouble> {
+        if let Some(engine) = self.engine.take() {
+            engine.close()?;
+        }
+        self.model.synced();
+        self.end_life();
+        let mut left = self.disk.image();
+        suffer(&mut left, loss);
+        self.disk = RecordingDisk::with_image(&left);
+        self.mark("opening after a loss");
+        self.open().map_err(|error| format!("it does not open after {loss:?}: {error}"))?;
+        let evicted = if loss.checkpoints { Evicted::Back } else { Evicted::Gone };
+        let fit = self.model.check_as(self.engine(), CrashKind::None, evicted)?;
+        let newest = Observation::of(self.engine(), [])?.newest_sequence();
+        self.model = self.model.settled(fit.state, newest);
+        self.mark("settled");
+        Ok(())
+    }
+
+    pub(crate) fn crash_before(
+        &mut self,
+        effects: usize,
+        plan: &CrashPlan,
+        loss: Loss,
+    ) -> Result<(), String> {
+        self.model.begin(None);
+        self.end_life();
+        let life = self.lives.last().ok_or("there is a life")?;
+        let point = life.log.events.len().saturating_sub(effects);
+        let mark = &life.marks[life.mark_at(point)];
+        let mut left = image(&life.log, point, plan);
+        suffer(&mut left, loss);
+        self.model = mark.model.clone();
+        self.clock.set(mark.time);
+        self.disk = RecordingDisk::with_image(&left);
+        let kind = kind_of(plan);
+        if kind == CrashKind::Power {
+            self.clock.reboot();
+            self.model.power_failed();
+        }
+        let during = mark.op.clone();
+        self.mark("after a crash");
+        self.open().map_err(|error| format!("it does not open after a crash: {error}"))?;
+        self.settle(kind).map_err(|complaint| format!("crash during {during}: {complaint}"))
+    }
+}
+
+/// Does to the files what `loss` says.
+fn suffer(image: &mut Image, loss: Loss) {
+    if loss.checkpoints {
+        let is_checkpoint = |path: &Path| path.extension().is_some_and(|end| end == "ckpt");
+        image.files.retain(|path, _| !is_checkpoint(path));
+    }
+    let Some(seed) = loss.footers else { return };
+    let mut rng = Rng::new(seed);
+    let segments = |path: &Path| path.extension().is_some_and(|end| end == "seg");
+    let files: &mut BTreeMap<_, Arc<Vec<u8>>> = &mut image.files;
+    for (_, bytes) in files.iter_mut().filter(|(path, _)| segments(path)) {
+        let trailer_at = bytes.len().saturating_sub(FOOTER_TRAILER_BYTES);
+        let Ok(trailer) = Trailer::decode(&bytes[trailer_at..], bytes.len() as u64) else {
+            continue;
+        };
+        if rng.one_in(2) {
+            let bit = rng.between(8 * trailer.records_end, 8 * bytes.len() as u64 - 1);
+            let at = usize::try_from(bit / 8).expect("files of a test fit memory");
+            Arc::make_mut(bytes)[at] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+impl TestClock {
+    /// Shows this from now on.
+    pub(crate) fn set(&self, time: crate::clock::Time) {
+        *self.hold() = time;
+    }
+}
