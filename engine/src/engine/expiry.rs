@@ -64,6 +64,10 @@ impl Shared {
                 break;
             }
             swept.jobs += 1;
+            if report.bytes_reclaimed == 0 {
+                // It would go on for ever.
+                break;
+            }
             swept.is_cut_short = is_over();
         }
         self.writer.unlink_retired();

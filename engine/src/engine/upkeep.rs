@@ -240,8 +240,11 @@ impl Shared {
         let mut report = CompactionReport::default();
         let rate = self.options.compaction.bytes_per_second;
         loop {
+            let before = report.bytes_reclaimed;
             let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
-            if !done || only.is_some() || report.cancelled {
+            // A job that gives nothing back would go on for ever.
+            let is_vain = report.bytes_reclaimed == before;
+            if !done || is_vain || only.is_some() || report.cancelled {
                 break;
             }
             if go_on(&report).is_break() {
