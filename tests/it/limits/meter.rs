@@ -27,8 +27,6 @@ struct Meter {
     files: Vec<(u64, bool)>,
     total: u64,
     peak: u64,
-    /// Files by name when the peak was reached.
-    at_peak: Vec<(PathBuf, u64)>,
     written: u64,
     read: u64,
     refused: u64,
@@ -37,12 +35,11 @@ struct Meter {
 }
 
 impl Meter {
-    fn recount(&mut self) {
-        self.total = self.files.iter().filter(|file| file.1).map(|file| file.0).sum();
+    /// Counts bytes that came.
+    fn came(&mut self, bytes: u64) {
+        self.total += bytes;
         if self.total > self.peak {
             self.peak = self.total;
-            self.at_peak =
-                self.names.iter().map(|(path, id)| (path.clone(), self.files[*id].0)).collect();
         }
     }
 
@@ -52,7 +49,7 @@ impl Meter {
         }
         self.files.push((bytes, true));
         self.names.insert(path.to_owned(), self.files.len() - 1);
-        self.recount();
+        self.came(bytes);
         self.files.len() - 1
     }
 
@@ -69,17 +66,14 @@ impl Meter {
         let (before, is_named) = self.files[id];
         if bytes > before {
             self.files[id].0 = bytes;
-            self.total += if is_named { bytes - before } else { 0 };
-            if self.total > self.peak {
-                self.recount();
-            }
+            self.came(if is_named { bytes - before } else { 0 });
         }
     }
 
     fn unname(&mut self, path: &Path) -> Option<usize> {
         let id = self.names.remove(path)?;
         self.files[id].1 = false;
-        self.recount();
+        self.total -= self.files[id].0;
         Some(id)
     }
 }
@@ -144,7 +138,7 @@ impl MeteredDisk {
     #[track_caller]
     pub(crate) fn assert_peak(&self, limit: u64, when: &str) {
         let meter = hold(&self.meter);
-        assert!(meter.peak <= limit, "{when}: {} of {limit}: {:?}", meter.peak, meter.at_peak);
+        assert!(meter.peak <= limit, "{when}: {} of {limit}", meter.peak);
     }
 }
 
@@ -187,7 +181,8 @@ impl Disk for MeteredDisk {
         if let Some(id) = meter.unname(from) {
             meter.files[id].1 = true;
             meter.names.insert(to.to_owned(), id);
-            meter.recount();
+            let bytes = meter.files[id].0;
+            meter.came(bytes);
         }
         Ok(())
     }
@@ -246,8 +241,12 @@ impl File for MeteredFile {
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
         let mut meter = hold(&self.meter);
         self.inner.set_bytes(bytes)?;
+        let (before, is_named) = meter.files[self.id];
         meter.files[self.id].0 = bytes;
-        meter.recount();
+        if is_named {
+            meter.total -= before;
+            meter.came(bytes);
+        }
         Ok(())
     }
 
