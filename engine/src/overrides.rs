@@ -139,6 +139,12 @@ impl Overrides {
         (cuts + touches * 32) as u64
     }
 
+    /// The newest cut of any scope; 0 if there is none.
+    pub(crate) fn newest_of_all_cuts(&self) -> SequenceNumber {
+        let cuts = self.cuts.read().unwrap_or_else(PoisonError::into_inner);
+        cuts.values().copied().max().unwrap_or_default()
+    }
+
     /// The newest cut of a scope.
     pub(crate) fn newest_cut(&self, scope: &[u8]) -> Option<SequenceNumber> {
         self.cuts.read().unwrap_or_else(PoisonError::into_inner).get(scope).copied()

@@ -42,6 +42,9 @@ pub(crate) struct Space {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     limit: AtomicU64,
+    /// How far deletes and compaction may go: the limit, or, while more than that is there, a reserve beyond it.
+    /// Falls with what is there and never rises by itself.
+    ceiling: AtomicU64,
     min_free: u64,
     /// Bytes of a usual segment.
     segment_bytes: u64,
@@ -73,6 +76,7 @@ impl Space {
             disk,
             dir,
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
+            ceiling: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             min_free,
             segment_bytes,
             charges: Mutex::default(),
@@ -91,6 +95,15 @@ impl Space {
 
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.set_ceiling(u64::MAX);
+    }
+
+    /// The store holds more than its limit allows, since it was opened with it or since it was set: to become smaller
+    /// it needs room.
+    pub(crate) fn set_ceiling(&self, most: u64) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let needed = self.used().saturating_add(self.reserve());
+        self.ceiling.store(needed.min(most).max(limit), Ordering::Relaxed);
     }
 
     /// Bytes kept back for compaction.
@@ -105,7 +118,14 @@ impl Space {
 
     /// Bytes left below the limit for `purpose`.
     pub(crate) fn room(&self, purpose: Purpose) -> u64 {
-        self.limit.load(Ordering::Relaxed).saturating_sub(self.used() + self.kept_back(purpose))
+        self.limit_for(purpose).saturating_sub(self.used() + self.kept_back(purpose))
+    }
+
+    fn limit_for(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Write => self.limit.load(Ordering::Relaxed),
+            Purpose::Delete | Purpose::Compact => self.ceiling.load(Ordering::Relaxed),
+        }
     }
 
     const fn kept_back(&self, purpose: Purpose) -> u64 {
@@ -138,7 +158,8 @@ impl Space {
         let limit = self.limit.load(Ordering::Relaxed);
         let mut charges = self.lock();
         let used = charges.total();
-        if used.saturating_add(bytes).saturating_add(self.kept_back(purpose)) > limit {
+        let most = self.limit_for(purpose);
+        if used.saturating_add(bytes).saturating_add(self.kept_back(purpose)) > most {
             return Err(Error::Full { what: BYTES, used, limit });
         }
         charges.segments += bytes;
@@ -155,6 +176,11 @@ impl Space {
         let mut charges = self.lock();
         debug_assert!(charges.segments >= bytes, "more is given back than was charged");
         charges.segments = charges.segments.saturating_sub(bytes);
+        drop(charges);
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        if ceiling > self.limit.load(Ordering::Relaxed) {
+            self.set_ceiling(ceiling);
+        }
     }
 
     /// What manifest and checkpoint need at most from now on.

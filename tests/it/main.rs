@@ -10,10 +10,13 @@ mod concurrency; // many threads, one store; many handles, one directory; a fork
 mod crash; // power cuts at every disk call, against the model
 mod damage; // flipped, cut, zeroed, missing and swapped bytes of every file kind
 mod durability; // what each mode promises: calls counted, crashes tried
+mod eviction; // who goes first, what is remembered of it, and what never goes
+mod expiring; // what has expired leaves the disk; compaction when it may
 mod faults; // disk calls that fail, and the way on
 mod format; // bytes to values and back, and the bytes of format version 1
 mod golden; // stores written by each version of the format
 mod kill; // the real process, killed from outside
+mod limits; // bytes, entries and free space: never too much, never refused in vain
 mod opening; // directories, locks, versions, clocks
 mod regressions; // faults that were found once, by what went wrong
 mod tool; // the command line, from outside

@@ -1,4 +1,4 @@
-//! Taking expired entries out: whole segments unread, and single ones by looking at the records that may have expired.
+//! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the records that may have expired.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ use crate::{
     evictor::{Cause, Victim},
     index::{Entry as IndexEntry, SHARDS},
     segment::{Segment, read::Depth},
-    types::{Location, SegmentId, Slot, Timestamp, is_live},
+    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp, is_live},
 };
 
 /// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {
-    /// Expired entries removed.
+    /// Entries removed that had expired or were cut off.
     pub entries: u64,
     /// Bytes of their records, where they had to be looked at; 0 for those of whole segments.
     pub bytes: u64,
@@ -34,10 +34,31 @@ pub struct Swept {
     pub is_cut_short: bool,
 }
 
-/// For each segment that was looked through: when the next entry in it expires.
-pub(super) type NextExpiry = HashMap<SegmentId, Timestamp>;
+/// What was looked at already.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// For each sealed segment that was looked through: when the next entry in it expires.
+    next_expiry: HashMap<SegmentId, Timestamp>,
+    /// The newest cut whose entries were looked for.
+    cuts: SequenceNumber,
+}
 
-/// Entries of one segment that may have expired.
+/// Entries of a segment that have ended.
+#[derive(Debug)]
+struct Ended {
+    expired: Vec<Victim>,
+    cut: Vec<Victim>,
+    /// When the first of the others expires.
+    next: Timestamp,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self { expired: Vec::new(), cut: Vec::new(), next: Timestamp(u64::MAX) }
+    }
+}
+
+/// Entries of one segment that may have ended.
 type Suspects = Vec<(u64, IndexEntry)>;
 
 impl Shared {
@@ -51,7 +72,7 @@ impl Shared {
         let is_over = || end.is_some_and(|end| clock.monotonic_ms() >= end);
         let mut swept = Swept::default();
         (swept.segments_dropped, swept.entries) = self.drop_expired()?;
-        let found = self.mark_expired(&is_over)?;
+        let found = self.mark_ended(&is_over)?;
         swept.entries += found.entries;
         swept.bytes += found.bytes;
         swept.is_cut_short = found.is_cut_short;
@@ -81,23 +102,26 @@ impl Shared {
         if now < self.upkeep.sweep_at.load(Ordering::Relaxed) {
             return Ok(Swept::default());
         }
-        let swept = self.mark_expired(&|| false)?;
+        let swept = self.mark_ended(&|| false)?;
         self.upkeep.sweep_at.store(now + SWEEP_EVERY_MS, Ordering::Relaxed);
         Ok(swept)
     }
 
-    /// Marks what has expired as gone. Reads the heads of records with an expiry, in segments where one may be over.
-    pub(super) fn mark_expired(&self, is_over: &dyn Fn() -> bool) -> Result<Swept> {
+    /// Marks what has ended as gone: expired, or cut off. Reads the heads of records with an expiry in segments where
+    /// one may be over, and, when there is a cut that was not looked at yet, of records that belong to a scope.
+    pub(super) fn mark_ended(&self, is_over: &dyn Fn() -> bool) -> Result<Swept> {
         let now = self.lookup.clock.now();
-        let mut next = hold(&self.upkeep.next_expiry);
+        let mut seen = hold(&self.upkeep.seen);
         let table = self.lookup.catalog.table();
-        next.retain(|id, _| table.iter().any(|segment| segment.id() == *id));
+        seen.next_expiry.retain(|id, _| table.iter().any(|segment| segment.id() == *id));
+        let newest_cut = self.lookup.overrides.newest_of_all_cuts();
+        let has_cut = newest_cut > seen.cuts;
         // A touch may have brought an expiry forward.
         let touched = self.lookup.overrides.slots_expired(now);
         let may_hold = |segment: &&Arc<Segment>| match segment.as_sealed() {
-            _ if touched.contains(&segment.slot) => true,
+            _ if has_cut || touched.contains(&segment.slot) => true,
             Some(sealed) => {
-                let known = next.get(&segment.id()).copied();
+                let known = seen.next_expiry.get(&segment.id()).copied();
                 known.unwrap_or(sealed.expiry_min) <= now
             }
             None => true,
@@ -106,33 +130,40 @@ impl Shared {
             table.iter().filter(may_hold).map(|s| (s.slot, Arc::clone(s))).collect();
         drop(table);
         let mut swept = Swept::default();
-        for (slot, suspects) in self.suspects(&due) {
+        for (slot, suspects) in self.suspects(&due, has_cut) {
             let Some(segment) = due.get(&slot) else { continue };
-            let (victims, earliest) = self.expired_of(segment, suspects, now)?;
-            let (entries, bytes) = self.writer.mark_all(&victims, Cause::Expired);
-            swept.entries += entries;
-            swept.bytes += bytes;
+            let ended = self.ended_of(segment, suspects, now)?;
+            for (victims, cause) in [(ended.expired, Cause::Expired), (ended.cut, Cause::Cut)] {
+                let (entries, bytes) = self.writer.mark_all(&victims, cause);
+                swept.entries += entries;
+                swept.bytes += bytes;
+            }
             if segment.as_sealed().is_some() {
-                next.insert(segment.id(), earliest);
+                seen.next_expiry.insert(segment.id(), ended.next);
             }
             if is_over() {
                 swept.is_cut_short = true;
                 break;
             }
         }
+        if !swept.is_cut_short {
+            seen.cuts = newest_cut;
+        }
         Ok(swept)
     }
 
-    /// Entries with an expiry in these segments, and all whose expiry was moved by a touch.
-    fn suspects(&self, due: &HashMap<Slot, Arc<Segment>>) -> HashMap<Slot, Suspects> {
+    /// Entries with an expiry in these segments, and, if they are asked for, those that belong to a scope.
+    fn suspects(&self, due: &HashMap<Slot, Arc<Segment>>, scoped: bool) -> HashMap<Slot, Suspects> {
         let mut suspects: HashMap<Slot, Suspects> = HashMap::new();
         if due.is_empty() {
             return suspects;
         }
+        let asked =
+            IndexEntry::EXPIRES | IndexEntry::TOUCHED | if scoped { IndexEntry::SCOPED } else { 0 };
         for shard in 0..SHARDS {
             self.lookup.index.sweep(shard, &mut |hash, entry| {
-                let expires = entry.flags & (IndexEntry::EXPIRES | IndexEntry::TOUCHED) != 0;
-                if expires && !entry.is_evicted() && due.contains_key(&entry.location.slot) {
+                let is_asked = entry.flags & asked != 0 && !entry.is_evicted();
+                if is_asked && due.contains_key(&entry.location.slot) {
                     suspects.entry(entry.location.slot).or_default().push((hash, entry));
                 }
             });
@@ -140,43 +171,45 @@ impl Shared {
         suspects
     }
 
-    /// Which of these entries have expired, and when the first of the others does.
-    fn expired_of(
+    /// Which of these entries have ended, and when the first of the others expires.
+    fn ended_of(
         &self,
         segment: &Arc<Segment>,
         mut suspects: Suspects,
         now: Timestamp,
-    ) -> Result<(Vec<Victim>, Timestamp)> {
+    ) -> Result<Ended> {
         suspects.sort_unstable_by_key(|(_, entry)| entry.location.offset);
-        let mut earliest = Timestamp(u64::MAX);
-        let mut victims = Vec::new();
+        let mut ended = Ended::default();
         for (hash, entry) in suspects {
-            let expires_at = match self.expiry_of(segment, entry.location) {
-                Ok(expires_at) => expires_at,
-                // Whoever asks for it is told that it is damaged; what it says of its expiry is not believed.
-                Err(Error::Corruption(_)) => continue,
+            let at = entry.location;
+            let victim =
+                Victim { hash, location: at, epoch: entry.epoch, bytes: entry.size.bytes() };
+            match self.end_of(segment, at) {
+                Ok((_, true)) => ended.cut.push(victim),
+                Ok((expires_at, false)) if is_live(expires_at, now) => {
+                    ended.next = expires_at.map_or(ended.next, |expiry| ended.next.min(expiry));
+                }
+                Ok(_) => ended.expired.push(victim),
+                // Whoever asks for it is told that it is damaged; what it says of its end is not believed.
+                Err(Error::Corruption(_)) => {}
                 Err(error) => return Err(error),
-            };
-            if is_live(expires_at, now) {
-                earliest = expires_at.map_or(earliest, |expiry| earliest.min(expiry));
-            } else {
-                victims.push(Victim {
-                    hash,
-                    location: entry.location,
-                    epoch: entry.epoch,
-                    bytes: entry.size.bytes(),
-                });
             }
         }
-        Ok((victims, earliest))
+        Ok(ended)
     }
 
-    fn expiry_of(&self, segment: &Arc<Segment>, at: Location) -> Result<Option<Timestamp>> {
-        if let Some(touch) = self.lookup.overrides.touch(at) {
-            return Ok(touch.expires_at);
-        }
-        let Some(record) = segment.record(at.offset, 256, Depth::Head)? else { return Ok(None) };
-        Ok(segment.head(record.of(segment), at.offset)?.expires_at)
+    /// When the record expires, touches counted, and whether it was cut off.
+    fn end_of(&self, segment: &Arc<Segment>, at: Location) -> Result<(Option<Timestamp>, bool)> {
+        let overrides = &self.lookup.overrides;
+        let touch = overrides.touch(at);
+        let Some(record) = segment.record(at.offset, 256, Depth::Head)? else {
+            return Ok((None, false));
+        };
+        let head = segment.head(record.of(segment), at.offset)?;
+        let is_cut = head
+            .extension
+            .is_some_and(|extension| overrides.is_cut(head.sequence, extension.scopes()));
+        Ok((touch.map_or(head.expires_at, |touch| touch.expires_at), is_cut))
     }
 
     /// Writes a checkpoint if the one on disk is of a much larger store.

@@ -199,7 +199,11 @@ impl Shared {
         }
         self.space.set_limit(limit);
         let Some(limit) = limit else { return Ok(()) };
-        self.find_room(self.segment_bytes)?;
+        let mut used = u64::MAX;
+        while self.space.used() < used {
+            used = self.space.used();
+            self.find_room(self.segment_bytes)?;
+        }
         self.writer.charge_others();
         let used = self.space.used();
         if used > limit { Err(Error::Full { what: BYTES, used, limit }) } else { Ok(()) }
@@ -209,6 +213,11 @@ impl Shared {
 impl Housekeeper for Shared {
     fn make_room(&self, wanted: u64) -> Result<bool> {
         self.find_room(wanted)
+    }
+
+    fn end_first(&self) {
+        // What cannot be read now is left to upkeep, which says so.
+        let _ = self.sweep_due();
     }
 
     fn pace(&self, bytes: u64) {

@@ -111,6 +111,8 @@ impl Shared {
                 writer.say_why(&error.to_string());
             }
         }
+        writer.charge_others();
+        space.set_ceiling(u64::MAX);
         Ok(Self {
             reader: Reader::new(Arc::clone(&lookup)),
             lookup,

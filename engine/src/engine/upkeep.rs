@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use super::{Shared, expiry::NextExpiry, hold};
+use super::{Shared, expiry::Seen, hold};
 use crate::{
     background,
     compactor::{
@@ -60,7 +60,7 @@ pub(super) struct Upkeep {
     retry_at: AtomicU64,
     /// When expired entries are looked for next by a write that finds no room, in store time.
     pub(super) sweep_at: AtomicU64,
-    pub(super) next_expiry: Mutex<NextExpiry>,
+    pub(super) seen: Mutex<Seen>,
     /// When expired entries are looked for next by the background, on the monotonic clock.
     mark_at: AtomicU64,
     /// Rest that writers owe to compaction.
@@ -160,7 +160,7 @@ impl Shared {
         if self.drop_expired()?.0 > 0 {
             return Ok(true);
         }
-        self.mark_expired_in_time(now)?;
+        self.mark_ended_in_time(now)?;
         let compaction = &self.options.compaction;
         let may_run = compaction.automatic && !self.upkeep.is_paused() && self.is_in_hours();
         let is_tight = self.is_tight();
@@ -185,12 +185,12 @@ impl Shared {
 
     /// Takes expired entries out of the accounts, so that their bytes count as garbage. The longer it takes, the less
     /// often it is done: a twentieth of the time at most.
-    fn mark_expired_in_time(&self, now: u64) -> Result<()> {
+    fn mark_ended_in_time(&self, now: u64) -> Result<()> {
         const SHARE: u64 = 20;
         if now < self.upkeep.mark_at.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.mark_expired(&|| false)?;
+        self.mark_ended(&|| false)?;
         let took = self.lookup.clock.machine().monotonic_ms().saturating_sub(now);
         let next = now + (took * SHARE).max(SWEEP_EVERY_MS);
         self.upkeep.mark_at.store(next, Ordering::Relaxed);
@@ -250,6 +250,8 @@ impl Shared {
     ) -> Result<CompactionReport> {
         let mut report = CompactionReport::default();
         let rate = self.options.compaction.bytes_per_second;
+        // What has ended is garbage, once that is known.
+        self.mark_ended(&|| false)?;
         loop {
             let before = report.bytes_reclaimed;
             let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report);

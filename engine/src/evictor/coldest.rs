@@ -11,13 +11,13 @@ pub(super) fn choose(
     index: &Index,
     recency: &Recency,
     need: Need,
-    spare: Option<Location>,
+    spared: &[Location],
 ) -> Vec<Victim> {
     let now = recency.epoch();
     let mut ages = Histogram::<1>::new(recency.floor(Queue::Small), now);
     for shard in 0..SHARDS {
         index.sweep(shard, &mut |_, entry| {
-            if may_go(&entry, spare) {
+            if may_go(&entry, spared) {
                 ages.add(entry.epoch, 0, entry.size.bytes());
             }
         });
@@ -44,7 +44,7 @@ pub(super) fn choose(
     for shard in 0..SHARDS {
         index.sweep(shard, &mut |hash, entry| {
             // Nearly all are younger: asked first.
-            if entry.epoch > last || !may_go(&entry, spare) {
+            if entry.epoch > last || !may_go(&entry, spared) {
                 return;
             }
             if entry.epoch == last {

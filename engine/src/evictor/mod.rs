@@ -37,7 +37,7 @@ impl Need {
     }
 
     /// What is left after these went.
-    const fn less(self, entries: u64, bytes: u64) -> Self {
+    pub(crate) const fn less(self, entries: u64, bytes: u64) -> Self {
         Self {
             entries: self.entries.saturating_sub(entries),
             bytes: self.bytes.saturating_sub(bytes),
@@ -66,13 +66,13 @@ impl Victim {
 }
 
 /// The entries that may go first, as many as `need` says, or all that may go if those are fewer; fewer too if some are
-/// used while they are chosen. Never the one at `spare`: the entry that room is made for.
+/// used while they are chosen. Never those at `spared` (sorted): what room is made for takes their place.
 #[must_use]
 pub(crate) fn choose(
     index: &Index,
     recency: &Recency,
     need: Need,
-    spare: Option<Location>,
+    spared: &[Location],
 ) -> Vec<Victim> {
     if need.is_met() || recency.policy() == Evict::None {
         return Vec::new();
@@ -81,13 +81,23 @@ pub(crate) fn choose(
         recency.renumber(index);
     }
     match recency.policy() {
-        Evict::Lru | Evict::Fifo => coldest::choose(index, recency, need, spare),
-        Evict::S3Fifo => s3_fifo::choose(index, recency, need, spare),
+        Evict::Lru | Evict::Fifo => coldest::choose(index, recency, need, spared),
+        Evict::S3Fifo => s3_fifo::choose(index, recency, need, spared),
         Evict::None => Vec::new(),
     }
 }
 
 #[inline]
-fn may_go(entry: &Entry, spare: Option<Location>) -> bool {
-    entry.flags & Entry::EVICTABLE != 0 && !entry.is_evicted() && spare != Some(entry.location)
+fn is_spared(at: Location, spared: &[Location]) -> bool {
+    match spared {
+        [only] => *only == at,
+        _ => spared.binary_search(&at).is_ok(),
+    }
+}
+
+#[inline]
+fn may_go(entry: &Entry, spared: &[Location]) -> bool {
+    entry.flags & Entry::EVICTABLE != 0
+        && !entry.is_evicted()
+        && (spared.is_empty() || !is_spared(entry.location, spared))
 }

@@ -57,14 +57,14 @@ pub(super) fn choose(
     index: &Index,
     recency: &Recency,
     need: Need,
-    spare: Option<Location>,
+    spared: &[Location],
 ) -> Vec<Victim> {
     let now = [recency.order(Queue::Small), recency.order(Queue::Main)];
     let mut small = Ages::new(recency.floor(Queue::Small), now[0]);
     let mut main = Ages::new(recency.floor(Queue::Main), now[1]);
     for shard in 0..SHARDS {
         index.sweep(shard, &mut |_, entry| {
-            if may_go(&entry, spare) {
+            if may_go(&entry, spared) {
                 let place = Place::unpack(entry.epoch);
                 let ages = if place.queue == Queue::Small { &mut small } else { &mut main };
                 ages.add(place.order, usize::from(place.uses), entry.size.bytes());
@@ -84,7 +84,7 @@ pub(super) fn choose(
         index.sweep(shard, &mut |hash, entry| {
             let place = Place::unpack(entry.epoch);
             // Nearly all are younger: asked first.
-            if plan.spares(place) || !may_go(&entry, spare) {
+            if plan.spares(place) || !may_go(&entry, spared) {
                 return;
             }
             if plan.fate(&small, &main, place).takes(&entry, place) {
@@ -100,7 +100,7 @@ pub(super) fn choose(
         for shard in 0..SHARDS {
             index.remap(shard, |entry| {
                 let place = Place::unpack(entry.epoch);
-                if plan.spares(place) || !may_go(&entry, spare) {
+                if plan.spares(place) || !may_go(&entry, spared) {
                     return entry.epoch;
                 }
                 plan.fate(&small, &main, place).moves(place).map_or(entry.epoch, Place::pack)

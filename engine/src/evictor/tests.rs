@@ -90,7 +90,7 @@ impl Cache {
             entries: over(self.present.entries, self.limit.entries),
             bytes: over(self.present.bytes, self.limit.bytes),
         };
-        let victims = choose(&self.index, &self.recency, need, Some(spare));
+        let victims = choose(&self.index, &self.recency, need, &[spare]);
         let mut left = need;
         for victim in victims {
             assert_ne!(victim.location, spare, "what was just stored is chosen");
@@ -175,22 +175,22 @@ fn the_coldest_go() {
             add(&index, number, entry);
         }
         recency.restore(&index, Some(policy));
-        let victims = choose(&index, &recency, entries(50), Some(place(1)));
+        let victims = choose(&index, &recency, entries(50), &[place(1)]);
         let goes = |number: &u64| !number.is_multiple_of(3) && *number != 1;
         let whole: Vec<_> = (1..70).filter(goes).collect();
         assert_eq!(numbers(&victims)[..whole.len()], whole, "{policy:?}");
         assert_eq!(victims.len(), 50, "{policy:?}");
         assert!(numbers(&victims)[whole.len()..].iter().all(|n| (70..80).contains(n) && goes(n)));
 
-        let victims = choose(&index, &recency, Need { entries: 0, bytes: 128 * 9 + 1 }, None);
+        let victims = choose(&index, &recency, Need { entries: 0, bytes: 128 * 9 + 1 }, &[]);
         assert_eq!(victims.iter().map(|victim| victim.bytes).sum::<u64>(), 128 * 10);
         for victim in &victims {
             assert!(index.evict(victim.hash, victim.location, victim.epoch));
         }
-        let others = choose(&index, &recency, entries(10), None);
+        let others = choose(&index, &recency, entries(10), &[]);
         assert!(others.iter().all(|other| !victims.contains(other)), "chosen twice");
-        assert_eq!(choose(&index, &recency, entries(10_000), None).len(), 667 - 10);
-        assert_eq!(choose(&index, &recency, entries(0), None), []);
+        assert_eq!(choose(&index, &recency, entries(10_000), &[]).len(), 667 - 10);
+        assert_eq!(choose(&index, &recency, entries(0), &[]), []);
     }
 }
 
@@ -204,7 +204,7 @@ fn who_must_stay_stays() {
             let epoch = recency.admit(hash_of(number));
             add(&index, number, Entry { flags, ..entry(number, epoch) });
         }
-        assert_eq!(choose(&index, &recency, entries(50), None), [], "{policy:?}");
+        assert_eq!(choose(&index, &recency, entries(50), &[]), [], "{policy:?}");
     }
 }
 
@@ -217,7 +217,7 @@ fn who_is_used_meanwhile_stays() {
         for number in 1..=100 {
             add(&index, number, entry(number, recency.admit(hash_of(number))));
         }
-        let victims = choose(&index, &recency, entries(10), None);
+        let victims = choose(&index, &recency, entries(10), &[]);
         assert_eq!(victims.len(), 10, "{policy:?}");
         for (at, victim) in victims.iter().enumerate() {
             if at % 2 == 0 {
@@ -239,7 +239,7 @@ fn epochs_of_the_future_are_taken_back() {
             add(&index, number, entry(number, epoch));
         }
         add(&index, 21, entry(21, 0x7000));
-        assert_eq!(choose(&index, &recency, entries(1), None).len(), 1);
+        assert_eq!(choose(&index, &recency, entries(1), &[]).len(), 1);
         let now = match policy {
             Evict::Lru => recency.epoch(),
             _ => Place { queue: Queue::Small, order: recency.order(Queue::Small), uses: 0 }.pack(),
@@ -263,7 +263,7 @@ fn s3_fifo_does_as_the_paper_says() {
     for number in [1, 3, 3, 4, 4, 4, 4, 4] {
         use_it(number);
     }
-    let victims = choose(&index, &recency, entries(3), None);
+    let victims = choose(&index, &recency, entries(3), &[]);
     assert_eq!(numbers(&victims), [1, 2, 5]);
     for (number, order) in [(3, 1), (4, 2)] {
         let place = Place { queue: Queue::Main, order, uses: 0 };
@@ -279,12 +279,12 @@ fn s3_fifo_does_as_the_paper_says() {
     }
     use_it(3);
     // Small: 6 to 10 and 20; main: 3 (used), 4, 1, 5.
-    let victims = choose(&index, &recency, entries(7), None);
+    let victims = choose(&index, &recency, entries(7), &[]);
     assert_eq!(numbers(&victims), [1, 4, 6, 7, 8, 9, 10]);
     let place = Place::unpack(epoch_of(3));
     assert_eq!((place.queue, place.uses), (Queue::Main, 0));
     assert!(place.order > Place::unpack(epoch_of(5)).order, "not moved to the end");
-    assert_eq!(choose(&index, &recency, entries(100), None).len(), 10);
+    assert_eq!(choose(&index, &recency, entries(100), &[]).len(), 10);
 }
 
 /// Goal: within one order of the small queue: only what is above its share goes, what goes is still as it was chosen, and
@@ -303,7 +303,7 @@ fn s3_fifo_divides_one_order() {
         add(&index, number, entry(number, epoch));
     }
     // The share is 4 of 40. Of the 20 in the small queue 16 are above it: 8 that were used, 8 that were not.
-    let victims = choose(&index, &recency, entries(20), None);
+    let victims = choose(&index, &recency, entries(20), &[]);
     assert_eq!(victims.len(), 20);
     let strangers = numbers(&victims).into_iter().filter(|number| *number > 20).count();
     assert_eq!(strangers, 8);
@@ -325,7 +325,7 @@ fn a_crowd_of_one_age_does_not_go_at_once() {
             recency.set_capacity(5_000);
             (1..=5_000).for_each(|number| add(&index, number, entry(number, 1)));
             recency.restore(&index, written);
-            let victims = choose(&index, &recency, entries(78), None);
+            let victims = choose(&index, &recency, entries(78), &[]);
             assert_eq!(victims.len(), 78, "{policy:?} after {written:?}");
             let kept = (0..SHARDS).map(|shard| {
                 let mut kept = 0;

@@ -148,6 +148,20 @@ impl Group {
         net
     }
 
+    /// Where the records stand whose entries the group takes the place of, sorted.
+    pub(super) fn displaced(&self) -> Vec<Location> {
+        let displaced = |effect: &Effect| match effect {
+            Effect::Put { displaced: Some(displaced), .. } | Effect::Delete { displaced, .. } => {
+                Some(displaced.location)
+            }
+            Effect::Touch { at, .. } => Some(*at),
+            _ => None,
+        };
+        let mut all: Vec<_> = self.effects.iter().filter_map(displaced).collect();
+        all.sort_unstable();
+        all
+    }
+
     pub(super) fn add_cut(&mut self, scope: &[u8], sequence: SequenceNumber) {
         self.effects.push(Effect::Cut { scope: scope.to_vec(), sequence });
     }

@@ -1,12 +1,18 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
-use super::{Writer, effects::Group, request::Op, turn::Turn};
+use super::{
+    Writer,
+    effects::Group,
+    request::{Op, Request},
+    turn::Turn,
+};
 use crate::{
     error::{Error, Result},
     evictor::{self, Cause, Eviction, Need, Victim},
     format::record::Kind,
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
+    options::Evict,
     types::Timestamp,
 };
 
@@ -31,6 +37,8 @@ impl LiveLimits {
 
 /// Evictions come in batches of this part of the limit, so that the index is swept seldom.
 const BATCH_PART: u64 = 64;
+/// A choice may bring less than was asked for, because entries are used meanwhile: so often it is tried (I12).
+const ROUNDS_MAX: usize = 64;
 /// Entries marked while the turn is held.
 const AT_ONCE: usize = 256;
 
@@ -62,8 +70,11 @@ impl Turn {
         let more =
             (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
         let (net, now) = (group.net(), self.lookup.tally.get());
-        let most_entries = limits.entries.saturating_add(now.evictable_entries);
-        let most_bytes = limits.bytes.saturating_add(now.evictable_bytes);
+        let (mut most_entries, mut most_bytes) = (limits.entries, limits.bytes);
+        if self.lookup.recency.policy() != Evict::None {
+            most_entries = most_entries.saturating_add(now.evictable_entries);
+            most_bytes = most_bytes.saturating_add(now.evictable_bytes);
+        }
         let (entries, bytes) = (plus(now.entries, net.entries), plus(now.bytes, net.bytes));
         if entries + more.0 <= most_entries && bytes + more.1 <= most_bytes {
             return Ok(());
@@ -110,8 +121,17 @@ impl Turn {
         };
         let Lookup { index, recency, .. } = &*self.lookup;
         self.set_capacity();
-        let victims = evictor::choose(index, recency, need, None);
-        self.mark(&victims, Cause::Capacity);
+        // What the group displaces is in the sum already: it must not go twice.
+        let spared = group.displaced();
+        let mut left = need;
+        for _ in 0..ROUNDS_MAX {
+            let victims = evictor::choose(index, recency, left, &spared);
+            let (entries, bytes) = self.mark(&victims, Cause::Capacity);
+            left = left.less(entries, bytes);
+            if entries == 0 || left == Need::default() {
+                break;
+            }
+        }
     }
 
     /// Tells the clock of accesses how many entries there is room for.
@@ -154,18 +174,39 @@ impl Turn {
         }
         match cause {
             Cause::Expired => counters.expired.add(entries),
-            _ => counters.evicted.add(entries),
+            Cause::Cut => counters.cut.add(entries),
+            Cause::Capacity => counters.evicted.add(entries),
         }
         (entries, bytes)
     }
 }
 
 impl Writer {
+    /// Whether these requests may bring more than the limits on what is live allow.
+    pub(super) fn is_near_limits(&self, requests: &[Request]) -> bool {
+        let limits = self.turn().limits;
+        if limits.are_none() {
+            return false;
+        }
+        let now = self.lookup.tally.get();
+        let ops = || requests.iter().flat_map(|request| request.ops.as_slice());
+        let bytes: u64 = ops().map(Op::bytes_max).sum();
+        now.entries + ops().count() as u64 > limits.entries || now.bytes + bytes > limits.bytes
+    }
+
     /// Evicts the coldest entries, as much as `need` says or as there is; says how many.
     pub(crate) fn evict(&self, need: Need) -> u64 {
         let Lookup { index, recency, .. } = &*self.lookup;
-        let victims = evictor::choose(index, recency, need, None);
-        self.mark_all(&victims, Cause::Capacity).0
+        let (mut left, mut sum) = (need, 0);
+        for _ in 0..ROUNDS_MAX {
+            let victims = evictor::choose(index, recency, left, &[]);
+            let (entries, bytes) = self.mark_all(&victims, Cause::Capacity);
+            (left, sum) = (left.less(entries, bytes), sum + entries);
+            if entries == 0 || left == Need::default() {
+                break;
+            }
+        }
+        sum
     }
 
     /// Marks entries as gone; says how many, and how much they weighed.

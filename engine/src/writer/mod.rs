@@ -59,6 +59,8 @@ pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
     fn make_room(&self, wanted: u64) -> Result<bool>;
     /// So many bytes were written: lets the writer rest if compaction is behind. Called without any lock held.
     fn pace(&self, bytes: u64);
+    /// Entries are about to be evicted: takes those out that have ended, which go first. Called without any lock held.
+    fn end_first(&self);
 }
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
@@ -408,6 +410,11 @@ fn outcome_of(request: Request) -> Result<Outcome> {
 impl Leader for Writer {
     /// One group. Whatever is staged goes first: it was acknowledged before.
     fn lead(&self, requests: &mut [Request]) {
+        if self.is_near_limits(requests)
+            && let Some(housekeeper) = self.housekeeper.get().and_then(Weak::upgrade)
+        {
+            housekeeper.end_first();
+        }
         self.lead_once(requests);
         if self.space.limit().is_none() {
             return;
