@@ -209,6 +209,11 @@ impl Runner {
                 self.model.refuse();
                 Ok(())
             }
+            // Nothing that may go is left: the write is refused.
+            Err(Trouble::Failed(Error::Full { .. })) if self.setup.max_entries.is_some() => {
+                self.model.refuse();
+                Ok(())
+            }
             Err(Trouble::Failed(error)) if self.faulty => {
                 self.failures.push(format!("{op:?}: {error}"));
                 self.model.fail();
