@@ -185,7 +185,11 @@ impl Runner {
         self.model.begin(write);
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
+        let newest = self.engine().stats().sequence;
         let answer = self.execute(op, &state, now);
+        if self.model.in_flight().is_some() && self.engine().stats().sequence == newest {
+            self.model.wrote_nothing();
+        }
         self.judge(op, answer, expected, was_stopped)?;
         if self.setup.max_entries.is_some() {
             self.learn_evictions()?;
