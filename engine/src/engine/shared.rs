@@ -194,7 +194,9 @@ impl Shared {
             // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
             self.writer.sync()?;
             let number = self.writer.take_id();
-            checkpoint::write(&self.home, &self.manifest, number, &moment, vec![self.epochs()])
+            // What it shows as expired stays so, whatever the clock says after a crash (I16).
+            let edits = vec![Edit::Clock(moment.now), self.epochs()];
+            checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
         })
     }
 

@@ -65,9 +65,6 @@ fn nothing_lost_nothing_revived() {
     let mut sums = [0; 3];
     let started = std::time::Instant::now();
     cases(name, 100_000, |seed| {
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!("at {seed}");
-        }
         let counts =
             run(&history, seed).unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);

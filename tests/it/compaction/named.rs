@@ -367,3 +367,39 @@ fn a_write_during_a_job_wins() {
         store.compact(&store.segments()[round.min(1)..]);
     }
 }
+
+/// Goal: a checkpoint that was written while a job ran does not let the job's dead copies back in.
+/// Method: after the job has copied a key it is deleted, and a checkpoint taken; then the store crashes, and opens with
+/// the checkpoint and without.
+#[test]
+fn a_checkpoint_during_a_job_revives_nothing() {
+    let mut store = Store::new();
+    store.put("deleted", "old", &PutOptions::new());
+    store.put("overwritten", "old", &PutOptions::new());
+    store.seal();
+    store.put("last", "v", &PutOptions::new());
+    store.seal();
+    let (engine, mut calls) = (store.engine().clone(), 0);
+    let all = store.segments();
+    let report = engine.compact_with(Some(&all), |_| {
+        calls += 1;
+        if calls == 1 {
+            assert!(engine.delete("deleted").unwrap());
+            engine.put("overwritten", "new").unwrap();
+            engine.checkpoint().unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!((report.unwrap().jobs, calls > 0), (1, true));
+    drop(engine);
+    store.engine().sync().unwrap();
+    let files = store.disk.files();
+    store.engine = None;
+    store.disk = MemoryDisk::with_files(files);
+    store.open();
+    let found = |key: &str| store.engine().get(key).unwrap().map(|value| value.to_vec());
+    assert_eq!((found("deleted"), found("overwritten")), (None, some("new")));
+    assert_eq!(found("last"), some("v"));
+    assert_eq!(store.value("deleted"), None);
+    assert_eq!(store.value("overwritten"), some("new"));
+}

@@ -248,6 +248,23 @@ impl Model {
         Ok(())
     }
 
+    /// The store has forgotten `key`. That is in no order with writes that are only staged.
+    pub fn evicted(&mut self, key: &[u8]) {
+        let is_staged = |write: &&Write| write.durability == Durability::Periodic;
+        let staged = self.writes.iter().rev().take_while(is_staged).count();
+        let is_of_key = |effect: &Effect| match effect {
+            Effect::Put(of, _) | Effect::Touch(of, _) => of == key,
+            _ => false,
+        };
+        let last = self.writes.iter().rposition(|write| write.effects.iter().any(is_of_key));
+        let at = (self.writes.len() - staged).max(last.map_or(0, |last| last + 1));
+        let write = Write::new(vec![Effect::Evict(key.to_vec())], Durability::Buffered);
+        self.writes.insert(at, write);
+        for bound in [&mut self.durable, &mut self.process] {
+            *bound += usize::from(at < *bound);
+        }
+    }
+
     /// The write that began failed: it may be there or not.
     pub fn fail(&mut self) {
         if let Some(mut write) = self.in_flight.take() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tierce_engine::{
-    Durability, Engine, SegmentId,
+    Engine, SegmentId,
     format::{
         file_name::FileName,
         footer::{FOOTER_TRAILER_BYTES, Trailer},
@@ -14,7 +14,7 @@ use crate::{
     clock::TestClock,
     crash::{CrashPlan, image},
     image::Image,
-    model::{CrashKind, Effect, Write, live},
+    model::{CrashKind, live},
     observe::{Evicted, Observation},
     op::{Chosen, Loss, Op},
     recorder::RecordingDisk,
@@ -111,9 +111,7 @@ impl Runner {
             if !stored.evictable {
                 return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
             }
-            let evicted = Write::new(vec![Effect::Evict(key.clone())], Durability::Buffered);
-            self.model.begin(Some(evicted));
-            self.model.acknowledge(None)?;
+            self.model.evicted(key);
         }
         Ok(())
     }
