@@ -55,7 +55,8 @@ fn many_threads_at_the_limit() {
                     })
                 })
                 .collect();
-            let ends: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            let ends: Vec<_> =
+                writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             stop.store(true, Ordering::Relaxed);
             ends.into_iter().for_each(|end| end.unwrap());
         });

@@ -99,7 +99,8 @@ fn percentage_of_garbage() {
 #[test]
 fn a_rate_of_bytes() {
     const RATE: u64 = 200_000;
-    let limited = Compaction { bytes_per_second: Some(RATE), automatic: false, ..Compaction::default() };
+    let limited =
+        Compaction { bytes_per_second: Some(RATE), automatic: false, ..Compaction::default() };
     let (disk, clock) = (crate::limits::meter::MeteredDisk::new(), tierce_engine::io::OsClock);
     let options = tierce_engine::Options::new().segment_bytes(64 << 10).compaction(limited);
     let engine = options.background(false).disk(disk).clock(clock).open("s").unwrap();

@@ -144,14 +144,18 @@ fn one_rule_everywhere() {
                 5..=6 => {
                     let was = expiries[key as usize];
                     let lives = was.is_some_and(|was| store.engine().now().0 < was);
-                    assert_eq!(store.engine().touch(name(key), Some(Timestamp(at))).unwrap(), lives);
+                    assert_eq!(
+                        store.engine().touch(name(key), Some(Timestamp(at))).unwrap(),
+                        lives
+                    );
                     expiries[key as usize] = if lives { Some(at) } else { was };
                 }
                 7 => drop(store.engine().sweep(None).unwrap()),
                 8 => drop(store.engine().compact().unwrap()),
                 9 if rng.one_in(4) => store.reopen(),
                 10 => {
-                    let lives = expiries[key as usize].is_some_and(|at| store.engine().now().0 < at);
+                    let lives =
+                        expiries[key as usize].is_some_and(|at| store.engine().now().0 < at);
                     let options = PutOptions::new().only_if_absent().expires_at(Timestamp(at));
                     let put = store.engine().put_with(name(key), value(key, 0, 400), &options);
                     assert_eq!(put.is_err(), lives, "{step}");

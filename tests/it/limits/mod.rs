@@ -34,11 +34,7 @@ pub(crate) fn evictable() -> PutOptions {
 
 /// Small segments, no background thread.
 pub(crate) fn options(disk: &MeteredDisk, clock: &TestClock) -> Options {
-    Options::new()
-        .segment_bytes(8 << 10)
-        .background(false)
-        .clock(clock.clone())
-        .disk(disk.clone())
+    Options::new().segment_bytes(8 << 10).background(false).clock(clock.clone()).disk(disk.clone())
 }
 
 /// A store on a disk of its own.

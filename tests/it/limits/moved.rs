@@ -123,5 +123,8 @@ fn usage_adds_up() {
     unlimited.disk.set_available(Some(1 << 30));
     unlimited.engine().put("k", "v").unwrap();
     let usage = unlimited.engine().usage();
-    assert_eq!((usage.free, usage.disk_free, usage.total - usage.used), (1 << 30, 1 << 30, 1 << 30));
+    assert_eq!(
+        (usage.free, usage.disk_free, usage.total - usage.used),
+        (1 << 30, 1 << 30, 1 << 30)
+    );
 }
