@@ -20,7 +20,7 @@ use crate::{
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{Segment, transfer::Transfer},
+    segment::{RECORDS_AT, Segment, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
     writer::UNSURE,
@@ -400,9 +400,13 @@ impl Shared {
             let (mut live_bytes, mut live_records) = segment.live();
             let is_output = segment.add.class >= Class::COMPACTED;
             if is_output && !oldest.are_newer_but(segment, sealed.sequence_max) {
-                // Its deaths were found to hide something: they stay for now, and are not garbage.
+                // Its deaths, touches and cuts were found to be needed: they stay for now, and are no garbage.
+                let is_of_deaths = segment.add.class == Class::COMPACTED;
                 let deaths = u64::from(sealed.tombstones);
-                live_bytes += deaths * DEATH_BYTES;
+                live_bytes = match is_of_deaths {
+                    true => sealed.records_end - RECORDS_AT,
+                    false => live_bytes + deaths * DEATH_BYTES,
+                };
                 live_records += deaths;
             }
             // Without a put nothing in it expires, and a touch may have put that off.

@@ -99,11 +99,7 @@ impl MeteredDisk {
         hold(&self.meter).total
     }
 
-    /// The most they ever were, or since [`Self::forget_peak`].
-    pub(crate) fn peak(&self) -> u64 {
-        hold(&self.meter).peak
-    }
-
+    /// From now on [`Self::assert_peak`] looks at what comes.
     pub(crate) fn forget_peak(&self) {
         let mut meter = hold(&self.meter);
         meter.peak = meter.total;

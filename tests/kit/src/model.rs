@@ -331,8 +331,17 @@ impl Model {
             CrashKind::Power => self.durable,
         };
         let in_flight = self.in_flight.as_ref().filter(|_| kind != CrashKind::None);
+        let doomed = if kind == CrashKind::None { Vec::new() } else { self.evicted_later() };
+        let doom = |at: Option<usize>, state: &mut State| {
+            for (_, key) in doomed.iter().filter(|(put, _)| *put == at) {
+                if let Some(stored) = state.get_mut(key) {
+                    stored.evicted = true;
+                }
+            }
+        };
         for shown in self.choices() {
             let mut state = self.base.clone();
+            doom(None, &mut state);
             let mut fit: Option<Fit> = None;
             let counts = |at: usize, write: &Write| write.failed.is_none() || shown.contains(&at);
             let mut note = |prefix: usize, state: &State| {
@@ -354,6 +363,7 @@ impl Model {
                 note(prefix, &state);
                 if counts(at, write) {
                     write.apply(&mut state);
+                    doom(Some(at), &mut state);
                 }
                 prefix += 1;
             }
@@ -363,6 +373,23 @@ impl Model {
             }
         }
         None
+    }
+
+    /// Entries that were evicted, each with the write that stored it (`None`: it is in the base). Compaction may have
+    /// made the eviction durable before the writes that came between: then it holds in earlier states too.
+    fn evicted_later(&self) -> Vec<(Option<usize>, Vec<u8>)> {
+        let mut stored: BTreeMap<&Vec<u8>, usize> = BTreeMap::new();
+        let mut doomed = Vec::new();
+        for (at, write) in self.writes.iter().enumerate() {
+            for effect in &write.effects {
+                match effect {
+                    Effect::Put(key, _) => drop(stored.insert(key, at)),
+                    Effect::Evict(key) => doomed.push((stored.get(key).copied(), key.clone())),
+                    Effect::Delete(_) | Effect::Touch(..) | Effect::Cut(_) => {}
+                }
+            }
+        }
+        doomed
     }
 
     /// The sets of failed writes that may be there: all sets of a few, and the plain ones of many.
