@@ -1,5 +1,5 @@
 //! How many bytes the store's files take, at most: charged before a file may grow, given back when it is gone.
-//! So the limit holds at every moment, whoever writes.
+//! So the limit holds at every moment, whoever writes (I17).
 //!
 //! Charged are: a fixed sum for the lock file; the manifest at its largest, old and new together; the checkpoint
 //! that closing will write, or the one that is there if it is larger; every segment at its capacity until it is

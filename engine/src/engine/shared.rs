@@ -161,8 +161,10 @@ impl Shared {
         if newest.0 == 0 {
             return Ok(());
         }
-        // A checkpoint that was lost is written anew, even by a session that wrote nothing else.
-        if is_clean && self.report.from_checkpoint {
+        // A checkpoint that was lost is written anew, even by a session that wrote nothing else. Evictions are not in the
+        // log: only a checkpoint keeps them.
+        let has_evicted = self.lookup.counters.snapshot().evicted > 0;
+        if is_clean && self.report.from_checkpoint && !has_evicted {
             return self.keep_time();
         }
         self.writer.unlink_retired();
@@ -192,7 +194,9 @@ impl Shared {
             // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
             self.writer.sync()?;
             let number = self.writer.take_id();
-            checkpoint::write(&self.home, &self.manifest, number, &moment, vec![self.epochs()])
+            // What it shows as expired stays so, whatever the clock says after a crash (I16).
+            let edits = vec![Edit::Clock(moment.now), self.epochs()];
+            checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
         })
     }
 

@@ -20,7 +20,7 @@ use crate::{
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{Segment, transfer::Transfer},
+    segment::{RECORDS_AT, Segment, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
     writer::UNSURE,
@@ -116,19 +116,30 @@ impl Shared {
     /// One piece of upkeep that is due; `false` if none was.
     pub(super) fn upkeep(&self) -> Result<bool> {
         let done = self.upkeep_due();
-        let mut failure = hold(&self.upkeep.failure);
-        match &done {
-            Ok(true) => *failure = None,
-            Ok(false) => {}
-            Err(error) => {
-                // The files stay as they were; it is tried again later.
-                *failure = Some(error.to_string());
-                self.lookup.counters.compaction_failures.add(1);
-                let now = self.lookup.clock.machine().monotonic_ms();
-                self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
-            }
+        self.note_outcome(done.as_ref().copied());
+        if done.is_err() {
+            // The files stay as they were; it is tried again later.
+            let now = self.lookup.clock.machine().monotonic_ms();
+            self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
         }
         done
+    }
+
+    /// Keeps why compaction failed for the health, until a job succeeds. A segment that cannot be read stays a failure.
+    fn note_outcome(&self, done: std::result::Result<bool, &Error>) {
+        let is_whole = match done {
+            Ok(true) => self.upkeep.job().unreadable.is_empty(),
+            _ => false,
+        };
+        let mut failure = hold(&self.upkeep.failure);
+        match done {
+            Ok(true) if is_whole => *failure = None,
+            Ok(_) => {}
+            Err(error) => {
+                *failure = Some(error.to_string());
+                self.lookup.counters.compaction_failures.add(1);
+            }
+        }
     }
 
     fn upkeep_due(&self) -> Result<bool> {
@@ -243,10 +254,12 @@ impl Shared {
         self.mark_ended(&|| false)?;
         loop {
             let before = report.bytes_reclaimed;
-            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
-            // A job that gives nothing back would go on for ever.
+            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report);
+            self.note_outcome(done.as_ref().copied());
+            let done = done?;
+            // A job that gave nothing back would be repeated for ever.
             let is_vain = report.bytes_reclaimed == before;
-            if !done || is_vain || only.is_some() || report.cancelled {
+            if !done || only.is_some() || report.cancelled || is_vain {
                 break;
             }
             if go_on(&report).is_break() {
@@ -387,9 +400,13 @@ impl Shared {
             let (mut live_bytes, mut live_records) = segment.live();
             let is_output = segment.add.class >= Class::COMPACTED;
             if is_output && !oldest.are_newer_but(segment, sealed.sequence_max) {
-                // Its deaths were found to hide something: they stay for now, and are not garbage.
+                // Its deaths, touches and cuts were found to be needed: they stay for now, and are no garbage.
+                let is_of_deaths = segment.add.class == Class::COMPACTED;
                 let deaths = u64::from(sealed.tombstones);
-                live_bytes += deaths * DEATH_BYTES;
+                live_bytes = match is_of_deaths {
+                    true => sealed.records_end - RECORDS_AT,
+                    false => live_bytes + deaths * DEATH_BYTES,
+                };
                 live_records += deaths;
             }
             // Without a put nothing in it expires, and a touch may have put that off.

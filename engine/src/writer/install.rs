@@ -36,7 +36,7 @@ impl Writer {
     /// outputs stay with the caller if `Err` comes with them.
     pub(crate) fn install(&self, transfer: &mut Transfer) -> Result<()> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        // Order: what made a record garbage is durable before that record is destroyed. Everything that a liveness
+        // Order: what made a record garbage is durable before that record is destroyed (I18). Everything that a liveness
         // test can have seen is in the log by now.
         self.sync_to(self.next_sequence())?;
         self.replace_in_manifest(transfer)?;

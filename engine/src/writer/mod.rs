@@ -325,7 +325,12 @@ impl Writer {
             Some(StagedChange::Delete) => false,
             None => {
                 let hash = self.lookup.hasher.hash(key);
-                self.lookup.current(key, hash)?.is_some_and(|found| found.is_live)
+                let found = self.lookup.current(key, hash)?;
+                if found.as_ref().is_some_and(|found| found.is_evicted) {
+                    // It is absent, and must not come back after a crash.
+                    self.stage(key, StagedChange::Delete)?;
+                }
+                found.is_some_and(|found| found.is_live)
             }
         };
         if is_there { self.stage(key, StagedChange::Delete) } else { Ok(Outcome::Absent) }

@@ -19,7 +19,20 @@ fn run(history: &History, seed: u64) -> Result<[u64; 3], String> {
     let mut runner = Runner::new(RecordingDisk::new(), setup);
     runner.clock = runner.clock.clone().seeded(seed);
     runner.open().map_err(|error| error.to_string())?;
-    runner.run(&ops).map_err(|complaint| format!("{complaint}\n{}", listing(&ops, &runner)))?;
+    let is_replay = std::env::var_os("TIERCE_SEED").is_some();
+    for (number, op) in ops.iter().enumerate() {
+        if is_replay {
+            eprintln!(
+                "op {number}, {op:?}, at {}\n{}",
+                runner.clock.time().wall_ms % 100_000_000,
+                runner.layout()
+            );
+        }
+        let stepped = runner.step(op);
+        stepped.map_err(|complaint| {
+            format!("op {number}, {op:?}: {complaint}\n{:?}", runner.setup())
+        })?;
+    }
     let is_scarred = |op: &Op| match op {
         Op::ReopenAfter { loss } | Op::CrashBefore { loss, .. } => loss.footers.is_some(),
         _ => false,
@@ -39,13 +52,6 @@ fn run(history: &History, seed: u64) -> Result<[u64; 3], String> {
     let compactions = count(|op| matches!(op, Op::Compact { .. }));
     let openings = count(|op| matches!(op, Op::ReopenAfter { .. } | Op::CrashBefore { .. }));
     Ok([ops.len() as u64, compactions, openings])
-}
-
-/// The history, for people.
-fn listing(ops: &[Op], runner: &Runner) -> String {
-    let line = |(number, op): (usize, &Op)| format!("op {number}: {op:?}\n");
-    let ops: String = ops.iter().enumerate().map(line).collect();
-    format!("{:?}\n{ops}", runner.setup())
 }
 
 /// Goal: whatever is compacted when, and wherever a crash comes, no acknowledged entry is lost and no ended one

@@ -248,6 +248,23 @@ impl Model {
         Ok(())
     }
 
+    /// The store has forgotten `key`. That is in no order with writes that are only staged.
+    pub fn evicted(&mut self, key: &[u8]) {
+        let is_staged = |write: &&Write| write.durability == Durability::Periodic;
+        let staged = self.writes.iter().rev().take_while(is_staged).count();
+        let is_of_key = |effect: &Effect| match effect {
+            Effect::Put(of, _) | Effect::Touch(of, _) => of == key,
+            _ => false,
+        };
+        let last = self.writes.iter().rposition(|write| write.effects.iter().any(is_of_key));
+        let at = (self.writes.len() - staged).max(last.map_or(0, |last| last + 1));
+        let write = Write::new(vec![Effect::Evict(key.to_vec())], Durability::Buffered);
+        self.writes.insert(at, write);
+        for bound in [&mut self.durable, &mut self.process] {
+            *bound += usize::from(at < *bound);
+        }
+    }
+
     /// The write that began failed: it may be there or not.
     pub fn fail(&mut self) {
         if let Some(mut write) = self.in_flight.take() {
@@ -302,26 +319,65 @@ impl Model {
             CrashKind::Power => self.durable,
         };
         let in_flight = self.in_flight.as_ref().filter(|_| kind != CrashKind::None);
+        let doomed = if kind == CrashKind::None { Vec::new() } else { self.evicted_later() };
+        let doom = |at: Option<usize>, state: &mut State| {
+            for (_, key) in doomed.iter().filter(|(put, _)| *put == at) {
+                if let Some(stored) = state.get_mut(key) {
+                    stored.evicted = true;
+                }
+            }
+        };
         for shown in self.choices() {
             let mut state = self.base.clone();
+            doom(None, &mut state);
+            let mut fit: Option<Fit> = None;
             let counts = |at: usize, write: &Write| write.failed.is_none() || shown.contains(&at);
+            let mut note = |prefix: usize, state: &State| {
+                if prefix < least || !seen(state) {
+                    return;
+                }
+                let Some(fit) = &mut fit else {
+                    fit = Some(Fit { prefix, state: state.clone(), shown: shown.clone() });
+                    return;
+                };
+                // Nobody can tell which prefix it was: what was evicted in one of them may come back.
+                let evicted = state.iter().filter(|(_, stored)| stored.evicted);
+                fit.state.extend(evicted.map(|(key, stored)| (key.clone(), stored.clone())));
+            };
             let writes =
                 self.writes.iter().enumerate().chain(in_flight.map(|write| (usize::MAX, write)));
             let mut prefix = 0;
             for (at, write) in writes {
-                if prefix >= least && seen(&state) {
-                    return Some(Fit { prefix, state, shown });
-                }
+                note(prefix, &state);
                 if counts(at, write) {
                     write.apply(&mut state);
+                    doom(Some(at), &mut state);
                 }
                 prefix += 1;
             }
-            if seen(&state) {
-                return Some(Fit { prefix, state, shown });
+            note(prefix, &state);
+            if fit.is_some() {
+                return fit;
             }
         }
         None
+    }
+
+    /// Entries that were evicted, each with the write that stored it (`None`: it is in the base). Compaction may have
+    /// made the eviction durable before the writes that came between: then it holds in earlier states too.
+    fn evicted_later(&self) -> Vec<(Option<usize>, Vec<u8>)> {
+        let mut stored: BTreeMap<&Vec<u8>, usize> = BTreeMap::new();
+        let mut doomed = Vec::new();
+        for (at, write) in self.writes.iter().enumerate() {
+            for effect in &write.effects {
+                match effect {
+                    Effect::Put(key, _) => drop(stored.insert(key, at)),
+                    Effect::Evict(key) => doomed.push((stored.get(key).copied(), key.clone())),
+                    Effect::Delete(_) | Effect::Touch(..) | Effect::Cut(_) => {}
+                }
+            }
+        }
+        doomed
     }
 
     /// The sets of failed writes that may be there: all sets of a few, and the plain ones of many.

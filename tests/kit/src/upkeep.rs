@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tierce_engine::{
-    Durability, Engine, SegmentId,
+    Engine, SegmentId,
     format::{
         file_name::FileName,
         footer::{FOOTER_TRAILER_BYTES, Trailer},
@@ -14,19 +14,20 @@ use crate::{
     clock::TestClock,
     crash::{CrashPlan, image},
     image::Image,
-    model::{CrashKind, Effect, Write, live},
+    model::{CrashKind, live},
     observe::{Evicted, Observation},
     op::{Chosen, Loss, Op},
     recorder::RecordingDisk,
     rng::Rng,
     run::{Runner, Trouble},
+    store::STORE,
     sweep::kind_of,
 };
 
 impl Runner {
     pub(crate) fn upkeep(&mut self, op: &Op, engine: &Engine) -> Result<(), Trouble> {
         match op {
-            Op::Settle => while engine.step()? {},
+            Op::Settle => settle(engine)?,
             Op::Compact { chosen, cancels } => self.compact(engine, *chosen, *cancels)?,
             Op::Sweep => {
                 engine.sweep(None)?;
@@ -48,7 +49,7 @@ impl Runner {
     }
 
     fn compact(&self, engine: &Engine, chosen: Chosen, cancels: bool) -> Result<(), Trouble> {
-        while engine.step()? {}
+        settle(engine)?;
         let before = self.segments();
         let ids = match chosen {
             Chosen::Best => None,
@@ -69,7 +70,9 @@ impl Runner {
             return Err(Trouble::Wrong("what was cancelled left other segments".to_owned()));
         }
         let temporary = |path: &Path| path.to_string_lossy().ends_with(".tmp");
-        if let Some(left) = self.disk.paths().iter().find(|path| temporary(path)) {
+        // What could not be removed once is removed when the store is opened again.
+        let left = self.disk.paths().into_iter().find(|path| temporary(path));
+        if let Some(left) = left.filter(|_| self.failures.is_empty()) {
             return Err(Trouble::Wrong(format!("{} was left", left.display())));
         }
         if self.faulty {
@@ -108,9 +111,7 @@ impl Runner {
             if !stored.evictable {
                 return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
             }
-            let evicted = Write::new(vec![Effect::Evict(key.clone())], Durability::Buffered);
-            self.model.begin(Some(evicted));
-            self.model.acknowledge(None)?;
+            self.model.evicted(key);
         }
         Ok(())
     }
@@ -162,6 +163,18 @@ impl Runner {
     }
 }
 
+/// Does all background work that is due.
+fn settle(engine: &Engine) -> Result<(), Trouble> {
+    /// Far more steps than a small store can need.
+    const STEPS_MAX: usize = 300;
+    for _ in 0..STEPS_MAX {
+        if !engine.step()? {
+            return Ok(());
+        }
+    }
+    Err(Trouble::Wrong("background work does not end".to_owned()))
+}
+
 /// Does to the files what `loss` says.
 fn suffer(image: &mut Image, loss: Loss) {
     if loss.checkpoints {
@@ -189,5 +202,31 @@ impl TestClock {
     /// Shows this from now on.
     pub(crate) fn set(&self, time: crate::clock::Time) {
         *self.hold() = time;
+    }
+}
+
+impl Runner {
+    /// What stands in which segment, for people.
+    #[must_use]
+    pub fn layout(&self) -> String {
+        use std::fmt::Write as _;
+        let disk: Arc<dyn tierce_engine::io::Disk> = Arc::new(self.disk.image().memory_disk());
+        let path = Path::new(STORE);
+        let mut out = String::new();
+        for segment in tierce_engine::inspect::segments(&disk, path).unwrap_or_default() {
+            let (id, class, horizon) = (segment.id.0, segment.class, segment.horizon.0);
+            let _ =
+                write!(out, "  {id:x} class {class} horizon {horizon} sealed {}:", segment.sealed);
+            let records = tierce_engine::inspect::records(&disk, path, segment.id);
+            for record in records.unwrap_or_default() {
+                let (kind, sequence) = (record.kind.unwrap_or("?"), record.sequence.0);
+                let key = record.key[..record.key.len().min(9)].escape_ascii();
+                let _ = write!(out, " {kind}#{sequence} {key} {:?}", record.flags);
+                let _ = record.expires_at.map(|at| write!(out, " until {}", at.0 % 100_000_000));
+                let _ = write!(out, ";");
+            }
+            out.push('\n');
+        }
+        out
     }
 }

@@ -14,7 +14,13 @@ const LIFETIME_MS: u64 = 3_600_000;
 
 /// In the session that wrote them, and after another opening.
 pub(crate) fn expiry() -> Vec<Figure> {
-    [false, true].into_iter().map(dropped).collect()
+    const ROUNDS: usize = 5;
+    let figure = |reopened| {
+        let mut rounds: Vec<_> = (0..ROUNDS).map(|_| dropped(reopened)).collect();
+        rounds.sort_by(|a, b| a.found.total_cmp(&b.found));
+        rounds.swap_remove(ROUNDS / 2)
+    };
+    [true, false].into_iter().map(figure).collect()
 }
 
 fn dropped(reopened: bool) -> Figure {
@@ -39,7 +45,7 @@ fn dropped(reopened: bool) -> Figure {
     let swept = engine.sweep(None).expect("the sweep succeeds");
     let took = cpu_seconds() - before;
     let stats = engine.stats();
-    let when = if reopened { "after reopening" } else { "in the session" };
+    let when = if reopened { "all sealed" } else { "the newest not sealed" };
     Figure {
         name: format!("expiry of a million entries, {when}: processor ms"),
         ours: format!(

@@ -17,13 +17,26 @@ fn directory_bytes(dir: &Path) -> u64 {
     entries.map(|entry| entry.expect("an entry").metadata().expect("its metadata").len()).sum()
 }
 
-/// Every key overwritten ten times in random order, with default options.
+/// Every key overwritten ten times, with default options: each time all of them in another random order, and one
+/// random key after the other.
 pub(crate) fn settled() -> Vec<Figure> {
+    let mut figures = settled_after("each round in random order", &|at| shuffled(KEYS, at));
+    figures.extend(settled_after("random keys", &|at| {
+        if at == 0 {
+            return shuffled(KEYS, 0);
+        }
+        let mut random = Random::new(at * KEYS);
+        (0..KEYS).map(|_| random.below(KEYS)).collect()
+    }));
+    figures
+}
+
+fn settled_after(how: &str, round: &dyn Fn(u64) -> Vec<u64>) -> Vec<Figure> {
     let dir = scratch("settled");
     let engine = Engine::open(&dir).expect("the store opens");
-    for round in 0..=10 {
-        for index in shuffled(KEYS, round) {
-            engine.put(key(index), value(index + round)).expect("the put succeeds");
+    for at in 0..=10 {
+        for index in round(at) {
+            engine.put(key(index), value(index + at)).expect("the put succeeds");
         }
     }
     engine.sync().expect("the store syncs");
@@ -33,24 +46,21 @@ pub(crate) fn settled() -> Vec<Figure> {
     let open = directory_bytes(&dir);
     engine.close().expect("the store closes");
     let closed = directory_bytes(&dir);
-    let figure = |name: &str, bytes: u64, bar| {
-        let found = bytes as f64 / stats.live_bytes as f64;
-        Figure {
-            name: name.to_owned(),
-            ours: format!("{bytes} B, {:.2} x keys and values", bytes as f64 / user_bytes as f64),
-            other: format!(
-                "live records {} B; {} jobs wrote {:.2} x what was put",
-                stats.live_bytes,
-                stats.compactions,
-                stats.compacted_bytes as f64 / stats.written_bytes as f64
-            ),
-            found,
-            bar,
-        }
+    let figure = |state: &str, bytes: u64, bar| Figure {
+        name: format!("overwritten ten times, {how}: directory / live, {state}"),
+        ours: format!("{bytes} B, {:.2} x keys and values", bytes as f64 / user_bytes as f64),
+        other: format!(
+            "live records {} B; {} jobs wrote {:.2} x what was put",
+            stats.live_bytes,
+            stats.compactions,
+            stats.compacted_bytes as f64 / stats.written_bytes as f64
+        ),
+        found: bytes as f64 / stats.live_bytes as f64,
+        bar,
     };
     vec![
-        figure("overwritten ten times: directory / live", open, Bar::AtMost(1.5)),
-        figure("the same, closed, with the checkpoint", closed, Bar::None),
+        figure("settled", open, Bar::AtMost(1.5)),
+        figure("closed, with its checkpoint", closed, Bar::None),
     ]
 }
 

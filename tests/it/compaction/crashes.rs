@@ -1,0 +1,147 @@
+//! Power fails, and calls fail, at every disk call of a compaction.
+
+use std::sync::Arc;
+
+use tierce_engine::{Health, io::Disk};
+use tierce_kit::{
+    crash::{Bounds, CrashPlan, image},
+    fault::{EIO, ENOSPC, Fault},
+    history::History,
+    model::CrashKind,
+    op::{Chosen, Op, PutOp},
+    recorder::RecordingDisk,
+    run::Runner,
+    seed::cases,
+    store::{STORE, Setup, soundness},
+    sweep::{Depth, Sweep, Tally, check_state},
+};
+
+/// Goal: killed at any disk call of a compaction, in any state that a power cut may leave, the store has everything
+/// that was acknowledged and nothing that ended; so it has when the recovery is killed, too.
+/// Method: histories with compactions, sweeps and evictions, crashed at every effect; every state is opened and
+/// compared, some recoveries are crashed again, some states live on and are checked as files.
+#[test]
+fn killed_at_every_call() {
+    let name = "compaction::crashes::killed_at_every_call";
+    let mut history = History::new(16);
+    history.crashes = false;
+    let bounds = Bounds { prefixes: 5, singles: 4, randoms: 4, tears: 2 };
+    let second_bounds = Bounds { prefixes: 2, singles: 2, randoms: 1, tears: 1 };
+    let depth = Depth { bounds, second_bounds, second_every: 97, ..Depth::default() };
+    let (mut total, mut lists) = (Tally::default(), 0);
+    cases(name, 100, |seed| {
+        let (setup, ops) = (history.setup(seed), history.ops(seed));
+        let lives = Runner::record(RecordingDisk::new(), setup.clone(), &ops);
+        let lives = lives.unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
+        let mut sweep = Sweep::new(&setup, depth, seed);
+        let swept = lives.iter().try_for_each(|life| sweep.life(life));
+        swept.unwrap_or_else(|complaint| panic!("{setup:?}, seed {seed}: {complaint}"));
+        total.built += sweep.tally.built;
+        total.checked += sweep.tally.checked;
+        total.second += sweep.tally.second;
+        lists += 1;
+    });
+    eprintln!("{name}: {total:?} in {lists} histories");
+    assert!(lists < 100 || (total.checked > 20_000 && total.second > 1_000), "too few: {total:?}");
+}
+
+fn put(key: u8, seed: u64) -> Op {
+    Op::Put(PutOp { key, bytes: 1_300, seed, ..PutOp::default() })
+}
+
+/// A store of five segments in which most is dead: overwritten, deleted, expired, touched.
+fn worn(setup: &Setup) -> Runner {
+    let mut runner = Runner::new(RecordingDisk::new(), setup.clone());
+    runner.open().unwrap();
+    let expiring = |key, ms| {
+        let expires_in_ms = Some(ms);
+        Op::Put(PutOp { key, bytes: 1_300, seed: 9, expires_in_ms, ..PutOp::default() })
+    };
+    let ops = [
+        put(1, 11),
+        put(2, 12),
+        put(3, 13),
+        put(1, 14),
+        expiring(6, 50),
+        Op::Delete { key: 2, durability: None },
+        Op::Touch { key: 3, expires_in_ms: Some(1_000_000) },
+        put(1, 15),
+        put(4, 16),
+        Op::CutScope { scope: 0 },
+        put(5, 17),
+        put(4, 18),
+        Op::AdvanceClock { ms: 100 },
+        put(1, 19),
+        put(0, 20),
+        Op::Settle,
+        Op::Sync,
+    ];
+    runner.run(&ops).unwrap();
+    runner
+}
+
+const COMPACT: Op = Op::Compact { chosen: Chosen::All, cancels: false };
+
+/// A compaction in which `fault` strikes; then all that must hold. Says whether it struck.
+fn fails(setup: &Setup, fault: &Fault) -> Result<bool, String> {
+    let mut runner = worn(setup);
+    runner.faulty = true;
+    runner.disk.arm(fault.clone());
+    let before = runner.disk.fired();
+    runner.step(&COMPACT)?;
+    let fired = runner.disk.fired() > before;
+    let failed = runner.failures.join("; ");
+    runner.disk.disarm();
+    runner.model.check(runner.engine())?;
+    let health = runner.engine().health();
+    if !failed.is_empty() && health == Health::Good {
+        return Err(format!("it failed ({failed}), and says nothing of it"));
+    }
+    let log = runner.disk.log();
+    for (plan, kind) in
+        [(CrashPlan::Nothing, CrashKind::Power), (CrashPlan::Everything, CrashKind::Process)]
+    {
+        let left = image(&log, log.events.len(), &plan);
+        check_state(setup, &left, &runner.model, runner.clock.time(), kind, |_, _| Ok(()))
+            .map_err(|complaint| format!("{plan:?} now: {complaint}"))?;
+    }
+    runner.faulty = false;
+    if matches!(health, Health::Stopped { .. }) {
+        runner.engine().try_recover().map_err(|error| format!("try_recover: {error}"))?;
+    }
+    runner.run(&[put(2, 21), Op::Settle, COMPACT, put(3, 22), Op::Reopen, COMPACT])?;
+    if runner.engine().health() != Health::Good {
+        return Err(format!("after all that: {:?}", runner.engine().health()));
+    }
+    let closed = runner.take_engine().map_or(Ok(()), tierce_engine::Engine::close);
+    closed.map_err(|error| error.to_string())?;
+    let disk: Arc<dyn Disk> = Arc::new(runner.disk.clone());
+    soundness(&disk, STORE.as_ref())?;
+    Ok(fired)
+}
+
+/// Goal: a disk call that fails during a compaction costs nothing: everything is served, the health says what
+/// happened, a later compaction works, nothing is lost when the store is opened again.
+/// Method: every call of one fails, once and for good, with errors of the device and of a full disk.
+#[test]
+fn every_call_fails() {
+    for seed in 0..4 {
+        let mut setup = Setup::varied(tierce_engine::Durability::Os, seed);
+        setup.automatic = false;
+        for errno in [EIO, ENOSPC] {
+            for is_lasting in [false, true] {
+                let mut count = 0;
+                for nth in 1.. {
+                    let fault = Fault::nth(nth, errno);
+                    let fault = if is_lasting { fault.lasting() } else { fault };
+                    let struck = fails(&setup, &fault);
+                    if !struck.unwrap_or_else(|c| panic!("{setup:?}, {fault:?}: {c}")) {
+                        break;
+                    }
+                    count = nth;
+                }
+                assert!(count > 25, "only {count} calls");
+            }
+        }
+    }
+}
