@@ -248,6 +248,18 @@ impl Model {
         Ok(())
     }
 
+    /// The store wrote nothing for the write that began: if that only deletes, what it deletes was gone, and nothing is
+    /// promised of what came before.
+    pub fn wrote_nothing(&mut self) {
+        let is_end = |effect: &Effect| matches!(effect, Effect::Delete(_));
+        if let Some(write) = &mut self.in_flight
+            && write.durability == Durability::Os
+            && write.effects.iter().all(is_end)
+        {
+            write.durability = Durability::Buffered;
+        }
+    }
+
     /// The store has forgotten `key`. That is in no order with writes that are only staged.
     pub fn evicted(&mut self, key: &[u8]) {
         let is_staged = |write: &&Write| write.durability == Durability::Periodic;

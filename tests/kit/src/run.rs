@@ -185,7 +185,11 @@ impl Runner {
         self.model.begin(write);
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
+        let newest = self.engine().stats().sequence;
         let answer = self.execute(op, &state, now);
+        if self.model.in_flight().is_some() && self.engine().stats().sequence == newest {
+            self.model.wrote_nothing();
+        }
         self.judge(op, answer, expected, was_stopped)?;
         if self.setup.max_entries.is_some() {
             self.learn_evictions()?;
@@ -206,6 +210,11 @@ impl Runner {
             Ok(Answer::Is(answer)) => Err(format!("answered {answer}, expected {expected:?}")),
             Err(Trouble::Wrong(complaint)) => Err(complaint),
             Err(Trouble::Failed(Error::Stopped { .. })) if was_stopped && self.faulty => {
+                self.model.refuse();
+                Ok(())
+            }
+            // Nothing that may go is left: the write is refused.
+            Err(Trouble::Failed(Error::Full { .. })) if self.setup.max_entries.is_some() => {
                 self.model.refuse();
                 Ok(())
             }

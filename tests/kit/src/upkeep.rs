@@ -82,6 +82,11 @@ impl Runner {
     }
 
     fn shrink(&mut self, engine: &Engine, percent: u8) -> Result<(), Trouble> {
+        if engine.stats().staged > 0 {
+            // Otherwise it may evict what a staged write hides, which nobody can see.
+            engine.sync()?;
+            self.model.synced();
+        }
         let most = engine.stats().live_bytes * u64::from(percent) / 100;
         engine.shrink_to(most)?;
         self.learn_evictions()?;
