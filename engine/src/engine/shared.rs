@@ -181,7 +181,7 @@ impl Shared {
                 return Ok(());
             }
             // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
-            self.writer.sync()?;
+            self.writer.sync_log()?;
             let number = self.writer.take_id();
             // What it shows as expired stays so, whatever the clock says after a crash (I16).
             let edits = vec![Edit::Clock(moment.now), self.epochs()];
