@@ -102,7 +102,8 @@ impl Space {
     /// it needs room.
     pub(crate) fn set_ceiling(&self, most: u64) {
         let limit = self.limit.load(Ordering::Relaxed);
-        let needed = self.used().saturating_add(self.reserve());
+        let used = self.used();
+        let needed = if used > limit { used.saturating_add(self.reserve()) } else { limit };
         self.ceiling.store(needed.min(most).max(limit), Ordering::Relaxed);
     }
 

@@ -1,14 +1,12 @@
 //! May a record that ends a key's life be dropped? Only if no other segment holds an older version (I6).
 //!
-//! Each segment's *horizon* is a sequence number: no version older than a death at or after... below the horizon
-//! can be in it. A death with sequence `s` needs to ask only the segments whose horizon is not above `s`; those
-//! answer by their footers. A doubtful answer counts as "yes, there is one".
+//! Each segment has a *horizon*: if that is above the sequence number of a death, the segment holds no version that is
+//! older than the death. So a death needs to ask only the segments whose horizon is not above it; those answer by their
+//! footers. A doubtful answer counts as "yes, there is one".
 
 use std::sync::Arc;
 
-use crate::{
-    error::Result, format::footer::FooterEntries, segment::Segment, types::SequenceNumber,
-};
+use crate::{format::footer::FooterEntries, segment::Segment, types::SequenceNumber};
 
 /// Is there a version of the key with this hash that is older than `sequence`?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,32 +35,33 @@ impl Others {
     }
 
     /// Answers all questions. The footers are read one at a time.
-    pub(super) fn answer(&self, questions: &mut [Question]) -> Result<()> {
+    pub(super) fn answer(&self, questions: &mut [Question]) {
         let Some(newest) = questions.iter().map(|question| question.sequence).max() else {
-            return Ok(());
+            return;
         };
         for segment in self.segments.iter().take_while(|segment| segment.add.horizon <= newest) {
             let horizon = segment.add.horizon;
-            let asks =
-                |question: &&mut Question| !question.has_older && horizon <= question.sequence;
-            if !questions.iter_mut().any(|mut question| asks(&&mut question)) {
+            let asks = |question: &Question| !question.has_older && horizon <= question.sequence;
+            if !questions.iter().any(asks) {
                 continue;
             }
             let told = match segment.as_sealed() {
                 Some(sealed) => sealed.with_entries(|entries| {
                     questions
                         .iter_mut()
-                        .filter(asks)
+                        .filter(|question| asks(question))
                         .for_each(|question| question.has_older = holds_older(entries, question));
                 }),
                 None => None,
             };
             if told.is_none() {
                 // Not sealed, or its footer cannot be read: it may hold anything.
-                questions.iter_mut().filter(asks).for_each(|question| question.has_older = true);
+                questions
+                    .iter_mut()
+                    .filter(|question| asks(question))
+                    .for_each(|question| question.has_older = true);
             }
         }
-        Ok(())
     }
 }
 

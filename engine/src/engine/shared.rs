@@ -70,16 +70,7 @@ impl Shared {
             report,
         } = recover(&home, &options)?;
         let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
-        let segment_bytes =
-            segment_bytes_for(options.max_bytes, options.segment_bytes, Options::SEGMENT_BYTES_MIN);
-        let space = Arc::new(Space::new(
-            Arc::clone(&home.disk),
-            home.dir.clone(),
-            options.max_bytes,
-            options.min_free_bytes,
-            segment_bytes,
-        ));
-        space.found(segment_files_bytes(&home)?);
+        let (space, segment_bytes) = account(&home, &options)?;
         let lookup = Arc::new(Lookup {
             catalog: Arc::new(catalog),
             index: Arc::new(index),
@@ -91,9 +82,7 @@ impl Shared {
             recency: Recency::new(options.evict),
             journal: Journal::default(),
         });
-        let written = hold(&manifest).state().properties.get(EPOCHS).and_then(|name| policy(name));
-        lookup.recency.restore(&lookup.index, written);
-        tally(&lookup);
+        restore(&lookup, &hold(&manifest));
         let start = LogStart {
             home: home.clone(),
             manifest: Arc::clone(&manifest),
@@ -192,7 +181,7 @@ impl Shared {
                 return Ok(());
             }
             // Order: everything the frozen index shows is durable before the checkpoint is published (I7).
-            self.writer.sync()?;
+            self.writer.sync_log()?;
             let number = self.writer.take_id();
             // What it shows as expired stays so, whatever the clock says after a crash (I16).
             let edits = vec![Edit::Clock(moment.now), self.epochs()];
@@ -262,8 +251,20 @@ fn policy(name: &[u8]) -> Option<Evict> {
     all.into_iter().find(|policy| policy_name(*policy).as_bytes() == name)
 }
 
-/// Counts the live entries.
-fn tally(lookup: &Lookup) {
+/// The account of the directory, with what is there already, and the size of a usual segment.
+fn account(home: &Home, options: &Options) -> Result<(Arc<Space>, u64)> {
+    let (limit, wanted) = (options.max_bytes, options.segment_bytes);
+    let segment_bytes = segment_bytes_for(limit, wanted, Options::SEGMENT_BYTES_MIN);
+    let (disk, dir) = (Arc::clone(&home.disk), home.dir.clone());
+    let space = Space::new(disk, dir, limit, options.min_free_bytes, segment_bytes);
+    space.found(segment_files_bytes(home)?);
+    Ok((Arc::new(space), segment_bytes))
+}
+
+/// Sets the clock of accesses by the epochs that were found, and counts the live entries.
+fn restore(lookup: &Lookup, manifest: &ManifestFile) {
+    let written = manifest.state().properties.get(EPOCHS).and_then(|name| policy(name));
+    lookup.recency.restore(&lookup.index, written);
     for shard in 0..SHARDS {
         lookup.index.sweep(shard, &mut |_, entry| {
             if !entry.is_evicted() {

@@ -504,7 +504,7 @@ fn first_sequence(segment: &Segment) -> SequenceNumber {
     SequenceNumber::default()
 }
 
-#[expect(clippy::reversed_empty_ranges, reason = "it is meant to hold nothing")]
+/// Holds nothing.
 const NO_SEQUENCES: std::ops::RangeInclusive<SequenceNumber> =
     SequenceNumber(1)..=SequenceNumber(0);
 /// A tombstone with a usual key.

@@ -14,6 +14,7 @@ mod decision;
 mod identity;
 mod load;
 mod report;
+mod uses;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use self::{
     decision::{Decision, Listed, Presence, decide},
     identity::{read_manifest, read_start},
     load::{Entries, Source},
+    uses::Uses,
 };
 use crate::{
     checkpoint,
@@ -34,10 +36,10 @@ use crate::{
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::{AddSegment, Edit, ManifestHeader, SealSegment},
-        segment_header::{Class, SEGMENT_MAGIC, SegmentHeader, newer_major},
+        segment_header::{SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::u32_at,
     },
-    index::{Entry as IndexEntry, Index},
+    index::Index,
     io::{Access, DirectoryEntry, PathKind, read_file},
     options::{Options, RecoveryPolicy},
     overrides::Overrides,
@@ -414,13 +416,7 @@ impl Recovery<'_> {
         segments: &[Arc<Segment>],
         open: &[(OpenSegment, bool)],
     ) -> Result<Overrides> {
-        // What compaction wrote after the checkpoint holds records that are older than it: which of them the
-        // checkpoint had, it does not tell. Then only what it says of last uses counts.
-        let is_new = |segment: &&Arc<Segment>, c: &checkpoint::Loaded| {
-            segment.add.class >= Class::COMPACTED && c.slot_of(segment.id()).is_none()
-        };
-        let is_outdated =
-            checkpoint.as_ref().is_some_and(|c| segments.iter().any(|segment| is_new(&segment, c)));
+        let is_outdated = checkpoint.as_ref().is_some_and(|c| uses::is_outdated(c, segments));
         let usable = checkpoint.as_ref().filter(|_| !is_outdated);
         let covered = usable.filter(|c| fill(index, c, segments, open));
         if usable.is_some() && covered.is_none() {
@@ -574,31 +570,6 @@ fn fill(
         }
     }
     true
-}
-
-/// What a checkpoint says of the last use of entries.
-struct Uses {
-    index: Index,
-    sequence: SequenceNumber,
-}
-
-impl Uses {
-    fn of(checkpoint: &checkpoint::Loaded) -> Self {
-        let index = Index::new();
-        let is_sorted = checkpoint.shards().all(|(shard, words)| index.load_words(shard, words));
-        if !is_sorted {
-            index.clear();
-        }
-        Self { index, sequence: checkpoint.sequence }
-    }
-
-    /// What it says of a record. What was written after it counts as just used.
-    fn of_record(&self, hash: u64, sequence: SequenceNumber) -> Option<u16> {
-        if sequence > self.sequence {
-            return Some(IndexEntry::JUST_USED);
-        }
-        self.index.peek(hash).iter().map(|entry| entry.epoch).max()
-    }
 }
 
 /// Gives each segment the slot that the checkpoint knows it by, or one that nobody has.

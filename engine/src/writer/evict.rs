@@ -1,5 +1,7 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
+use std::sync::atomic::Ordering;
+
 use super::{
     Writer,
     effects::Group,
@@ -30,7 +32,7 @@ impl LiveLimits {
         Self { entries: entries.unwrap_or(Self::NONE), bytes: bytes.unwrap_or(Self::NONE) }
     }
 
-    const fn are_none(self) -> bool {
+    pub(super) const fn are_none(self) -> bool {
         self.entries == Self::NONE && self.bytes == Self::NONE
     }
 }
@@ -184,10 +186,10 @@ impl Turn {
 impl Writer {
     /// Whether these requests may bring more than the limits on what is live allow.
     pub(super) fn is_near_limits(&self, requests: &[Request]) -> bool {
-        let limits = self.turn().limits;
-        if limits.are_none() {
+        if !self.is_limited.load(Ordering::Acquire) {
             return false;
         }
+        let limits = self.turn().limits;
         let now = self.lookup.tally.get();
         let ops = || requests.iter().flat_map(|request| request.ops.as_slice());
         let bytes: u64 = ops().map(Op::bytes_max).sum();
@@ -221,7 +223,9 @@ impl Writer {
 
     /// New limits on what is live, kept from the next write on.
     pub(crate) fn set_live_limits(&self, change: impl FnOnce(&mut LiveLimits)) {
-        change(&mut self.turn().limits);
+        let mut turn = self.turn();
+        change(&mut turn.limits);
+        self.is_limited.store(!turn.limits.are_none(), Ordering::Release);
     }
 
     pub(crate) fn charge_others(&self) {

@@ -89,6 +89,12 @@ impl Writer {
         self.sync_turn(&mut turn)
     }
 
+    /// Brings the log to the device, and nothing else: what waits in the queue would need `maintenance`.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        let mut turn = self.turn();
+        self.sync_turn(&mut turn)
+    }
+
     fn sync_turn(&self, turn: &mut Turn) -> Result<()> {
         if let Some(cause) = &turn.stopped {
             return Err(Error::Stopped { cause: cause.clone() });

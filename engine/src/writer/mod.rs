@@ -80,6 +80,8 @@ pub(crate) struct Writer {
     /// Segments that left the store and may still be read.
     retired: Retired,
     housekeeper: OnceLock<Weak<dyn Housekeeper>>,
+    /// Whether there are limits on what is live; a copy of the turn's state.
+    is_limited: AtomicBool,
     /// Whether staged writes could not be flushed in time.
     overdue: AtomicBool,
     limits: Limits,
@@ -152,20 +154,17 @@ impl Writer {
         };
         let stopped = (!log.closing.is_empty()).then(|| "recovery is not complete".to_owned());
         let is_stopped = stopped.is_some();
+        let live_limits = LiveLimits::new(options.max_entries, options.max_live_bytes);
         Self {
             commit: GroupCommit::default(),
-            turn: Mutex::new(Turn::new(
-                log,
-                Arc::clone(&lookup),
-                LiveLimits::new(options.max_entries, options.max_live_bytes),
-                stopped,
-            )),
+            turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), live_limits, stopped)),
             lookup,
             maintenance: Mutex::new(()),
             staging: Staging::default(),
             space: start.space,
             retired: Retired::default(),
             housekeeper: OnceLock::new(),
+            is_limited: AtomicBool::new(!live_limits.are_none()),
             overdue: AtomicBool::new(false),
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX,

@@ -28,11 +28,12 @@ fn victims(store: &Limited) -> Vec<Vec<u64>> {
     (1_000..1_200).map(left).collect()
 }
 
-/// Goal: after a clean restart the same entries go, in the same order, as without one.
+/// Goal: after a clean restart the same entries go, in the same order, as without one. Of S3-FIFO it is looked at only
+/// what stays: where its queues have ties, the store's own hash decides, and its ghosts are not kept.
 #[test]
 fn a_clean_restart_changes_nothing() {
     cases("eviction::restart::a_clean_restart_changes_nothing", 3, |seed| {
-        for evict in [Evict::Lru, Evict::Fifo, Evict::S3Fifo] {
+        for evict in [Evict::Lru, Evict::Fifo] {
             let stays = with_history(seed, evict);
             let mut restarted = with_history(seed, evict);
             let before = there(restarted.engine(), 0..600);
@@ -41,16 +42,16 @@ fn a_clean_restart_changes_nothing() {
             assert_eq!(there(restarted.engine(), 0..600), before, "{evict:?}: the same entries");
             let (left, right) = (victims(&stays), victims(&restarted));
             let apart = left.iter().zip(&right).position(|(left, right)| left != right);
-            assert!(
-                evict == Evict::S3Fifo || apart.is_none(),
-                "{evict:?}: apart after {apart:?} of {} evictions",
-                left.len()
-            );
-            // The ghosts of S3-FIFO are not kept, so new keys may be treated otherwise, and others go in the end.
-            let (left, right) = (left.last().unwrap(), right.last().unwrap());
-            let both = left.iter().filter(|key| right.contains(key)).count();
-            assert!(both * 10 >= left.len() * 8, "{evict:?}: {both} of {}", left.len());
+            assert_eq!(apart, None, "{evict:?}: apart after so many evictions");
         }
+        let mut restarted = with_history(seed, Evict::S3Fifo);
+        (0..30).for_each(|key| put(restarted.engine(), key));
+        (0..90).for_each(|use_of| assert!(get(restarted.engine(), use_of % 30)));
+        let before = there(restarted.engine(), 0..600);
+        restarted.reopen();
+        assert_eq!(there(restarted.engine(), 0..600), before, "the same entries");
+        victims(&restarted);
+        assert!(there(restarted.engine(), 0..30).len() >= 28, "used again and again before");
     });
 }
 

@@ -219,7 +219,7 @@ fn kept(entry: &Entry) -> PutOptions {
 }
 
 /// The numbers of a store, by name.
-pub(crate) fn stats_fields(stats: &Stats) -> [(&'static str, u64); 20] {
+pub(crate) fn stats_fields(stats: &Stats) -> [(&'static str, u64); 29] {
     [
         ("entries", stats.entries),
         ("live_bytes", stats.live_bytes),
@@ -238,6 +238,15 @@ pub(crate) fn stats_fields(stats: &Stats) -> [(&'static str, u64); 20] {
         ("grouped", stats.grouped),
         ("sealed", stats.sealed),
         ("retries", stats.retries),
+        ("compactions", stats.compactions),
+        ("compacted_records", stats.compacted_records),
+        ("compacted_bytes", stats.compacted_bytes),
+        ("reclaimed_bytes", stats.reclaimed_bytes),
+        ("compaction_failures", stats.compaction_failures),
+        ("evicted", stats.evicted),
+        ("expired", stats.expired),
+        ("cut", stats.cut),
+        ("refused", stats.refused),
         ("staged", stats.staged),
         ("sequence", stats.sequence),
         ("durable_sequence", stats.durable_sequence),
