@@ -157,6 +157,11 @@ impl Lookup {
                     Ok(Examined::Is(found)) if !found.is_live && !self.has(hash, entry) => {
                         moved = true
                     }
+                    // Live, as far as cuts are known: one that is spent is forgotten once the index has let go of what
+                    // it ended.
+                    Ok(Examined::Is(_)) if is_scoped(entry) && !self.points_to(hash, entry) => {
+                        moved = true
+                    }
                     Ok(Examined::Is(found)) => return Ok(Some(found)),
                     // Its own key once; another may stand there if the slot was given to another segment since.
                     Ok(Examined::OtherKey) => moved |= !self.has(hash, entry),
@@ -185,6 +190,11 @@ impl Lookup {
         }
     }
 
+    /// Whether the index still has an entry of this record.
+    fn points_to(&self, hash: u64, entry: IndexEntry) -> bool {
+        self.index.peek(hash).iter().any(|e: IndexEntry| e.location == entry.location)
+    }
+
     /// Whether the index still has exactly this entry.
     fn has(&self, hash: u64, entry: IndexEntry) -> bool {
         let is_same = |e: IndexEntry| {
@@ -203,6 +213,10 @@ impl Lookup {
         };
         examine(segment, entry, Some(key), depth, &*self.overrides, || self.clock.now())
     }
+}
+
+const fn is_scoped(entry: IndexEntry) -> bool {
+    entry.flags & IndexEntry::SCOPED != 0
 }
 
 fn no_record(file: PathBuf, offset: u64) -> Error {

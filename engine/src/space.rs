@@ -137,11 +137,11 @@ impl Space {
         }
     }
 
-    /// The largest segment there is ever room for.
+    /// The largest segment there is ever room for: twice, because recovery writes one that is not sealed again.
     pub(crate) fn largest(&self) -> u64 {
         let limit = self.limit.load(Ordering::Relaxed);
-        let others = FIXED_BYTES + self.lock().manifest + 2 * self.segment_bytes;
-        if limit == u64::MAX { limit } else { limit.saturating_sub(self.reserve() + others) }
+        let others = FIXED_BYTES + self.lock().manifest + self.reserve() + 2 * self.segment_bytes;
+        if limit == u64::MAX { limit } else { limit.saturating_sub(others) / 2 }
     }
 
     /// Charges for segment files of `bytes` at most.

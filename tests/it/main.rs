@@ -19,4 +19,5 @@ mod kill; // the real process, killed from outside
 mod limits; // bytes, entries and free space: never too much, never refused in vain
 mod opening; // directories, locks, versions, clocks
 mod regressions; // faults that were found once, by what went wrong
+mod regressions_of_upkeep; // the same, of compaction, limits and eviction
 mod tool; // the command line, from outside

@@ -418,8 +418,11 @@ impl Copying<'_> {
     /// Removes what was written so far: nobody knows it.
     fn undo(&mut self) {
         for (_, output) in std::mem::take(&mut self.outputs) {
-            self.job.lookup.catalog.give_slot_back(output.slot());
-            self.job.space.give(output.capacity());
+            let (slot, capacity) = (output.slot(), output.capacity());
+            // Order: its bytes are gone before others may use the room.
+            drop(output);
+            self.job.lookup.catalog.give_slot_back(slot);
+            self.job.space.give(capacity);
         }
         discard(self.job.home, self.job.lookup, self.job.space, &mut self.transfer);
     }
@@ -428,9 +431,10 @@ impl Copying<'_> {
 /// Removes the outputs of a job that is not installed.
 pub(crate) fn discard(home: &Home, lookup: &Lookup, space: &Space, transfer: &mut Transfer) {
     for output in transfer.outputs.drain(..) {
-        let _ = home.disk.remove(&output.segment.path);
+        if home.disk.remove(&output.segment.path).is_ok() {
+            space.give(output.seal.file_bytes);
+        }
         lookup.catalog.give_slot_back(output.segment.slot);
-        space.give(output.seal.file_bytes);
     }
 }
 

@@ -212,7 +212,12 @@ impl Shared {
 
 impl Housekeeper for Shared {
     fn make_room(&self, wanted: u64) -> Result<bool> {
-        self.find_room(wanted)
+        let found = self.find_room(wanted);
+        if let Err(error) = &found {
+            // Whoever writes is told that there is no room; why, the health says.
+            self.note_outcome(Err(error));
+        }
+        found
     }
 
     fn end_first(&self) {

@@ -135,7 +135,9 @@ impl Shared {
             // In a forked child there is no thread to wait for, and the files are the parent's.
             return Ok(());
         }
-        if let Some(background) = hold(&self.background).take() {
+        // Order: the lock is free again before the thread is waited for, which may ask whether there is a thread.
+        let background = hold(&self.background).take();
+        if let Some(background) = background {
             background.stop();
         }
         let closed = if self.options.read_only { Ok(()) } else { self.close_log() };

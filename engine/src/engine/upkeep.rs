@@ -116,8 +116,8 @@ impl Shared {
     /// One piece of upkeep that is due; `false` if none was.
     pub(super) fn upkeep(&self) -> Result<bool> {
         let done = self.upkeep_due();
-        self.note_outcome(done.as_ref().copied());
-        if done.is_err() {
+        if let Err(error) = &done {
+            self.note_outcome(Err(error));
             // The files stay as they were; it is tried again later.
             let now = self.lookup.clock.machine().monotonic_ms();
             self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl Shared {
     }
 
     /// Keeps why compaction failed for the health, until a job succeeds. A segment that cannot be read stays a failure.
-    fn note_outcome(&self, done: std::result::Result<bool, &Error>) {
+    pub(super) fn note_outcome(&self, done: std::result::Result<bool, &Error>) {
         let is_whole = match done {
             Ok(true) => self.upkeep.job().unreadable.is_empty(),
             _ => false,
@@ -280,6 +280,7 @@ impl Shared {
         report: &mut CompactionReport,
     ) -> Result<bool> {
         let mut job = self.upkeep.job();
+        self.writer.settle_doubt()?;
         let mut most = usize::MAX;
         loop {
             let (facts, goal) = (self.facts(&job), self.goal(force));
@@ -311,6 +312,9 @@ impl Shared {
                     self.install(&mut transfer)?;
                     report.jobs += 1;
                     add_to(report, &transfer);
+                    if job.unreadable.is_empty() {
+                        *hold(&self.upkeep.failure) = None;
+                    }
                     return Ok(true);
                 }
                 Copied::Cancelled => {
@@ -376,7 +380,9 @@ impl Shared {
         let installed = self.writer.install(transfer);
         if let Err(error) = &installed {
             let is_unsure = matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
-            if !is_unsure {
+            if is_unsure {
+                self.writer.doubt(transfer);
+            } else {
                 discard(&self.home, &self.lookup, &self.space, transfer);
             }
             return installed;

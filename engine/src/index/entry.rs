@@ -125,12 +125,6 @@ pub(super) const fn with_epoch(word0: u64, epoch: u16) -> u64 {
     key_of_word(word0) | epoch as u64
 }
 
-/// `word1` with another location.
-#[inline]
-pub(super) fn with_location(word1: u64, location: Location) -> u64 {
-    (word1 & !WHICH) | pack_location(location)
-}
-
 /// The location in a word 1, still packed: equal to that of [`pack_location`].
 #[inline]
 pub(super) const fn location_of_word(word1: u64) -> u64 {

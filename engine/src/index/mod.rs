@@ -30,9 +30,7 @@ pub(crate) use frozen::Frozen;
 pub(crate) use size::{Size, weight};
 
 use crate::types::Location;
-use entry::{
-    epoch_of_word, hash_of_key, key_of_hash, key_of_word, pack_flags, with_epoch, with_location,
-};
+use entry::{epoch_of_word, hash_of_key, key_of_hash, key_of_word, pack_flags, with_epoch};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use table::Table;
 
@@ -153,23 +151,27 @@ impl Index {
 
     /// Points the entry at `from` to a copy of its record at `to`, if it is still there. The rest of it stays.
     pub(crate) fn relocate(&self, hash: u64, from: Location, to: Location) -> Relocation {
-        self.relocate_as(hash, from, to, 0, 0)
+        self.relocate_as(hash, from, to, |_| {})
     }
 
-    /// As [`Self::relocate`], and changes flags of the entry in the same moment.
+    /// As [`Self::relocate`], and changes more of the entry in the same moment.
     pub(crate) fn relocate_as(
         &self,
         hash: u64,
         from: Location,
         to: Location,
-        clear: u8,
-        set: u8,
+        change: impl FnOnce(&mut Entry),
     ) -> Relocation {
-        let change = |word1| with_location(word1 & !pack_flags(clear) | pack_flags(set), to);
-        match self.change(hash, from, change) {
-            true => Relocation::Moved,
-            false => Relocation::Overtaken,
-        }
+        let mut table = self.shard(hash).write();
+        let Some(at) = table.find(hash, from) else {
+            return Relocation::Overtaken;
+        };
+        let words = table.get(at);
+        let mut entry = Entry::unpack(words);
+        entry.location = to;
+        change(&mut entry);
+        table.set(at, entry.pack(key_of_word(words[0])));
+        Relocation::Moved
     }
 
     /// Takes out the entry at that location, if it is still there.

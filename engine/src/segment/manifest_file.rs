@@ -70,6 +70,15 @@ impl ManifestFile {
         Ok(())
     }
 
+    /// As [`Self::apply`]. After a failure the manifest is written anew as it was before, so that it surely has none of
+    /// the edits: `true` beside the error says that this succeeded. Otherwise the files of both sides must stay.
+    pub(crate) fn apply_or_disown(&mut self, edits: &[Edit]) -> Result<(), (Error, bool)> {
+        self.apply(edits).map_err(|error| {
+            let is_disowned = self.apply(&[Edit::Clock(self.state.high_water)]).is_ok();
+            (error, is_disowned)
+        })
+    }
+
     /// More than a manifest of this state takes, with a few edits to come.
     fn sum_bytes(&self) -> u64 {
         const MORE: usize = 16;

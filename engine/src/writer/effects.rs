@@ -148,6 +148,19 @@ impl Group {
         net
     }
 
+    /// Count and weight of the evictable entries that the group takes the place of.
+    pub(super) fn shielded(&self) -> (u64, u64) {
+        let displaced = |effect: &Effect| match effect {
+            Effect::Put { displaced: Some(displaced), .. } | Effect::Delete { displaced, .. } => {
+                Some(*displaced)
+            }
+            _ => None,
+        };
+        let may_go = |displaced: &Current| displaced.evictable && !displaced.evicted;
+        let shielded = self.effects.iter().filter_map(displaced).filter(may_go);
+        shielded.fold((0, 0), |sum, displaced| (sum.0 + 1, sum.1 + displaced.weight()))
+    }
+
     /// Where the records stand whose entries the group takes the place of, sorted.
     pub(super) fn displaced(&self) -> Vec<Location> {
         let displaced = |effect: &Effect| match effect {

@@ -1,6 +1,6 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
-use std::sync::atomic::Ordering;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use super::{
     Writer,
@@ -72,31 +72,52 @@ impl Turn {
         let more =
             (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
         let (net, now) = (group.net(), self.lookup.tally.get());
-        let (mut most_entries, mut most_bytes) = (limits.entries, limits.bytes);
-        if self.lookup.recency.policy() != Evict::None {
-            most_entries = most_entries.saturating_add(now.evictable_entries);
-            most_bytes = most_bytes.saturating_add(now.evictable_bytes);
-        }
         let (entries, bytes) = (plus(now.entries, net.entries), plus(now.bytes, net.bytes));
-        if entries + more.0 <= most_entries && bytes + more.1 <= most_bytes {
+        if entries + more.0 <= limits.entries && bytes + more.1 <= limits.bytes {
             return Ok(());
         }
-        // Near the limit it counts what is only replaced.
-        let mut replaced = (0, 0);
-        for op in puts() {
-            if let Some(current) = self.current(op, group)?.filter(|current| !current.evicted) {
-                replaced = (replaced.0 + 1, replaced.1 + weight(current.bytes));
-            }
-        }
-        let entries = (entries + more.0).saturating_sub(replaced.0);
-        let bytes = (bytes + more.1).saturating_sub(replaced.1);
-        if entries > most_entries {
+        // Near the limit it counts key by key. What is displaced is no room that an eviction could make.
+        let (change, shielded) = self.change_by(ops, group)?;
+        let evictable = match self.lookup.recency.policy() {
+            Evict::None => (0, 0),
+            _ => (
+                now.evictable_entries.saturating_sub(shielded.0),
+                now.evictable_bytes.saturating_sub(shielded.1),
+            ),
+        };
+        if plus(entries, change.entries) > limits.entries.saturating_add(evictable.0) {
             return Err(Error::Full { what: "entries", used: now.entries, limit: limits.entries });
         }
-        if bytes > most_bytes {
+        if plus(bytes, change.bytes) > limits.bytes.saturating_add(evictable.1) {
             return Err(Error::Full { what: "live bytes", used: now.bytes, limit: limits.bytes });
         }
         Ok(())
+    }
+
+    /// What these ops bring less what they take, of each key the last one; and count and weight of the evictable
+    /// entries that they and the group displace.
+    fn change_by(&self, ops: &[Op], group: &Group) -> Result<(Net, (u64, u64))> {
+        let last: HashMap<&[u8], &Op> = ops
+            .iter()
+            .filter(|op| matches!(op.kind, Kind::Put | Kind::Delete))
+            .map(|op| (op.key(), op))
+            .collect();
+        let (mut change, mut shielded) = (Net::default(), group.shielded());
+        for (key, op) in last {
+            if let Some(current) = self.current(op, group)?.filter(|current| !current.evicted) {
+                let weight = weight(current.bytes);
+                change.entries -= 1;
+                change.bytes -= weight.cast_signed();
+                if current.evictable && group.state(key).is_none() {
+                    shielded = (shielded.0 + 1, shielded.1 + weight);
+                }
+            }
+            if op.kind == Kind::Put {
+                change.entries += 1;
+                change.bytes += weight(op.frame.len() as u64).cast_signed();
+            }
+        }
+        Ok((change, shielded))
     }
 
     /// Evicts what `group` is too much when it is shown. The group itself is not in the index yet, so nothing that was

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use super::Writer;
+use super::{Writer, log::Doubtful};
 use crate::{
     error::{Error, Result},
     format::{
         manifest::Edit,
         segment_header::{Class, SegmentHeader},
     },
-    index::{Entry as IndexEntry, Relocation},
+    index::{Entry as IndexEntry, Relocation, Size},
     lookup::Lookup,
     segment::{
         Segment,
@@ -96,42 +96,63 @@ impl Writer {
         self.apply_or_disown(&edits)
     }
 
-    /// Applies edits. If that fails, the manifest on disk may or may not have them: it is written anew without
-    /// them, so that it surely has not. If that fails too, the files of both sides must stay.
+    /// Applies edits; an error says that the manifest surely has none of them, unless it begins with [`UNSURE`].
     fn apply_or_disown(&self, edits: &[Edit]) -> Result<()> {
         let manifest = Arc::clone(&self.turn().log.manifest);
         let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = manifest.apply(edits);
-        if let Err(error) = applied {
-            let now = self.lookup.clock.now();
-            return match manifest.apply(&[Edit::Clock(now)]) {
-                Ok(()) => Err(error),
-                Err(_) => Err(Error::Stopped { cause: format!("{UNSURE}: {error}") }),
-            };
+        match manifest.apply_or_disown(edits) {
+            Ok(()) => Ok(()),
+            Err((error, true)) => Err(error),
+            Err((error, false)) => Err(Error::Stopped { cause: format!("{UNSURE}: {error}") }),
         }
-        Ok(())
+    }
+
+    /// These files may or may not be named by the manifest on disk: they stay, and stay charged, until it is certain
+    /// that they are not.
+    pub(crate) fn doubt(&self, transfer: &mut Transfer) {
+        let doubtful = transfer.outputs.drain(..).map(|output| Doubtful {
+            path: output.segment.path.clone(),
+            slot: Some(output.segment.slot),
+            charged: output.seal.file_bytes,
+        });
+        self.turn().log.doubtful.extend(doubtful);
+    }
+
+    /// Removes the files that were in doubt, once the manifest surely does not name them. Until then nothing may be
+    /// begun that could leave more of them.
+    pub(crate) fn settle_doubt(&self) -> Result<()> {
+        self.turn().log.settle_doubt()
     }
 
     /// Points the index at a copy. Under the turn.
     fn relocate_one(&self, moved: &Move) {
-        let Lookup { index, overrides, catalog, .. } = &*self.lookup;
+        let Lookup { index, overrides, catalog, tally, .. } = &*self.lookup;
         let Move { hash, from, to, bytes, folded } = *moved;
         let touch = overrides.touch(from);
-        let (clear, set) = match (touch, folded) {
-            (Some(touch), Some(folded)) if touch == folded => {
-                let expires = if touch.expires_at.is_some() { IndexEntry::EXPIRES } else { 0 };
-                (IndexEntry::TOUCHED | IndexEntry::EXPIRES, expires | IndexEntry::SCOPED)
+        let is_folded = touch.is_some() && touch == folded;
+        if let Some(touch) = touch.filter(|_| !is_folded) {
+            // Order: the touch is at the new place before the entry is.
+            overrides.set_touch(to, touch);
+        }
+        let size = Size::of(bytes);
+        let relocated = index.relocate_as(hash, from, to, |entry| {
+            if !entry.is_evicted() {
+                // A touch in its head has made the record longer: the accounts go by what it is now.
+                let is_evictable = entry.flags & IndexEntry::EVICTABLE != 0;
+                tally.sub(entry.size.bytes(), is_evictable);
+                tally.add(size.bytes(), is_evictable);
+                catalog.count_live(to.slot, size.bytes());
             }
-            (Some(touch), _) => {
-                // Order: the touch is at the new place before the entry is.
-                overrides.set_touch(to, touch);
-                (0, 0)
+            entry.size = size;
+            if is_folded {
+                let expires = touch.is_some_and(|touch| touch.expires_at.is_some());
+                entry.flags &= !(IndexEntry::TOUCHED | IndexEntry::EXPIRES);
+                entry.flags |= if expires { IndexEntry::EXPIRES } else { 0 };
+                entry.flags |= IndexEntry::SCOPED;
             }
-            (None, _) => (0, 0),
-        };
-        match index.relocate_as(hash, from, to, clear, set) {
-            Relocation::Moved => catalog.count_live(to.slot, bytes),
-            Relocation::Overtaken => drop(overrides.take_touch(to)),
+        });
+        if relocated == Relocation::Overtaken {
+            let _ = overrides.take_touch(to);
         }
         if touch.is_some() {
             let _ = overrides.take_touch(from);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,13 +20,13 @@ use crate::{
         record::{Commit, Draft, Flags, Kind, encode, stamp},
         segment_header::{Class, SegmentHeader},
     },
-    io::StoreClock,
+    io::{StoreClock, remove_if_there},
     segment::{
         Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile,
     },
     space::{Purpose, Space},
     stats::Counters,
-    types::{Location, SegmentId, SequenceNumber},
+    types::{Location, SegmentId, SequenceNumber, Slot},
 };
 
 /// A failure of a write.
@@ -69,6 +70,17 @@ pub(super) struct Log {
     pub(super) space: Arc<Space>,
     /// Whether the active segment was begun with the reserve.
     pub(super) is_in_reserve: bool,
+    /// Files that the manifest on disk may name although its state here does not.
+    pub(super) doubtful: Vec<Doubtful>,
+}
+
+/// A file left by an edit of the manifest that failed.
+#[derive(Debug)]
+pub(super) struct Doubtful {
+    pub(super) path: PathBuf,
+    pub(super) slot: Option<Slot>,
+    /// Bytes that are charged for it.
+    pub(super) charged: u64,
 }
 
 /// Room that a request wants.
@@ -154,11 +166,7 @@ impl Log {
             return Err(Fault::Refused(Error::TooLarge { what: "record", bytes, limit }));
         }
         self.space.take(capacity, wanted.purpose).map_err(Fault::Refused)?;
-        let open = self.begin(capacity);
-        if open.is_err() {
-            self.space.give(capacity);
-        }
-        let open = open?;
+        let open = self.begin(capacity)?;
         self.is_in_reserve =
             wanted.purpose == Purpose::Delete && self.space.room(Purpose::Write) == 0;
         // Order: the manifest names the new segment durably before a record in it can be acknowledged.
@@ -169,11 +177,41 @@ impl Log {
         Ok(())
     }
 
+    /// Begins a segment for which `capacity` is charged. The charge is given back if nothing is left of it.
     fn begin(&mut self, capacity: u64) -> Result<OpenSegment, Fault> {
-        if let Some(open) = &mut self.active {
-            open.write_out(false, &self.counters).map_err(Fault::Stops)?;
+        if let Some(open) = &mut self.active
+            && let Err(error) = open.write_out(false, &self.counters)
+        {
+            self.space.give(capacity);
+            return Err(Fault::Stops(error));
         }
-        self.create(capacity).map_err(Fault::Refused)
+        let created = self.create(capacity);
+        if let Err(Fault::Refused(_)) = &created {
+            self.space.give(capacity);
+        }
+        created
+    }
+
+    /// Makes sure that no file is in doubt any more.
+    pub(super) fn settle_doubt(&mut self) -> Result<()> {
+        if self.doubtful.is_empty() {
+            return Ok(());
+        }
+        // Order: the manifest on disk is as the state here before a file goes that it might have named.
+        let now = self.clock.now();
+        self.manifest().apply(&[Edit::Clock(now)])?;
+        let disk = Arc::clone(&self.home.disk);
+        self.doubtful.retain(|file| {
+            if remove_if_there(disk.as_ref(), &file.path).is_err() {
+                return true;
+            }
+            self.space.give(file.charged);
+            if let Some(slot) = file.slot {
+                self.catalog.give_slot_back(slot);
+            }
+            false
+        });
+        Ok(())
     }
 
     /// A header for a new segment, with an id that was never tried.
@@ -198,17 +236,32 @@ impl Log {
         }
     }
 
-    fn create(&mut self, capacity: u64) -> Result<OpenSegment> {
+    fn create(&mut self, capacity: u64) -> Result<OpenSegment, Fault> {
+        self.settle_doubt().map_err(Fault::Refused)?;
         let horizon = self.next_sequence;
         let header = self.header(Class::FOREGROUND, horizon);
         let slot = self.catalog.free_slot();
-        let open = OpenSegment::create(&self.home, &header, slot, capacity)?;
+        let open = match OpenSegment::create(&self.home, &header, slot, capacity) {
+            Ok(open) => open,
+            Err(error) => {
+                self.catalog.give_slot_back(slot);
+                return Err(Fault::Refused(error));
+            }
+        };
         let floors =
             Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
         let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
-        // If this fails, the file stays: the manifest on disk may or may not name it.
-        self.manifest().apply(&edits)?;
-        Ok(open)
+        let applied = self.manifest().apply_or_disown(&edits);
+        let Err((error, is_disowned)) = applied else { return Ok(open) };
+        let path = open.segment.path.clone();
+        if is_disowned && self.home.disk.remove(&path).is_ok() {
+            self.catalog.give_slot_back(slot);
+            return Err(Fault::Refused(error));
+        }
+        // The manifest may name it: it stays, with a charge of its own, and nothing is begun before that is settled.
+        self.space.found(capacity);
+        self.doubtful.push(Doubtful { path, slot: Some(slot), charged: capacity });
+        Err(Fault::Refused(error))
     }
 
     /// Appends a record and gives it the next sequence number. There is room.

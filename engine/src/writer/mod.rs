@@ -151,6 +151,7 @@ impl Writer {
             next_id: 0,
             space: Arc::clone(&start.space),
             is_in_reserve: false,
+            doubtful: Vec::new(),
         };
         let stopped = (!log.closing.is_empty()).then(|| "recovery is not complete".to_owned());
         let is_stopped = stopped.is_some();

@@ -3,7 +3,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Writer, log::Log, turn::Turn};
+use super::{
+    Writer,
+    log::{Doubtful, Log},
+    turn::Turn,
+};
 use crate::{
     error::Result,
     format::{file_name, manifest::Edit, record::Kind, segment_header::Class},
@@ -37,6 +41,7 @@ impl Writer {
 
     fn rewrite_open(&self, turn: &mut Turn) -> Result<()> {
         let log = &mut turn.log;
+        log.settle_doubt()?;
         let open = log.closing.iter().chain(&log.active);
         let open: Vec<_> = open.map(|open| Arc::clone(&open.segment)).collect();
         let mut copies = Vec::new();
@@ -44,12 +49,22 @@ impl Writer {
             // The manifest knows none of them: what is left of them only takes room.
             for copy in &copies {
                 let _ = log.home.disk.remove(&copy.written.segment.path);
+                log.catalog.give_slot_back(copy.written.segment.slot);
             }
             return Err(error);
         }
         let edits = replacement(log, &open, &copies);
-        // If this fails, the manifest on disk may name either side: the files of both stay.
-        log.manifest().apply(&edits)?;
+        let applied = log.manifest().apply_or_disown(&edits);
+        if let Err((error, _)) = applied {
+            // The manifest on disk may name either side: the copies stay until that is settled.
+            for Copy { written, .. } in copies {
+                let (path, slot) = (written.segment.path.clone(), Some(written.segment.slot));
+                let charged = written.seal.file_bytes;
+                log.space.found(charged);
+                log.doubtful.push(Doubtful { path, slot, charged });
+            }
+            return Err(error);
+        }
         for Copy { old, records, image, written, sealed } in copies {
             self.space.found(written.seal.file_bytes);
             written.segment.finish(sealed);
@@ -59,16 +74,18 @@ impl Writer {
         // Order: no entry points to the old segments any more when they leave the catalog.
         let slots: Vec<_> = open.iter().map(|old| old.slot).collect();
         log.catalog.change(Vec::new(), &slots);
-        let charged = log.closing.drain(..).chain(log.active.take()).map(|open| open.charged).sum();
-        self.space.give(charged);
-        for old in &open {
-            // An orphan if this fails: the manifest no longer names it, and the next open removes it.
-            let _ = if log.damaged.contains(&old.id()) {
+        let charged: Vec<_> =
+            log.closing.drain(..).chain(log.active.take()).map(|open| open.charged).collect();
+        for (old, charged) in open.iter().zip(charged) {
+            if log.damaged.contains(&old.id()) {
+                // It is set aside, not removed, and so it is still charged for.
                 let aside = log.home.path(&file_name::quarantine(old.id()));
-                log.home.disk.rename(&old.path, &aside)
+                let _ = log.home.disk.rename(&old.path, &aside);
+            } else if log.home.disk.remove(&old.path).is_ok() {
+                self.space.give(charged);
             } else {
-                log.home.disk.remove(&old.path)
-            };
+                log.doubtful.push(Doubtful { path: old.path.clone(), slot: None, charged });
+            }
         }
         Ok(())
     }
