@@ -33,7 +33,7 @@ fn a_checkpoint_does_not_wait_for_itself() {
     let end = Instant::now() + Duration::from_millis(1_500);
     let mut key = 0_u32;
     while Instant::now() < end {
-        drop(engine.submit((key % 50).to_be_bytes(), vec![0; 1_000], &PutOptions::new()).unwrap());
+        drop(engine.submit((key % 50).to_le_bytes(), vec![0; 1_000], &PutOptions::new()).unwrap());
         key += 1;
     }
     let before = done.load(Ordering::Relaxed);
