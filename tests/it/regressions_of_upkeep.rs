@@ -113,6 +113,7 @@ fn recovery_stays_within_the_limit() {
         .find(|bytes| engine.put_with("k", vec![7; *bytes], &put).is_ok())
         .unwrap();
     assert!(largest >= 128 << 10, "{largest} is little for {LIMIT}");
+    assert!(2 * largest as u64 <= LIMIT, "recovery writes {largest} again beside the old file");
     let engine = options()
         .disk(MemoryDisk::with_files(disk.files()))
         .max_bytes(LIMIT)
