@@ -235,7 +235,6 @@ impl Group {
                         }
                         _ => catalog.count_live(entry.location.slot, weight),
                     }
-                    tally.add(weight, entry.flags & IndexEntry::EVICTABLE != 0);
                     let epoch = match displaced {
                         Some(displaced) => recency.readmit(hash, displaced.epoch),
                         None => recency.admit(hash),
@@ -246,6 +245,8 @@ impl Group {
                     if let Some(displaced) = displaced {
                         displace(displaced, sequence);
                     }
+                    // Order: what went is off the tally first, so that nobody sees more than the limit.
+                    tally.add(weight, entry.flags & IndexEntry::EVICTABLE != 0);
                     counters.puts.add_alone(1);
                 }
                 Effect::Delete { hash, sequence, displaced } => {

@@ -151,7 +151,7 @@ impl Turn {
             let victims = evictor::choose(index, recency, left, &spared);
             let (entries, bytes) = self.mark(&victims, Cause::Capacity);
             left = left.less(entries, bytes);
-            if entries == 0 || left == Need::default() {
+            if victims.is_empty() || left == Need::default() {
                 break;
             }
         }
@@ -225,7 +225,7 @@ impl Writer {
             let victims = evictor::choose(index, recency, left, &[]);
             let (entries, bytes) = self.mark_all(&victims, Cause::Capacity);
             (left, sum) = (left.less(entries, bytes), sum + entries);
-            if entries == 0 || left == Need::default() {
+            if victims.is_empty() || left == Need::default() {
                 break;
             }
         }
