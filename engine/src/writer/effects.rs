@@ -35,6 +35,12 @@ impl Current {
     fn weight(&self) -> u64 {
         weight(self.bytes)
     }
+
+    /// Whether it can be absent now and there again after a crash: an eviction is not on record, and a clock that
+    /// was set back makes what had expired live.
+    pub(super) const fn may_return(&self) -> bool {
+        self.evicted || self.expires_at.is_some()
+    }
 }
 
 /// One change of what readers see.

@@ -326,8 +326,11 @@ impl Writer {
             None => {
                 let hash = self.lookup.hasher.hash(key);
                 let found = self.lookup.current(key, hash)?;
-                if found.as_ref().is_some_and(|found| found.is_evicted) {
-                    // It is absent, and must not come back after a crash.
+                if found
+                    .as_ref()
+                    .is_some_and(|found| found.is_evicted || found.expires_at.is_some())
+                {
+                    // It may be absent, and must not come back after a crash.
                     self.stage(key, StagedChange::Delete)?;
                 }
                 found.is_some_and(|found| found.is_live)

@@ -342,10 +342,11 @@ impl Turn {
 }
 
 impl Op {
-    /// Whether this delete or touch has anything to do. An evicted entry is absent and yet may come back after a
-    /// crash: whoever deletes it is told that it was absent, and it stays so.
+    /// Whether this delete or touch has anything to do. An entry that is absent because it was evicted or has expired
+    /// may come back after a crash: the eviction is not on record, and the clock may be set back. Whoever deletes it
+    /// is told that it was absent, and it stays so.
     fn ends(&self, current: &Current) -> bool {
-        current.live || (self.kind == Kind::Delete && current.evicted)
+        current.live || (self.kind == Kind::Delete && current.may_return())
     }
 }
 
