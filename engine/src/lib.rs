@@ -52,7 +52,7 @@ pub use evictor::{Cause, Eviction};
 pub use options::{
     Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,
 };
-pub use reader::{Entry, Iter, Snapshot};
+pub use reader::{Entry, Iter, Snapshot, View};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::Value;
 pub use stats::Stats;

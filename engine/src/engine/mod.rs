@@ -20,7 +20,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     options::{Durability, Options, PutOptions},
-    reader::{Entry, Iter, Snapshot},
+    reader::{Entry, Iter, Snapshot, View},
     recovery::RecoveryReport,
     segment::Value,
     stats::Stats,
@@ -233,6 +233,33 @@ impl Engine {
         }
     }
 
+    /// Shows the entry of `key`, if it is there, to `look`, without copying it. `look` must not write to this store.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("k", "value")?;
+    /// assert_eq!(engine.view("k", |entry| entry.value.len())?, Some(5));
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    #[inline]
+    pub fn view<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        look: impl FnOnce(View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.check()?;
+        if self.shared.writer.staging().len() > 0
+            && let Some(staged) = self.staged(key.as_ref())
+        {
+            return Ok(staged.map(|entry| look(entry.view())));
+        }
+        self.shared.reader.view(key.as_ref(), look)
+    }
+
     /// The values of many keys, in their order. Faster than one by one: waits for memory overlap.
     ///
     /// # Errors
@@ -244,6 +271,21 @@ impl Engine {
         }
         let keys: Vec<_> = keys.iter().map(AsRef::as_ref).collect();
         self.shared.reader.get_many(&keys)
+    }
+
+    /// What a layer above keeps with this store: one value of each type, made when it is first asked for and shared by
+    /// every handle of the store. It must hold no handle itself, or the store is never closed.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.attached(AtomicU64::default).fetch_add(1, Ordering::Relaxed);
+    /// assert_eq!(engine.clone().attached(AtomicU64::default).load(Ordering::Relaxed), 1);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    pub fn attached<T: std::any::Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        self.shared.attached.get(make)
     }
 
     /// Whether `key` is there. Reads no value and does not count as a use.

@@ -1,8 +1,13 @@
 //! What all handles of a store share, from its opening to its closing.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -52,6 +57,30 @@ pub(crate) struct Shared {
     pub(super) background: Mutex<Option<Background>>,
     lock: Mutex<Option<Hold>>,
     pub(super) place: Arc<Place<Self>>,
+    pub(super) attached: Attached,
+}
+
+/// What layers above keep with the store, by type.
+#[derive(Default)]
+pub(super) struct Attached(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attached({})", hold(&self.0).len())
+    }
+}
+
+impl Attached {
+    pub(super) fn get<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut attached = hold(&self.0);
+        let found =
+            attached.get(&TypeId::of::<T>()).and_then(|any| Arc::clone(any).downcast().ok());
+        found.unwrap_or_else(|| {
+            let made = Arc::new(make());
+            attached.insert(TypeId::of::<T>(), Arc::clone(&made) as Arc<dyn Any + Send + Sync>);
+            made
+        })
+    }
 }
 
 impl Shared {
@@ -117,6 +146,7 @@ impl Shared {
             background: Mutex::new(None),
             lock: Mutex::new(lock),
             place,
+            attached: Attached::default(),
             home,
             options,
         })

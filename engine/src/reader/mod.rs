@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     error::Result,
-    format::record::{Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
+    format::record::{Extension, Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
     lookup::{Found, Lookup},
     options::PutOptions,
     segment::{Value, read::Depth},
@@ -55,6 +55,72 @@ impl Entry {
     }
 }
 
+/// An entry as it stands in the store's memory, without a copy: for layers above that decode the value in place.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct View<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// Order of the write that stored it; 0 while that write is only staged.
+    pub sequence: SequenceNumber,
+    /// When it stops to be live, touches counted; `None` = never.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it may be forgotten to stay under a limit.
+    pub evictable: bool,
+    /// How the typed layer encoded the value; 0 = raw bytes.
+    pub codec: u8,
+    /// Version of the value's schema; 0 = none.
+    pub schema: u32,
+    /// Bytes of its record in the log; of the value alone while it is only staged.
+    pub record_bytes: u64,
+    extension: Option<Extension<'a>>,
+    staged: Option<&'a Entry>,
+}
+
+impl<'a> View<'a> {
+    /// The scopes it belongs to.
+    pub fn scopes(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let stored = self.extension.into_iter().flat_map(|extension| extension.scopes());
+        let staged = self.staged.into_iter().flat_map(|entry| &entry.scopes).map(Vec::as_slice);
+        stored.chain(staged)
+    }
+
+    /// The extension items that came with it.
+    pub fn items(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let stored = self.extension.into_iter().flat_map(|extension| extension.items());
+        let staged = self.staged.into_iter().flat_map(|entry| &entry.items);
+        stored.filter(|(kind, _)| is_users(*kind)).chain(staged.map(|(k, b)| (*k, b.as_slice())))
+    }
+
+    /// The bytes of the first extension item of this kind.
+    #[must_use]
+    pub fn item(&self, kind: u8) -> Option<&'a [u8]> {
+        self.items().find(|(found, _)| *found == kind).map(|(_, bytes)| bytes)
+    }
+}
+
+impl Entry {
+    /// This entry as a view.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            value: &self.value,
+            sequence: self.sequence,
+            expires_at: self.expires_at,
+            evictable: self.evictable,
+            codec: self.codec,
+            schema: self.schema,
+            record_bytes: self.value.len() as u64,
+            extension: None,
+            staged: Some(self),
+        }
+    }
+}
+
+const fn is_users(kind: u8) -> bool {
+    ITEM_USER_FIRST <= kind && kind <= ITEM_USER_LAST
+}
+
 /// Reads keys of one open store.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -75,6 +141,16 @@ impl Reader {
     /// The entry of `key`, if it is there and live.
     pub(crate) fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         self.find(key)?.map(describe).transpose()
+    }
+
+    /// Shows the entry of `key`, if it is there and live, to `look`.
+    #[inline]
+    pub(crate) fn view<R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.find(key)?.map(|found| found.show(look)).transpose()
     }
 
     #[inline]
@@ -140,19 +216,36 @@ impl Reader {
 
 /// The whole entry of a record that was found.
 fn describe(found: Found) -> Result<Entry> {
-    let segment = Arc::clone(&found.segment);
-    let head = segment.head(found.record.of(&segment), found.location.offset)?;
-    let users = |kind| (ITEM_USER_FIRST..=ITEM_USER_LAST).contains(&kind);
-    let extension = head.extension;
-    let items = extension.iter().flat_map(|extension| extension.items());
-    Ok(Entry {
-        sequence: found.sequence,
-        expires_at: found.expires_at,
-        evictable: head.flags.has(Flags::EVICTABLE),
-        codec: extension.map_or(0, |extension| extension.codec),
-        schema: extension.map_or(0, |extension| extension.schema),
-        scopes: extension.iter().flat_map(|e| e.scopes()).map(<[u8]>::to_vec).collect(),
-        items: items.filter(|(kind, _)| users(*kind)).map(|(k, b)| (k, b.to_vec())).collect(),
-        value: found.into_value(),
-    })
+    let entry = found.show(|view| Entry {
+        sequence: view.sequence,
+        expires_at: view.expires_at,
+        evictable: view.evictable,
+        codec: view.codec,
+        schema: view.schema,
+        scopes: view.scopes().map(<[u8]>::to_vec).collect(),
+        items: view.items().map(|(kind, bytes)| (kind, bytes.to_vec())).collect(),
+        value: Value::owned(Vec::new()),
+    })?;
+    Ok(Entry { value: found.into_value(), ..entry })
+}
+
+impl Found {
+    /// Shows its record to `look`.
+    #[inline]
+    fn show<R>(&self, look: impl FnOnce(View<'_>) -> R) -> Result<R> {
+        let bytes = self.record.of(&self.segment);
+        let head = self.segment.head(bytes, self.location.offset)?;
+        let value = bytes.get(self.head_bytes..self.head_bytes + self.value_bytes);
+        Ok(look(View {
+            value: value.unwrap_or_default(),
+            sequence: self.sequence,
+            expires_at: self.expires_at,
+            evictable: head.flags.has(Flags::EVICTABLE),
+            codec: head.extension.map_or(0, |extension| extension.codec),
+            schema: head.extension.map_or(0, |extension| extension.schema),
+            record_bytes: self.record_bytes,
+            extension: head.extension,
+            staged: None,
+        }))
+    }
 }

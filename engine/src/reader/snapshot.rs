@@ -1,8 +1,8 @@
 //! The store at one moment. Shares the index and the segments with the store until either side changes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::ControlFlow, sync::Arc};
 
-use super::{Entry, describe};
+use super::{Entry, View, describe};
 use crate::{
     error::Result,
     format::hash::KeyHasher,
@@ -52,11 +52,74 @@ impl Snapshot {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
         for entry in self.0.index.lookup(self.0.hasher.hash(key)).iter() {
-            if let Some(Examined::Is(found)) = self.0.examine(entry, Some(key))? {
+            if let Some(Examined::Is(found)) = self.0.examine(entry, Some(key), Depth::Whole)? {
                 return Ok(found.is_live.then(|| found.into_value()));
             }
         }
         Ok(None)
+    }
+
+    /// Store time at that moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.now
+    }
+
+    /// Shows every entry of that moment to `each`, once, in no meaningful order, until it breaks. Values are neither
+    /// copied nor checked, nor, unless they stand in memory anyway, read, if `values` is false: then they are empty.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("a", "1")?;
+    /// engine.put("b", "2")?;
+    /// let mut keys = 0;
+    /// engine.snapshot()?.scan(false, &mut |_key, _entry| {
+    ///     keys += 1;
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(keys, 2);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of the first entry that cannot be read: [`Error::Corruption`](crate::Error::Corruption),
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn scan(
+        &self,
+        values: bool,
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let depth = if values { Depth::Whole } else { Depth::Head };
+        for shard in 0..SHARDS {
+            for entry in self.entries_of(shard) {
+                let Some(Examined::Is(found)) = self.0.examine(entry, None, depth)? else {
+                    continue;
+                };
+                if !found.is_live {
+                    continue;
+                }
+                let head =
+                    found.segment.head(found.record.of(&found.segment), found.location.offset)?;
+                let view = |view: View<'_>| {
+                    let value = if values { view.value } else { &[] };
+                    each(head.key, View { value, ..view })
+                };
+                if found.show(view)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of one shard in order of place: neighbours in the log are read together.
+    fn entries_of(&self, shard: usize) -> Vec<IndexEntry> {
+        let mut entries: Vec<_> =
+            self.0.index.shard_entries(shard).map(|(_, entry)| entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.location);
+        entries
     }
 
     /// All entries of that moment, each once, in no meaningful order. An entry whose bytes are damaged is an
@@ -68,14 +131,20 @@ impl Snapshot {
 }
 
 impl Inner {
-    fn examine(&self, entry: IndexEntry, key: Option<&[u8]>) -> Result<Option<Examined>> {
+    fn examine(
+        &self,
+        entry: IndexEntry,
+        key: Option<&[u8]>,
+        depth: Depth,
+    ) -> Result<Option<Examined>> {
         let Some(segment) = self.table.get(entry.location.slot) else { return Ok(None) };
-        examine(Arc::clone(segment), entry, key, Depth::Whole, &self.overrides, || self.now)
-            .map(Some)
+        examine(Arc::clone(segment), entry, key, depth, &self.overrides, || self.now).map(Some)
     }
 
     fn read(&self, entry: IndexEntry) -> Result<Option<(Vec<u8>, Entry)>> {
-        let Some(Examined::Is(found)) = self.examine(entry, None)? else { return Ok(None) };
+        let Some(Examined::Is(found)) = self.examine(entry, None, Depth::Whole)? else {
+            return Ok(None);
+        };
         if !found.is_live {
             return Ok(None);
         }
@@ -108,10 +177,8 @@ impl Iterator for Iter {
             if self.shard == SHARDS {
                 return None;
             }
-            let shard = self.snapshot.0.index.shard_entries(self.shard);
-            self.entries = shard.map(|(_, entry)| entry).collect();
-            // In order of place within the shard: neighbours in the log are read together.
-            self.entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.location));
+            self.entries = self.snapshot.entries_of(self.shard);
+            self.entries.reverse();
             self.shard += 1;
         }
     }
