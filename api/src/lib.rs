@@ -1,3 +1,12 @@
-//! Typed face of tierce; today the byte engine, re-exported.
+//! Typed face of tierce.
 
+pub mod codec;
+mod error;
+pub mod key;
+mod ttl;
+
+pub use error::{BoxError, Error, Result, Shared};
+pub use key::Key;
 pub use tierce_engine as engine;
+pub use tierce_engine::Timestamp;
+pub use ttl::Ttl;

@@ -1,0 +1,139 @@
+//! Self-describing codecs for every serde type. Each of them reads what the other wrote, so that a space can change.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Codec, unknown};
+use crate::error::BoxError;
+
+/// [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md) with field names: fields may be added, given
+/// a default, and dropped. The default.
+///
+/// ```
+/// use tierce::codec::{Codec, MsgPack};
+/// let mut out = Vec::new();
+/// MsgPack::encode(&vec![1, 2, 3], &mut out)?;
+/// let back: Vec<i32> = MsgPack::decode(&out, 1, 0)?;
+/// assert_eq!(back, [1, 2, 3]);
+/// # Ok::<(), tierce::BoxError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum MsgPack {}
+
+/// JSON text: larger and slower than [`MsgPack`], and readable with anything. NaN and infinities become null.
+///
+/// ```
+/// use tierce::codec::{Codec, Json};
+/// let mut out = Vec::new();
+/// Json::encode(&("a", 1), &mut out)?;
+/// assert_eq!(out, br#"["a",1]"#);
+/// # Ok::<(), tierce::BoxError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum Json {}
+
+const MSGPACK: u8 = 1;
+const JSON: u8 = 2;
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for MsgPack {
+    const ID: u8 = MSGPACK;
+
+    fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        rmp_serde::encode::write_named(out, value).map_err(Into::into)
+    }
+
+    fn decode(bytes: &[u8], id: u8, _schema: u32) -> Result<V, BoxError> {
+        decode(bytes, id)
+    }
+}
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
+    const ID: u8 = JSON;
+
+    fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        serde_json::to_writer(out, value).map_err(Into::into)
+    }
+
+    fn decode(bytes: &[u8], id: u8, _schema: u32) -> Result<V, BoxError> {
+        decode(bytes, id)
+    }
+}
+
+fn decode<V: DeserializeOwned>(bytes: &[u8], id: u8) -> Result<V, BoxError> {
+    match id {
+        MSGPACK => {
+            let mut rest = bytes;
+            let value = rmp_serde::from_read(&mut rest)?;
+            if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
+        }
+        JSON => serde_json::from_slice(bytes).map_err(Into::into),
+        other => Err(unknown(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn round<C: Codec<V>, V>(value: &V) -> V {
+        let mut out = Vec::new();
+        C::encode(value, &mut out).unwrap();
+        C::decode(&out, C::ID, C::SCHEMA).unwrap()
+    }
+
+    /// Goal: what JSON files of others lose on the way survives: number keys, sets, tuples, nothing inside something.
+    #[test]
+    fn msgpack_keeps_what_is_hard() {
+        let map =
+            BTreeMap::from([(1_u64, BTreeSet::from([(1_i8, true)])), (u64::MAX, BTreeSet::new())]);
+        assert_eq!(round::<MsgPack, _>(&map), map);
+        assert_eq!(round::<MsgPack, _>(&Some(i64::MIN)), Some(i64::MIN));
+        assert_eq!(round::<MsgPack, Option<Vec<()>>>(&None), None);
+        assert!(round::<MsgPack, _>(&f64::NAN).is_nan());
+        assert_eq!(round::<MsgPack, _>(&-0.0_f64).to_bits(), (-0.0_f64).to_bits());
+        assert_eq!(round::<MsgPack, _>(&"\u{b0}C\0".to_owned()), "\u{b0}C\0");
+    }
+
+    #[test]
+    fn each_reads_the_other() {
+        let mut out = Vec::new();
+        <Json as Codec<Vec<u8>>>::encode(&vec![1, 2], &mut out).unwrap();
+        assert_eq!(<MsgPack as Codec<Vec<u8>>>::decode(&out, JSON, 0).unwrap(), [1, 2]);
+        assert!(<MsgPack as Codec<Vec<u8>>>::decode(&out, 9, 0).is_err());
+    }
+
+    #[test]
+    fn fields_may_come_and_go() {
+        #[derive(Serialize, Deserialize)]
+        struct Old {
+            kept: u8,
+            dropped: String,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct New {
+            kept: u8,
+            #[serde(default)]
+            added: Option<u8>,
+        }
+        let mut out = Vec::new();
+        MsgPack::encode(&Old { kept: 7, dropped: "x".into() }, &mut out).unwrap();
+        assert_eq!(MsgPack::decode(&out, 1, 0).ok(), Some(New { kept: 7, added: None }));
+    }
+
+    #[test]
+    fn hostile_bytes_are_an_error() {
+        for bytes in [
+            &[0xdd, 0xff, 0xff, 0xff, 0xff][..],
+            &[0xc1],
+            &[],
+            &[0x01, 0x02],
+            &[0xdb, 0xff, 0xff, 0xff],
+        ] {
+            assert!(<MsgPack as Codec<Vec<u32>>>::decode(bytes, MSGPACK, 0).is_err(), "{bytes:?}");
+            assert!(<MsgPack as Codec<u8>>::decode(bytes, MSGPACK, 0).is_err(), "{bytes:?}");
+        }
+    }
+}
