@@ -1,0 +1,1 @@
+//! The typed face from the outside, one module a theme.
