@@ -3,10 +3,17 @@
 pub mod codec;
 mod error;
 pub mod key;
+mod kv;
+mod map;
+mod space;
+mod store;
 mod ttl;
 
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
+pub use map::Map;
+pub use space::{SpaceInfo, SpaceOptions, SpaceStats};
+pub use store::Store;
 pub use tierce_engine as engine;
-pub use tierce_engine::Timestamp;
+pub use tierce_engine::{Durability, Evict, Options, Timestamp};
 pub use ttl::Ttl;

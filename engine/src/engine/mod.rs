@@ -306,7 +306,7 @@ impl Engine {
         let now = self.now();
         Some(match change {
             StagedChange::Put(value, options) if is_live(options.expires_at, now) => {
-                Some(Entry::staged(value, options))
+                Some(Entry::new(value, options))
             }
             StagedChange::Put(..) | StagedChange::Delete => None,
         })

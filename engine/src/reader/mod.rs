@@ -40,8 +40,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry of a write that is staged.
-    pub(crate) fn staged(value: Vec<u8>, options: PutOptions) -> Self {
+    /// The entry that a put with these options makes; for other stores that stand in for this one.
+    ///
+    /// ```
+    /// use tierce_engine::{Entry, PutOptions};
+    /// let entry = Entry::new(b"v".to_vec(), PutOptions::new().codec(1, 0).scope("s"));
+    /// assert_eq!((entry.codec, &entry.scopes[..]), (1, &[b"s".to_vec()][..]));
+    /// ```
+    #[must_use]
+    pub fn new(value: Vec<u8>, options: PutOptions) -> Self {
         Self {
             value: Value::owned(value),
             sequence: SequenceNumber::default(),
