@@ -79,7 +79,7 @@ impl Store {
     /// use tierce::{Options, Store};
     /// # let dir = tempfile::tempdir()?;
     /// let store = Store::open_with(dir.path().join("cache"), Options::new().max_bytes(100 << 20))?;
-    /// assert_eq!(store.engine().map(|engine| engine.usage().limit), Some(Some(100 << 20)));
+    /// assert!(store.engine().is_some_and(|engine| engine.usage().total == 100 << 20));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
