@@ -3,6 +3,10 @@
 pub mod codec;
 mod error;
 pub mod key;
+#[allow(dead_code, reason = "its users come one after the other")]
+mod pool;
+#[allow(dead_code, reason = "its users come one after the other")]
+mod schedule;
 mod ttl;
 
 pub use error::{BoxError, Error, Result, Shared};
