@@ -5,6 +5,10 @@ mod error;
 pub mod key;
 mod kv;
 mod map;
+#[allow(dead_code, reason = "its users come one after the other")]
+mod pool;
+#[allow(dead_code, reason = "its users come one after the other")]
+mod schedule;
 mod space;
 mod store;
 mod ttl;
