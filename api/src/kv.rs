@@ -45,11 +45,11 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
 
 impl Kv for Engine {
     fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
-        Ok(Self::view(self, key, |view| look(view))?.is_some())
+        Ok(Self::view(self, key, &mut *look)?.is_some())
     }
 
     fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
-        Ok(Self::peek(self, key, |view| look(view))?.is_some())
+        Ok(Self::peek(self, key, &mut *look)?.is_some())
     }
 
     fn contains(&self, key: &[u8]) -> Result<bool> {

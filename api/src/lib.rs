@@ -1,7 +1,9 @@
 //! Typed face of tierce.
 
+pub mod cache;
 pub mod codec;
 mod error;
+mod found;
 pub mod key;
 mod kv;
 mod map;
@@ -13,6 +15,7 @@ mod space;
 mod store;
 mod ttl;
 
+pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
 pub use map::Map;
