@@ -7,7 +7,7 @@ use tierce::{
     cache::{Event, Removal},
 };
 use tierce_engine::io::MemoryDisk;
-use tierce_kit::TestClock;
+use tierce_kit::clock::TestClock;
 
 fn store(options: Options) -> (Store, TestClock) {
     let clock = TestClock::new();
