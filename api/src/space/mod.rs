@@ -59,7 +59,8 @@ pub(crate) struct SpaceState {
     pub(crate) info: SpaceInfo,
     /// What its keys begin with; also the scope that all its entries belong to.
     pub(crate) prefix: Vec<u8>,
-    /// Its keys in order, if that was asked for: all that are stored, and maybe some that are gone.
+    /// Its keys in order, if that was asked for: all that are stored, and maybe some that are gone. Not in a store that
+    /// others write to.
     order: Option<Mutex<BTreeSet<Vec<u8>>>>,
     dropped: AtomicBool,
     /// Writes that are going on.
@@ -88,7 +89,7 @@ impl Drop for Writing<'_> {
 impl SpaceState {
     pub(crate) fn new(info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
         let prefix = prefix_of(info.id);
-        let order = match info.ordered {
+        let order = match info.ordered && !kv.is_shared() {
             true => Some(Mutex::new(keys_of(kv, &prefix)?)),
             false => None,
         };
@@ -125,8 +126,23 @@ impl SpaceState {
         }
     }
 
-    /// The keys in order, if the space is ordered.
-    pub(crate) fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
+    /// Runs `with` with the keys in order, if the space is ordered: at least all that begin with `prefix`, which begins
+    /// with the space's own.
+    pub(crate) fn with_order<R>(
+        &self,
+        kv: &dyn Kv,
+        prefix: &[u8],
+        with: impl FnOnce(&BTreeSet<Vec<u8>>) -> R,
+    ) -> Result<Option<R>> {
+        Ok(match self.order() {
+            Some(order) => Some(with(&order)),
+            None if self.info.ordered => Some(with(&keys_of(kv, prefix)?)),
+            None => None,
+        })
+    }
+
+    /// The keys in order, if they are kept.
+    fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
         self.order.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

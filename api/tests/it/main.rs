@@ -5,3 +5,7 @@
 )]
 
 mod events; // what happens to entries, told to who listens
+#[cfg(feature = "redis")]
+mod redis; // caches and maps on a server
+#[cfg(feature = "redis")]
+mod redis_server; // a server for a test
