@@ -1,1 +1,5 @@
 //! The typed face from the outside, one module a theme.
+
+mod config;
+mod ops;
+mod ops_data;
