@@ -3,7 +3,7 @@
 
 use std::{error::Error, fs};
 
-use tierce::{Config, Table, Ttl};
+use tierce::{Config, Ttl, config::Table};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;

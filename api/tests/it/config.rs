@@ -1,7 +1,8 @@
 //! Settings: what the documents' files and variables mean, layers, and complaints that help.
 
 use tierce::{
-    Config, Error, Origin, Table, Ttl,
+    Config, Error, Ttl,
+    config::{Origin, Table},
     engine::{Durability, Evict},
 };
 
