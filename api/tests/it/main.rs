@@ -7,4 +7,5 @@
 mod config; // settings from TOML, from the environment, and layered
 mod events; // what happens to entries, told to who listens
 mod ops; // files around a store: atomic writes, directories, documents, logs
-mod ops_data; // backups, restores, migrations, retention, free space
+mod ops_data;
+mod space_versions; // values of one version become values of another // backups, restores, migrations, retention, free space
