@@ -268,7 +268,8 @@ fn a_backup_lists_what_belongs_to_it() {
     // Twice: the list is not part of itself.
     for _ in 0..2 {
         let manifest = ops::prepare_backup_with(&data, V1, &options, || {
-            Ok(fs::write(data.join("db/flushed"), "x").unwrap())
+            fs::write(data.join("db/flushed"), "x").unwrap();
+            Ok(())
         })
         .unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
