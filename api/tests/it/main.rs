@@ -4,3 +4,4 @@
 mod config; // settings from TOML, from the environment, and layered
 mod events; // what happens to entries, told to who listens
 mod ops; // files around a store: atomic writes, backups, migrations, retention, documents
+mod ops_data; // documents, backups and migrations of a data directory
