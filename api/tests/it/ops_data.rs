@@ -314,7 +314,7 @@ fn the_version_of_restored_data() {
     let (dir, data) = data_dir();
     let mut before = migrator(&data, &[]);
     before.migrate(V1).unwrap();
-    ops::prepare_backup(&data, Version::new(0, 1, 7), || Ok(())).unwrap();
+    ops::prepare_backup(&data, V2, || Ok(())).unwrap();
     let restored = dir.path().join("restored");
     copy(&data, &restored);
     let ends = [(V0, V1), (V1, V2)];
