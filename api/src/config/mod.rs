@@ -1,6 +1,6 @@
 //! Settings from files, from the environment and from code, each with the place it comes from.
 //!
-//! A source is read as names and raw values; [`raw`] knows which names there are and what their values mean. All
+//! A source is read as names and raw values; one place knows which names there are and what their values mean. All
 //! complaints about a source are told at once, and none shows a value.
 
 mod env;

@@ -6,6 +6,6 @@
 
 mod config; // settings from TOML, from the environment, and layered
 mod events; // what happens to entries, told to who listens
-mod ops; // files around a store: atomic writes, directories, documents, logs
-mod ops_data;
-mod space_versions; // values of one version become values of another // backups, restores, migrations, retention, free space
+mod ops; // files around a store: atomic writes, directories, retention, free space, logs
+mod ops_data; // documents, backups, restores, migrations
+mod space_versions; // values of one version become values of another
