@@ -80,11 +80,12 @@ local function is_alive(entry, cuts)
   return true
 end
 
--- The first number is taken from the time, so that those given before a server forgot everything do not come again.
+-- The first number is the time in microseconds, so that those given before a server forgot everything do not come again:
+-- no server gives one in less than that.
 local function next_sequence(key)
   local sequence = redis.call('INCR', key)
   if sequence == 1 then
-    sequence = now * 1000
+    sequence = time[1] * 1000000 + time[2]
     redis.call('SET', key, string.format('%.0f', sequence))
   end
   return sequence

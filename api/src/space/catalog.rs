@@ -68,7 +68,7 @@ fn parse<T: Serialize + DeserializeOwned>(key: &[u8], view: View<'_>) -> Result<
     })
 }
 
-fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
+pub(crate) fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
     let key = key_of(name);
     let mut found = None;
     kv.view(&key, &mut |view| found = Some(parse(&key, view)))?;
@@ -81,20 +81,24 @@ pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> R
         if let Some(stored) = find(kv, &wanted.name)? {
             let info = stored.reconcile(wanted, options)?;
             if info != stored {
-                write(kv, &info, &self::options())?;
+                write(kv, &info)?;
             }
             return Ok(info);
         }
         let made = SpaceInfo { id: next_id(kv)?, ..wanted.clone() };
         // Another process may be making it, too; both are to have the one that was first.
-        match write(kv, &made, &self::options().only_if_absent()) {
+        match put(kv, &made, &self::options().only_if_absent()) {
             Err(Error::Engine(tierce_engine::Error::Conflict { .. })) => {}
             written => return written.map(|()| made),
         }
     }
 }
 
-fn write(kv: &dyn Kv, info: &SpaceInfo, options: &PutOptions) -> Result<()> {
+pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
+    put(kv, info, &options())
+}
+
+fn put(kv: &dyn Kv, info: &SpaceInfo, options: &PutOptions) -> Result<()> {
     kv.put(&key_of(&info.name), &json(info)?, options)?;
     Ok(())
 }

@@ -82,6 +82,10 @@ fn expires() {
     let cache: Cache<String, u32> = store.cache("c").unwrap();
     let brief = Put::new().ttl(Duration::from_millis(30));
     assert!(cache.insert_with("brief", &1, &brief).unwrap());
+    cache.insert_with("kept", &6, &brief).unwrap();
+    let mut connection = foreign(&server);
+    let kept = name_of(&mut connection, "kept");
+    let _: bool = connection.persist(&kept).unwrap();
     cache.insert_with("long", &2, &Put::new().ttl(Ttl::minutes(1))).unwrap();
     cache.insert_with("ages", &3, &Put::new().ttl(Ttl::Until(Timestamp(u64::MAX)))).unwrap();
     let gone_at = store.now().saturating_add_ms(30);
@@ -89,9 +93,16 @@ fn expires() {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(cache.get("brief").unwrap(), None);
+    // One that the server would keep for ever is over all the same, for whoever asks.
+    assert!(connection.exists::<_, bool>(&kept).unwrap());
+    assert!(cache.insert_with("kept", &7, &Put::new().if_absent().ttl(Ttl::millis(1))).unwrap());
+    let _: bool = connection.persist(&kept).unwrap();
+    while store.now() <= gone_at.saturating_add_ms(50) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(cache.get("kept").unwrap(), None);
     assert_eq!(cache.len().unwrap(), 2);
     assert!(cache.insert_with("brief", &4, &Put::new().if_absent()).unwrap(), "as absent");
-    let mut connection = foreign(&server);
     let name = name_of(&mut connection, "long");
     let left: i64 = connection.pttl(name).unwrap();
     assert!((1..=60_000).contains(&left), "{left}");
@@ -354,6 +365,32 @@ fn sequence_goes_on() {
     assert!(after > before, "{after} after {before}");
 }
 
+/// Goal: a server that is full refuses a write as a whole and says so, and still removes.
+#[test]
+fn full_server() {
+    let (server, store) = server_or_return!();
+    let map: Map<String, u32> = store.map("m").unwrap();
+    map.insert("a", &1).unwrap();
+    let mut connection = foreign(&server);
+    let limit = |connection: &mut Connection, bytes: u64| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(bytes).exec(connection).unwrap();
+    };
+    limit(&mut connection, 1);
+    for error in [
+        map.insert("a", &2).unwrap_err(),
+        map.insert_all([("b", 2), ("c", 3)]).unwrap_err(),
+        map.update("a", |_| Some(2)).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), "backend");
+        assert!(!error.to_string().contains("may have happened"), "{error}");
+    }
+    assert_eq!(map.entries().unwrap(), [("a".to_owned(), 1)]);
+    assert!(map.remove("a").unwrap());
+    limit(&mut connection, 0);
+    map.insert("a", &3).unwrap();
+}
+
 /// Goal: nothing waits for ever for a server that says nothing.
 #[test]
 fn silence_is_an_error() {
@@ -420,6 +457,18 @@ fn hostile_bytes() {
     assert_eq!(cache.get("a").unwrap_err().kind(), "backend");
     cache.insert("a", &value).unwrap();
     assert_eq!(cache.get("a").unwrap(), Some(value));
+    let map: Map<String, u32> = store.map("m").unwrap();
+    for foreign in [true, false] {
+        map.insert("removable", &1).unwrap();
+        let name = name_of(&mut connection, "removable");
+        if foreign {
+            let _: () = connection.del(&name).unwrap();
+            let _: () = connection.rpush(&name, "a list").unwrap();
+        } else {
+            let _: () = connection.set(&name, "text").unwrap();
+        }
+        assert!(map.remove("removable").unwrap() && !map.remove("removable").unwrap());
+    }
     // One that was moved under another key is not its value.
     let mut moved = name.clone();
     moved[position(&name, "a").unwrap()] = b'b';
