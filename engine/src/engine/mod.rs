@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    options::{Durability, Options, PutOptions},
+    options::{Condition, Durability, Options, PutOptions},
     reader::{Entry, Iter, Snapshot},
     recovery::RecoveryReport,
     segment::Value,
@@ -270,7 +270,8 @@ impl Engine {
         })
     }
 
-    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing.
+    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing, unless it is absent because its
+    /// entry has expired or was evicted: that is written down, so that no crash and no clock brings the entry back.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -329,9 +330,14 @@ impl Engine {
             self.shared.writer.settle_staged()?;
             let old = self.shared.reader.entry(key)?;
             let outcome = match (change(old.as_ref()), &old) {
-                (Change::Keep, _) | (Change::Delete, None) => return Ok(None),
-                (Change::Delete, Some(old)) => {
-                    self.shared.writer.delete_if_unchanged(key, old.sequence)?
+                (Change::Keep, _) => return Ok(None),
+                (Change::Delete, old) => {
+                    let found = old.as_ref().map(|old| old.sequence);
+                    let condition = found.map_or(Condition::Absent, Condition::Unchanged);
+                    match self.shared.writer.delete_if(key, condition)? {
+                        Outcome::Absent => return Ok(None),
+                        outcome => outcome,
+                    }
                 }
                 (Change::Put(value, options), old) => {
                     let options = match old {
