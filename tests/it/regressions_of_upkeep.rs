@@ -145,8 +145,9 @@ fn comes_back(put: Durability, delete: Durability, sweeps: bool, way: Way) -> bo
     const YEAR_MS: i64 = 365 * 24 * 3_600_000;
     let (disk, clock, setup) = (RecordingDisk::new(), TestClock::new(), Setup::new(delete));
     let engine = setup.options(Arc::new(disk.clone()), &clock).open(STORE).unwrap();
-    // The segment is not all dead: a sweep that sealed it would put the time on record.
-    engine.put_with("stays", vec![1; 500], &PutOptions::new().durability(put)).unwrap();
+    // The segment is there before the expiry, and not all dead: to begin or to seal one puts the time on record.
+    let first = PutOptions::new().durability(Durability::Sync);
+    engine.put_with("stays", vec![1; 500], &first).unwrap();
     let at = engine.now().saturating_add_ms(50);
     engine.put_with("k", "v", &PutOptions::new().expires_at(at).durability(put)).unwrap();
     clock.advance(100);
