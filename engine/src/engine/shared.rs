@@ -152,8 +152,8 @@ impl Shared {
         if newest.0 == 0 {
             return Ok(());
         }
-        // A checkpoint that was lost is written anew, even by a session that wrote nothing else. Evictions are not in the
-        // log: only a checkpoint keeps them.
+        // A checkpoint that was lost is written anew, even by a session that wrote nothing else. Evictions are not in
+        // the log: only a checkpoint keeps them.
         let has_evicted = self.lookup.counters.snapshot().evicted > 0;
         if is_clean && self.report.from_checkpoint && !has_evicted {
             return self.keep_time();
