@@ -1,4 +1,5 @@
-//! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the records that may have expired.
+//! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the
+//! records that may have expired.
 
 use std::{
     collections::HashMap,

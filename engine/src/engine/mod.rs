@@ -270,8 +270,8 @@ impl Engine {
         })
     }
 
-    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing, unless it is absent because its
-    /// entry has expired or was evicted: that is written down, so that no crash and no clock brings the entry back.
+    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing, unless it is absent because
+    /// its entry has expired or was evicted: that is written down, so that no crash and no clock brings the entry back.
     ///
     /// # Errors
     /// As [`Self::put`].

@@ -6,7 +6,7 @@ use super::{Shared, hold, upkeep::CompactionReport};
 use crate::{
     background,
     error::{Error, Result},
-    evictor::Need,
+    evictor::{BATCH_PART, Need},
     format::{
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
         segment_header::SEGMENT_HEADER_BYTES,
@@ -41,8 +41,6 @@ pub struct Usage {
 const LIVE_MAX_PERCENT: u64 = 92;
 /// Header and trailer of a segment.
 const OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + FOOTER_TRAILER_BYTES) as u64;
-/// Evictions come in batches of this part of what is live, so that the index is swept seldom.
-const BATCH_PART: u64 = 64;
 
 impl Shared {
     pub(super) fn usage(&self) -> Usage {

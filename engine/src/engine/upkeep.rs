@@ -15,15 +15,14 @@ use super::{Shared, expiry::Seen, hold};
 use crate::{
     background,
     compactor::{
-        copy::{Copied, Job, copy, discard},
+        copy::{Copied, Job, copy},
         policy::{Goal, SegmentFacts, Streams, plan},
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{RECORDS_AT, Segment, transfer::Transfer},
+    segment::{RECORDS_AT, Segment, manifest_file::Unapplied, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
-    writer::UNSURE,
 };
 
 /// What one call of `Engine::compact`, or all jobs of a session, came to.
@@ -371,21 +370,21 @@ impl Shared {
             horizon,
             header: &|class, horizon| self.writer.output_header(class, horizon),
             place: &place,
+            abandon: &|file| self.writer.abandon(file),
             go_on: &go_on,
         };
         copy(&job, inputs)
     }
 
     fn install(&self, transfer: &mut Transfer) -> Result<()> {
-        let installed = self.writer.install(transfer);
-        if let Err(error) = &installed {
-            let is_unsure = matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
-            if is_unsure {
-                self.writer.doubt(transfer);
-            } else {
-                discard(&self.home, &self.lookup, &self.space, transfer);
+        if let Err(error) = self.writer.install(transfer) {
+            match &error {
+                Unapplied::Unsure(_) => self.writer.doubt(transfer),
+                Unapplied::Disowned(_) => {
+                    transfer.abandon().for_each(|output| self.writer.abandon(output));
+                }
             }
-            return installed;
+            return Err(error.into());
         }
         let counters = &self.lookup.counters;
         counters.compactions.add(1);

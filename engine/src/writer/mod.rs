@@ -49,7 +49,6 @@ use crate::{
 
 pub use batch::Batch;
 pub(crate) use evict::LiveLimits;
-pub(crate) use install::UNSURE;
 pub(crate) use request::Outcome;
 pub(crate) use staging::StagedChange;
 
@@ -65,6 +64,9 @@ pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
 const CLOSING_MAX: usize = 2;
+
+/// Entries that are changed in one turn for others than writers, who wait for so many at most.
+const TURN_ENTRIES_MAX: usize = 256;
 
 /// Writes to one open store.
 #[derive(Debug)]

@@ -15,9 +15,11 @@ use crate::{
     lookup::Lookup,
     segment::{
         RECORDS_AT, Sealed, Segment,
+        manifest_file::Unapplied,
         rewrite::{Rewritten, Source, rewrite},
         scan::{Item, Scanned, scan},
         seal::open_sealed,
+        transfer::Leftover,
     },
     types::{Location, SegmentId, SequenceNumber},
 };
@@ -55,15 +57,19 @@ impl Writer {
         }
         let edits = replacement(log, &open, &copies);
         let applied = log.manifest().apply_or_disown(&edits);
-        if let Err((error, _)) = applied {
-            // The manifest on disk may name either side: the copies stay until that is settled.
-            for Copy { written, .. } in copies {
-                let (path, slot) = (written.segment.path.clone(), Some(written.segment.slot));
-                let charged = written.seal.file_bytes;
-                log.space.found(charged);
-                log.doubtful.push(Doubtful { path, slot, charged });
+        if let Err(unapplied) = applied {
+            for copy in copies {
+                let file = copy.into_leftover();
+                log.space.found(file.charged);
+                match &unapplied {
+                    Unapplied::Disowned(_) => log.abandon(file),
+                    // The manifest on disk may name either side: the copies stay until that is settled.
+                    Unapplied::Unsure(_) => {
+                        log.doubtful.push(Doubtful { file, may_be_named: true });
+                    }
+                }
             }
-            return Err(error);
+            return Err(unapplied.into());
         }
         for Copy { old, records, image, written, sealed } in copies {
             self.space.found(written.seal.file_bytes);
@@ -81,10 +87,8 @@ impl Writer {
                 // It is set aside, not removed, and so it is still charged for.
                 let aside = log.home.path(&file_name::quarantine(old.id()));
                 let _ = log.home.disk.rename(&old.path, &aside);
-            } else if log.home.disk.remove(&old.path).is_ok() {
-                self.space.give(charged);
             } else {
-                log.doubtful.push(Doubtful { path: old.path.clone(), slot: None, charged });
+                log.abandon(Leftover { path: old.path.clone(), slot: None, charged });
             }
         }
         Ok(())
@@ -125,6 +129,14 @@ struct Copy {
     image: Vec<u8>,
     written: Rewritten,
     sealed: Sealed,
+}
+
+impl Copy {
+    fn into_leftover(self) -> Leftover {
+        let Rewritten { segment, seal, .. } = self.written;
+        let slot = Some(segment.slot);
+        Leftover { path: segment.path.clone(), slot, charged: seal.file_bytes }
+    }
 }
 
 /// Writes what counts of each segment in `open` into a new one.
