@@ -65,6 +65,10 @@ type Suspects = Vec<(u64, IndexEntry)>;
 impl Shared {
     /// Removes every expired entry, and then their bytes from the disk, until `budget` is used up.
     pub(super) fn sweep(&self, budget: Option<Duration>) -> Result<Swept> {
+        self.sweep_within(budget).inspect_err(|error| self.note_failure(error))
+    }
+
+    fn sweep_within(&self, budget: Option<Duration>) -> Result<Swept> {
         let clock = self.lookup.clock.machine();
         let end = budget.map(|budget| {
             let ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);

@@ -89,7 +89,9 @@ impl Shared {
             }
             self.evict_for_room(wanted)?;
             let mut report = CompactionReport::default();
-            if self.has_garbage(wanted) {
+            // Of room for a large segment only what is missing has to come back.
+            let missing = wanted.saturating_sub(self.space.room(Purpose::Write));
+            if self.has_garbage(wanted.min(missing.max(self.segment_bytes))) {
                 match self.compact_once(None, true, None, &mut report) {
                     // Its outputs did not fit: less has to be live.
                     Ok(_) | Err(Error::Full { .. }) => {}
@@ -213,7 +215,7 @@ impl Housekeeper for Shared {
         let found = self.find_room(wanted);
         if let Err(error) = &found {
             // Whoever writes is told that there is no room; why, the health says.
-            self.note_outcome(Err(error));
+            self.note_failure(error);
         }
         found
     }
