@@ -441,10 +441,10 @@ impl Engine {
     /// writes again. Everything that had been acknowledged is there. Does nothing on a healthy store.
     ///
     /// # Errors
-    /// [`Error::Io`] if it still fails; call again later.
+    /// [`Error::Io`] if it still fails; [`Error::Full`] if snapshots hold the room that it needs. Call again later.
     pub fn try_recover(&self) -> Result<()> {
         self.check_write()?;
-        self.shared.writer.try_recover()?;
+        self.shared.try_recover()?;
         self.shared.writer.flush_overdue()
     }
 

@@ -96,7 +96,7 @@ impl Shared {
         if !options.read_only {
             // What was not sealed is written anew before anything else. If that fails (a full disk), the store
             // opens all the same: everything can be read, and writes are refused until it succeeds.
-            if let Err(error) = writer.try_recover() {
+            if let Err(error) = writer.recover_at_open() {
                 writer.say_why(&error.to_string());
             }
         }

@@ -156,6 +156,15 @@ impl Log {
         self.segment_bytes.max(RECORDS_AT + wanted.bytes + footer)
     }
 
+    /// Room that has to be there before a segment is begun for this: its own, and what recovery would need to write
+    /// everything that is not sealed again. The reserve has that for two usual segments.
+    pub(super) fn room_for(&self, wanted: Wanted) -> u64 {
+        let capacity = self.capacity_for(wanted);
+        let unsealed = self.closing.iter().chain(&self.active).map(|open| open.charged);
+        let again = unsealed.sum::<u64>().saturating_add(capacity);
+        capacity.saturating_add(again.saturating_sub(2 * self.segment_bytes))
+    }
+
     /// Makes room in one segment, rolling to a new one if need be.
     pub(super) fn make_room(&mut self, wanted: Wanted) -> Result<(), Fault> {
         if self.has_room(wanted) {
@@ -168,7 +177,8 @@ impl Log {
             let bytes = wanted.bytes;
             return Err(Fault::Refused(Error::TooLarge { what: "record", bytes, limit }));
         }
-        self.space.take(capacity, wanted.purpose).map_err(Fault::Refused)?;
+        let beside = self.room_for(wanted) - capacity;
+        self.space.take_beside(capacity, beside, wanted.purpose).map_err(Fault::Refused)?;
         let open = self.begin(capacity)?;
         self.is_in_reserve =
             wanted.purpose == Purpose::Delete && self.space.room(Purpose::Write) == 0;

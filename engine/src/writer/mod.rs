@@ -5,8 +5,8 @@
 //!                        \-> staging (Periodic) --every few seconds--/
 //! ```
 //!
-//! Lock order: maintenance, turn, manifest, catalog, index shard (I11). Only maintenance, the
-//! turn and the manifest's lock are held across disk I/O.
+//! Lock order: the job of upkeep, maintenance, turn, manifest, catalog, index shard (I11). Only the
+//! first four are held across disk I/O.
 
 mod batch;
 mod effects;
@@ -432,7 +432,9 @@ impl Leader for Writer {
             let mut rounds = 0;
             while is_full(request) && rounds < ROOM_ROUNDS_MAX {
                 rounds += 1;
-                let wanted = self.turn().log.capacity_for(Wanted::by(request.ops.as_slice()));
+                // Order: what is sealed needs no room to be written again.
+                let _ = self.seal_large_active();
+                let wanted = self.turn().log.room_for(Wanted::by(request.ops.as_slice()));
                 if !housekeeper.make_room(wanted).unwrap_or(false) {
                     break;
                 }
