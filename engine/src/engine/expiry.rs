@@ -187,8 +187,7 @@ impl Shared {
         let mut ended = Ended::default();
         for (hash, entry) in suspects {
             let at = entry.location;
-            let victim =
-                Victim { hash, location: at, epoch: entry.epoch, bytes: entry.size.bytes() };
+            let victim = Victim::new(hash, entry);
             match self.end_of(segment, at) {
                 Ok((_, true)) => ended.cut.push(victim),
                 Ok((expires_at, false)) if is_live(expires_at, now) => {

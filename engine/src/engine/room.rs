@@ -89,9 +89,10 @@ impl Shared {
             }
             self.evict_for_room(wanted)?;
             let mut report = CompactionReport::default();
-            // Of room for a large segment only what is missing has to come back.
+            // Of room for a large segment only what is missing has to come back, and manifest and checkpoint become
+            // smaller with the segments that go.
             let missing = wanted.saturating_sub(self.space.room(Purpose::Write));
-            if self.has_garbage(wanted.min(missing.max(self.segment_bytes))) {
+            if self.has_garbage(wanted.min((missing / 2).max(self.segment_bytes))) {
                 match self.compact_once(None, true, None, &mut report) {
                     // Its outputs did not fit: less has to be live.
                     Ok(_) | Err(Error::Full { .. }) => {}

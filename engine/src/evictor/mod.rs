@@ -62,7 +62,7 @@ pub(crate) struct Victim {
 }
 
 impl Victim {
-    fn new(hash: u64, entry: Entry) -> Self {
+    pub(crate) fn new(hash: u64, entry: Entry) -> Self {
         let Entry { location, size, epoch, .. } = entry;
         Self { hash, location, epoch, bytes: size.bytes() }
     }

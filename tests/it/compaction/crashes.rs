@@ -197,3 +197,58 @@ fn what_cannot_be_removed_goes_later() {
     }
     assert!(left > 50, "only {left} left something");
 }
+
+/// Goal: killed at any disk call while files are settled of which a failed job could not tell whether they count, the
+/// store has everything.
+/// Method: from some call of a compaction on every call fails; then the store recovers, compacts and writes, and is
+/// crashed at every effect of that.
+#[test]
+fn killed_while_doubt_is_settled() {
+    let setup = Setup { automatic: false, ..Setup::varied(tierce_engine::Durability::Os, 2) };
+    let bounds = Bounds { prefixes: 3, singles: 3, randoms: 2, tears: 1 };
+    let depth = Depth { bounds, ..Depth::default() };
+    let (mut doubts, mut total) = (0, 0);
+    for nth in 1.. {
+        let mut runner = worn(&setup);
+        runner.faulty = true;
+        let before = runner.disk.fired();
+        runner.disk.arm(Fault::nth(nth, EIO).lasting());
+        runner.step(&COMPACT).unwrap();
+        runner.disk.disarm();
+        if runner.disk.fired() == before {
+            break;
+        }
+        if strays(&runner).is_empty() {
+            continue;
+        }
+        doubts += 1;
+        let first = runner.disk.event_count();
+        runner.faulty = false;
+        runner.engine().try_recover().unwrap();
+        runner.run(&[COMPACT, put(2, 31), put(3, 32), put(1, 33), Op::Settle]).unwrap();
+        let mut sweep = Sweep::new(&setup, depth, nth);
+        for life in runner.finish() {
+            let swept = sweep.life_from(&life, first);
+            swept.unwrap_or_else(|complaint| panic!("failing from call {nth} on: {complaint}"));
+        }
+        total += sweep.tally.checked;
+    }
+    assert!(doubts > 5 && total > 1_000, "{doubts} times doubt, {total} states");
+}
+
+/// Goal: killed at any disk call while an old checkpoint makes way for a new one, the store has everything.
+/// Method: a store with a limit of bytes writes checkpoints and closes; it is crashed at every effect.
+#[test]
+fn killed_while_a_checkpoint_makes_way() {
+    let mut setup = Setup::varied(tierce_engine::Durability::Os, 3);
+    setup.max_bytes = Some(160 << 10);
+    let mut runner = worn(&setup);
+    let rounds = |round: u64| [put(1, round), Op::Checkpoint, put(2, round), COMPACT, Op::Reopen];
+    (40..43).for_each(|round| runner.run(&rounds(round)).unwrap());
+    let removed = runner.disk.calls_of(CallKind::Remove);
+    let mut sweep = Sweep::new(&setup, Depth::default(), 3);
+    for life in runner.finish() {
+        sweep.life(&life).unwrap_or_else(|complaint| panic!("{complaint}"));
+    }
+    assert!(removed > 6 && sweep.tally.checked > 2_000, "{removed}, {:?}", sweep.tally);
+}
