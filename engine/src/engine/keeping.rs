@@ -20,7 +20,7 @@ impl Engine {
 
     /// As [`Self::compact`], of the `segments` with these ids only if they are given, in one job whether it is worth it
     /// or not. `go_on` is asked now and then, with the report so far; a job that it breaks off leaves everything as
-    /// it was.
+    /// it was. It must not compact, sweep or recover: that waits for this job.
     ///
     /// # Errors
     /// As [`Self::compact`].

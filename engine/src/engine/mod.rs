@@ -315,7 +315,7 @@ impl Engine {
     }
 
     /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
-    /// asked again with what is there then. `None` if nothing was written.
+    /// asked again with what is there then. `None` if it kept what was there, or was to delete what was not.
     ///
     /// # Errors
     /// As [`Self::put`] and [`Self::get`].

@@ -325,6 +325,9 @@ impl Shared {
                     return Ok(true);
                 }
                 Copied::Cancelled => {
+                    if let Some(cause) = self.writer.stopped() {
+                        return Err(Error::Stopped { cause });
+                    }
                     report.cancelled = true;
                     return Ok(false);
                 }
@@ -358,7 +361,8 @@ impl Shared {
                 let now = self.lookup.clock.machine().monotonic_ms();
                 background::rest(due.saturating_sub(now).min(1_000));
             }
-            if self.closed.load(Ordering::Acquire) {
+            // What is copied could not be installed any more, and recovery waits.
+            if self.closed.load(Ordering::Acquire) || self.writer.is_stopped() {
                 return ControlFlow::Break(());
             }
             let so_far = CompactionReport {
