@@ -45,9 +45,11 @@ const SCAN_VALUES: usize = 64;
 /// from being shown.
 const EXPIRY_MAX: u64 = 1 << 52;
 
-/// Stores of this process that are open, by URL and prefix.
-static OPEN: LazyLock<Mutex<HashMap<(String, String), Weak<Redis>>>> =
-    LazyLock::new(Mutex::default);
+/// Stores by URL and prefix.
+type Stores = HashMap<(String, String), Weak<Redis>>;
+
+/// Those of this process that are open.
+static OPEN: LazyLock<Mutex<Stores>> = LazyLock::new(Mutex::default);
 
 impl Store {
     /// A store on a server of Redis (from 5 on) or Valkey: the same caches, maps and so on, shared by every program that

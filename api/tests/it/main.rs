@@ -11,5 +11,7 @@ mod ops_data; // documents, backups, restores, migrations
 #[cfg(feature = "redis")]
 mod redis; // caches and maps on a server
 #[cfg(feature = "redis")]
+mod redis_failing; // servers that die, are silent or full
+#[cfg(feature = "redis")]
 mod redis_server; // a server for a test
 mod space_versions; // values of one version become values of another

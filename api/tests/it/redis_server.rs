@@ -15,7 +15,7 @@ const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 const ATTEMPTS: u32 = 1_000;
 
 /// A running server. Killed when dropped.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     program: &'static str,
     child: Option<Child>,
     port: u16,
@@ -24,7 +24,7 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// A server, or `None` with a printed reason if no program for one is installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let is_there = |program: &&&str| {
             let mut command = Command::new(program);
             command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
@@ -86,13 +86,13 @@ impl RedisServer {
     }
 
     /// Where to find it.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
     /// Kills it; what was in it is gone.
     #[allow(dead_code, reason = "not every user of this file wants it dead")]
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -101,7 +101,7 @@ impl RedisServer {
 
     /// Starts it again, empty, on the same port.
     #[allow(dead_code, reason = "not every user of this file kills it")]
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.kill();
         assert!(self.spawn(), "the port was taken meanwhile");
     }
