@@ -2,13 +2,13 @@
 
 pub mod cache;
 pub mod codec;
-mod config;
+pub mod config;
 mod error;
 mod found;
 pub mod key;
 mod kv;
 mod map;
-mod migrations;
+pub mod migrations;
 pub mod ops;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
@@ -23,11 +23,11 @@ mod ttl;
 mod version;
 
 pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
-pub use config::{Config, Origin, Table};
+pub use config::Config;
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
 pub use map::Map;
-pub use migrations::{Migrations, Step};
+pub use migrations::Migrations;
 pub use space::{SpaceInfo, SpaceOptions, SpaceStats};
 pub use store::Store;
 pub use tierce_engine as engine;

@@ -18,7 +18,7 @@ impl<T> Step<T> {
     /// The step that turns data older than `to`, and at least as new as `from`, into data of version `to`.
     ///
     /// ```
-    /// use tierce::{Step, Version};
+    /// use tierce::{Version, migrations::Step};
     ///
     /// let step = Step::new(Version::ZERO, Version::new(0, 1, 0), |text: String| Ok(text + "!"));
     /// assert_eq!(step.to(), Version::new(0, 1, 0));
@@ -56,7 +56,7 @@ impl<T> fmt::Debug for Step<T> {
 /// the step from 0.1.0 on. A version may grow without a step.
 ///
 /// ```
-/// use tierce::{Migrations, Step, Version};
+/// use tierce::{Migrations, Version, migrations::Step};
 ///
 /// let [old, middle, new] = [Version::ZERO, Version::new(0, 2, 0), Version::new(0, 10, 0)];
 /// let mut migrations = Migrations::new([

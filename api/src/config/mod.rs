@@ -92,7 +92,7 @@ struct Setting<T> {
 /// Layers are put on each other with [`Self::merge`]; what the upper one does not set, the lower one decides.
 ///
 /// ```
-/// use tierce::{Config, Table, Ttl};
+/// use tierce::{Config, Ttl, config::Table};
 ///
 /// let file = "[hassette]\ndefault_cache_size = 104857600\ndata_dir = \"/path/to/data\"\nlog_level = \"INFO\"";
 /// let config = Config::from_toml_str(file, Table::foreign("hassette"))?
@@ -216,7 +216,7 @@ impl Config {
     /// This configuration with `over` on top: what `over` sets, counts. The defaults stay those of this one.
     ///
     /// ```
-    /// use tierce::{Config, Table};
+    /// use tierce::{Config, config::Table};
     ///
     /// let file = Config::from_toml_str("[cache]\nsize_limit = '1 GiB'\nmax_entries = 9", Table::own("cache"))?;
     /// let config = file.merge(Config::new().with_size_limit(2 << 30));

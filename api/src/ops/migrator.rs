@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::atomic;
-use crate::{BoxError, Error, Migrations, Result, Step, Version};
+use crate::{BoxError, Error, Migrations, Result, Version, migrations::Step};
 
 /// A step that changes files below the data directory it is given.
 ///

@@ -159,7 +159,7 @@ impl<T: Serialize + DeserializeOwned> Document<T> {
     ///
     /// ```
     /// use serde_json::json;
-    /// use tierce::{Migrations, Step, Version, state::{Document, StateStore}};
+    /// use tierce::{Version, migrations::{Migrations, Step}, state::{Document, StateStore}};
     /// # use tierce::state::MemoryStore;
     /// # let store = std::sync::Arc::new(MemoryStore::new());
     /// store.save("limits", json!({"low": 3}).as_object().unwrap())?;

@@ -1,10 +1,17 @@
 //! The typed face from the outside, one module a theme.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that finds an error where none belongs fails by it"
+)]
 
+mod config; // settings from TOML, from the environment, and layered
+mod events; // what happens to entries, told to who listens
+mod ops; // files around a store: atomic writes, backups, migrations, retention, documents
 #[cfg(feature = "testing")]
-mod policies;
+mod policies; // when states are saved, and the loop around handlers
 #[cfg(feature = "testing")]
-mod state;
+mod state; // the dictionary of a device, and typed documents
 #[cfg(all(feature = "testing", feature = "redis"))]
-mod state_redis;
+mod state_redis; // states in a real server
 #[cfg(feature = "testing")]
-mod state_stores;
+mod state_stores; // every place for states, and what each does with damage

@@ -11,7 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tierce::{
-    Error, Migrations, Step, Version,
+    Error, Version,
+    migrations::{Migrations, Step},
     state::{Document, MemoryStore, Object, State, StateStore},
     testing::{ProbeStore, seeded},
 };
