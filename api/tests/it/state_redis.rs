@@ -153,6 +153,8 @@ fn a_damaged_redis_value() {
         let kept = store.take_damage()[0].kept.clone().unwrap();
         let kept: String = redis::cmd("GET").arg(kept).query(&mut raw).unwrap();
         assert_eq!(kept, bad);
+        let is_there: bool = redis::cmd("EXISTS").arg("p:a").query(&mut raw).unwrap();
+        assert!(!is_there, "it was moved, not copied");
     }
     let aside: Vec<String> = redis::cmd("KEYS").arg("corrupt-*").query(&mut raw).unwrap();
     assert_eq!(aside.len(), 3, "none covers another: {aside:?}");

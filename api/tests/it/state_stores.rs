@@ -207,6 +207,24 @@ fn a_truncated_json_file_loses_no_device() {
     assert!(aside[1].starts_with("state.json.corrupt-20231114T221320Z"), "{aside:?}");
 }
 
+/// Goal: what is written back after damage is in the file, not only in the memory of who found it.
+#[test]
+fn a_truncated_json_file_that_is_only_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.json");
+    let store = json_store(&path);
+    store.save("a", &one(1)).unwrap();
+    store.save("b", &one(2)).unwrap();
+    fs::write(&path, "{").unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.load("b").unwrap(), Some(one(2)));
+        assert_eq!(store.names().unwrap(), ["a", "b"]);
+    }
+    assert_eq!(store.take_damage().len(), 1);
+    drop(store);
+    assert_eq!(json_store(&path).load("a").unwrap(), Some(one(1)));
+}
+
 /// Goal: after a restart on a damaged file, devices begin anew, the program is told, and saving works again.
 #[test]
 fn a_damaged_json_file_at_the_start() {
