@@ -15,3 +15,6 @@ mod state; // the dictionary of a device, and typed documents
 mod state_redis; // states in a real server
 #[cfg(feature = "testing")]
 mod state_stores; // every place for states, and what each does with damage
+mod ops; // files around a store: atomic writes, directories, documents, logs
+mod ops_data;
+mod space_versions; // values of one version become values of another // backups, restores, migrations, retention, free space
