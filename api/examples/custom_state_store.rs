@@ -12,7 +12,7 @@ use tierce::{
     BoxError, Error, Result,
     ops::atomic_write,
     state::{DEPTH_MAX, Object, OnChange, Runtime, StateStore},
-    testing::{conformance, conformance_reopened},
+    testing::conformance,
 };
 
 /// One file a state. Its name is that of the state in hexadecimal digits: any text is a name.
@@ -78,7 +78,6 @@ fn main() -> Result<(), BoxError> {
         number += 1;
         Arc::new(DirectoryStore::new(&dir.path().join(number.to_string())))
     });
-    conformance_reopened(|| Arc::new(DirectoryStore::new(&dir.path().join("again"))));
 
     let store = Arc::new(DirectoryStore::new(&dir.path().join("states")));
     let mut runtime = Runtime::new(store.clone());

@@ -253,7 +253,7 @@ fn random(store: &dyn StateStore) {
     };
     let mut model = std::collections::BTreeMap::new();
     let mut can_remove = true;
-    for _ in 0..60 {
+    for _ in 0..30 {
         let name = format!("n{}", next() % 4);
         if can_remove && next() % 4 == 0 {
             let wanted = model.contains_key(&name);
@@ -284,7 +284,7 @@ fn random(store: &dyn StateStore) {
 /// Many threads save states of their own and one they share: none is lost, and the shared one is one of them, whole.
 fn threads(store: &Arc<dyn StateStore>) {
     const THREADS: u64 = 4;
-    const SAVES: u64 = 5;
+    const SAVES: u64 = 3;
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
