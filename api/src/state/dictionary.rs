@@ -349,7 +349,9 @@ impl State {
     /// # use std::sync::Arc;
     /// # use tierce::state::{MemoryStore, State};
     /// # let state = State::open(Arc::new(MemoryStore::new()), "sensor")?;
-    /// state.edit()["limits"]["low"] = 3.into();
+    /// state.set("limits", [1, 9])?;
+    /// state.save()?;
+    /// state.edit()["limits"][0] = 3.into();
     /// assert!(state.is_dirty());
     /// # Ok::<(), tierce::Error>(())
     /// ```
