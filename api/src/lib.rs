@@ -15,7 +15,10 @@ mod pool;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
+pub mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ttl;
 mod version;
 

@@ -8,4 +8,12 @@ mod config; // settings from TOML, from the environment, and layered
 mod events; // what happens to entries, told to who listens
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
+#[cfg(feature = "testing")]
+mod policies; // when states are saved, and the loop around handlers
 mod space_versions; // values of one version become values of another
+#[cfg(feature = "testing")]
+mod state; // the dictionary of a device, and typed documents
+#[cfg(all(feature = "testing", feature = "redis"))]
+mod state_redis; // states in a real server
+#[cfg(feature = "testing")]
+mod state_stores; // every place for states, and what each does with damage
