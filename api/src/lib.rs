@@ -1,6 +1,7 @@
 //! Typed face of tierce.
 
 pub mod codec;
+pub mod coordinator;
 mod error;
 pub mod key;
 #[allow(dead_code, reason = "its users come one after the other")]
