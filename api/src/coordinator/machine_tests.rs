@@ -164,7 +164,7 @@ fn a_push_resets_the_timer() {
     assert!(machine.is_overtaken());
     assert_eq!(machine.on(OK, 700), [Action::Cooldown(Some(800)), Action::Poll(Some(1_700))]);
     assert!(!machine.is_overtaken());
-    assert_eq!(machine.on(Input::CooldownOver, 800), [Action::Fetch]);
+    assert_eq!(machine.on(Input::CooldownOver, 800), [Action::Poll(None), Action::Fetch]);
 }
 
 /// Goal: the offset is added to one wait and to no other.

@@ -1,1 +1,3 @@
 //! The typed face from the outside, one module a theme.
+mod coordinator;
+mod mutations;
