@@ -1,17 +1,27 @@
 //! Typed face of tierce.
 
+pub mod cache;
 pub mod codec;
 pub mod coordinator;
 mod error;
+mod found;
 pub mod key;
+mod kv;
+mod map;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
+mod space;
+mod store;
 mod ttl;
 
+pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
+pub use map::Map;
+pub use space::{SpaceInfo, SpaceOptions, SpaceStats};
+pub use store::Store;
 pub use tierce_engine as engine;
-pub use tierce_engine::Timestamp;
+pub use tierce_engine::{Durability, Evict, Options, Timestamp};
 pub use ttl::Ttl;

@@ -492,6 +492,12 @@ impl PutOptions {
         self
     }
 
+    /// What must hold for the write to happen.
+    #[must_use]
+    pub const fn condition(&self) -> Condition {
+        self.condition
+    }
+
     /// Refuses the write with [`Error::Conflict`] if the key is there.
     #[must_use]
     pub const fn only_if_absent(mut self) -> Self {

@@ -24,7 +24,7 @@ pub enum MsgPack {}
 /// ```
 /// use tierce::codec::{Codec, Json};
 /// let mut out = Vec::new();
-/// Json::encode(&("a", 1), &mut out)?;
+/// Json::encode(&("a".to_owned(), 1), &mut out)?;
 /// assert_eq!(out, br#"["a",1]"#);
 /// # Ok::<(), tierce::BoxError>(())
 /// ```

@@ -2,6 +2,7 @@
 //!
 //! Bytes are checked against their checksums before anyone sees them (I13).
 
+mod changes;
 mod snapshot;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::{
     types::{SequenceNumber, Timestamp},
 };
 
+pub use changes::{Changed, Changes, Wrote};
 pub use snapshot::{Iter, Snapshot};
 
 /// An entry with what is known of it.
@@ -40,8 +42,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry of a write that is staged.
-    pub(crate) fn staged(value: Vec<u8>, options: PutOptions) -> Self {
+    /// The entry that a put with these options makes; for other stores that stand in for this one.
+    ///
+    /// ```
+    /// use tierce_engine::{Entry, PutOptions};
+    /// let entry = Entry::new(b"v".to_vec(), PutOptions::new().codec(1, 0).scope("s"));
+    /// assert_eq!((entry.codec, &entry.scopes[..]), (1, &[b"s".to_vec()][..]));
+    /// ```
+    #[must_use]
+    pub fn new(value: Vec<u8>, options: PutOptions) -> Self {
         Self {
             value: Value::owned(value),
             sequence: SequenceNumber::default(),
@@ -78,6 +87,10 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    pub(crate) const fn without_value(self) -> Self {
+        Self { value: &[], ..self }
+    }
+
     /// The scopes it belongs to.
     pub fn scopes(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let stored = self.extension.into_iter().flat_map(|extension| extension.scopes());
@@ -151,6 +164,18 @@ impl Reader {
         look: impl FnOnce(View<'_>) -> R,
     ) -> Result<Option<R>> {
         self.find(key)?.map(|found| found.show(look)).transpose()
+    }
+
+    /// As [`Self::view`], without the value. Counts as no use.
+    pub(crate) fn peek<R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let hash = self.lookup.hasher.hash(key);
+        let candidates = self.lookup.index.peek(hash);
+        let found = self.lookup.live(key, hash, candidates, Depth::Head)?;
+        found.map(|found| found.show(|view| look(view.without_value()))).transpose()
     }
 
     #[inline]

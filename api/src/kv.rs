@@ -1,0 +1,110 @@
+//! What the typed layer asks of a store of bytes. The engine is one; a server beyond a network can be another.
+
+use std::{fmt, ops::ControlFlow, time::Duration};
+
+use tierce_engine::{Batch, Change, Engine, PutOptions, SequenceNumber, Timestamp, View};
+
+use crate::error::Result;
+
+/// Changes what is stored of one key, given what is stored.
+pub(crate) type Changer<'a> = dyn FnMut(Option<View<'_>>) -> Change + 'a;
+/// Looks at one entry.
+pub(crate) type Look<'a> = dyn FnMut(View<'_>) + 'a;
+/// Looks at one of many entries, and says whether it wants more.
+pub(crate) type Each<'a> = dyn FnMut(&[u8], View<'_>) -> ControlFlow<()> + 'a;
+
+/// One of several changes that happen together or not at all.
+#[derive(Clone, Debug)]
+pub(crate) enum Edit {
+    Put(Vec<u8>, Vec<u8>, PutOptions),
+    Delete(Vec<u8>),
+    /// Ends every entry of a scope.
+    Cut(Vec<u8>),
+}
+
+/// A store of bytes with expiry, scopes and atomic changes. Each method means what the one of the same name of
+/// [`Engine`] does.
+pub(crate) trait Kv: fmt::Debug + Send + Sync {
+    /// Shows the entry of `key` to `look`; `false` if there is none.
+    fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool>;
+    /// As [`Self::view`], without the value, and without counting as a use.
+    fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool>;
+    fn contains(&self, key: &[u8]) -> Result<bool>;
+    fn put(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<SequenceNumber>;
+    fn delete(&self, key: &[u8]) -> Result<bool>;
+    fn touch(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool>;
+    fn slide(&self, key: &[u8], lifetime: Duration) -> Result<bool>;
+    fn update(&self, key: &[u8], change: &mut Changer<'_>) -> Result<Option<SequenceNumber>>;
+    fn commit(&self, edits: Vec<Edit>) -> Result<()>;
+    fn cut(&self, scope: &[u8]) -> Result<()>;
+    /// Shows every entry whose key begins with `prefix`, as they were at one moment, in no meaningful order.
+    fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()>;
+    fn sync(&self) -> Result<()>;
+    fn now(&self) -> Timestamp;
+}
+
+impl Kv for Engine {
+    fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
+        Ok(Self::view(self, key, &mut *look)?.is_some())
+    }
+
+    fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
+        Ok(Self::peek(self, key, &mut *look)?.is_some())
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.contains_key(key)?)
+    }
+
+    fn put(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<SequenceNumber> {
+        Ok(self.put_with(key, value, options)?)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<bool> {
+        Ok(Self::delete(self, key)?)
+    }
+
+    fn touch(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool> {
+        Ok(Self::touch(self, key, expires_at)?)
+    }
+
+    fn slide(&self, key: &[u8], lifetime: Duration) -> Result<bool> {
+        Ok(Self::slide(self, key, lifetime)?)
+    }
+
+    fn update(&self, key: &[u8], change: &mut Changer<'_>) -> Result<Option<SequenceNumber>> {
+        Ok(Self::update(self, key, |entry| change(entry.map(tierce_engine::Entry::view)))?)
+    }
+
+    fn commit(&self, edits: Vec<Edit>) -> Result<()> {
+        let mut batch = Batch::new();
+        for edit in edits {
+            match edit {
+                Edit::Put(key, value, options) => batch.put_with(key, value, options),
+                Edit::Delete(key) => batch.delete(key),
+                Edit::Cut(scope) => batch.cut_scope(scope),
+            };
+        }
+        Ok(Self::commit(self, batch)?)
+    }
+
+    fn cut(&self, scope: &[u8]) -> Result<()> {
+        Ok(self.cut_scope(scope)?)
+    }
+
+    fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()> {
+        let mut filtered = |key: &[u8], view: View<'_>| match key.starts_with(prefix) {
+            true => each(key, view),
+            false => ControlFlow::Continue(()),
+        };
+        Ok(self.snapshot()?.scan(values, &mut filtered)?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(Self::sync(self)?)
+    }
+
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+}

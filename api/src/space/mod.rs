@@ -1,0 +1,194 @@
+//! Named spaces: who is in them, how their keys begin, and what was agreed when they were made.
+
+pub(crate) mod catalog;
+mod options;
+mod typed;
+
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+pub(crate) use self::typed::{Outcome, Typed};
+pub use options::{SpaceInfo, SpaceOptions, SpaceStats};
+
+use crate::{
+    error::{Error, Result},
+    kv::Kv,
+};
+
+/// Kinds of extension items that the typed layer adds to records.
+pub(crate) mod item {
+    /// When the value was stored: 8 bytes, milliseconds of store time.
+    pub(crate) const STORED_AT: u8 = 0x20;
+    /// Milliseconds before the expiry from which on the value is stale: 8 bytes.
+    pub(crate) const STALE_WINDOW: u8 = 0x21;
+    /// Milliseconds that loading the value took: 8 bytes.
+    pub(crate) const COST: u8 = 0x22;
+    /// What the loader wants back.
+    pub(crate) const VALIDATOR: u8 = 0x23;
+    /// The words with which loading failed; the value is empty.
+    pub(crate) const FAILURE: u8 = 0x24;
+}
+
+/// Begins the prefixes of spaces whose id needs more than a byte.
+const LONG: u8 = 0xef;
+
+/// What every key of space `id` begins with: one byte for the first 238, five for the others. No space's prefix is the
+/// beginning of another's; 0 begins the keys of the catalog.
+pub(crate) fn prefix_of(id: u32) -> Vec<u8> {
+    match u8::try_from(id) {
+        Ok(short) if short < LONG => vec![short],
+        _ => [&[LONG][..], &id.to_le_bytes()].concat(),
+    }
+}
+
+/// How many bytes of `bytes` are a space's prefix.
+pub(crate) fn prefix_bytes(bytes: &[u8]) -> Option<usize> {
+    Some(if *bytes.first()? == LONG { 5 } else { 1 })
+}
+
+/// One open space.
+#[derive(Debug)]
+pub(crate) struct SpaceState {
+    pub(crate) info: SpaceInfo,
+    /// What its keys begin with; also the scope that all its entries belong to.
+    pub(crate) prefix: Vec<u8>,
+    /// Its keys in order, if that was asked for: all that are stored, and maybe some that are gone.
+    order: Option<Mutex<BTreeSet<Vec<u8>>>>,
+    dropped: AtomicBool,
+    /// Writes that are going on.
+    writers: AtomicUsize,
+    /// What all handles of what the space is share.
+    attached: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Held while a write goes on.
+pub(crate) struct Writing<'a> {
+    space: &'a SpaceState,
+    kv: &'a dyn Kv,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let was_last = self.space.writers.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.space.dropped.load(Ordering::SeqCst) {
+            // The space was dropped meanwhile. What was written after the cut could not be reached by anyone any more: it
+            // is cut off, too. If that fails it only takes up space.
+            let _ = self.kv.cut(&self.space.prefix);
+        }
+    }
+}
+
+impl SpaceState {
+    pub(crate) fn new(info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
+        let prefix = prefix_of(info.id);
+        let order = match info.ordered {
+            true => Some(Mutex::new(keys_of(kv, &prefix)?)),
+            false => None,
+        };
+        let (dropped, writers) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Ok(Self { info, prefix, order, dropped, writers, attached: OnceLock::new() })
+    }
+
+    /// What all handles of what the space is share: a space is of one kind, and so is this.
+    pub(crate) fn attached<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let attached = self.attached.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(attached).downcast().unwrap_or_default()
+    }
+
+    /// Runs `end`, which ends the space; no write begins from here on, unless it fails.
+    pub(crate) fn end_with(&self, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        self.dropped.store(true, Ordering::SeqCst);
+        let ended = end();
+        if ended.is_err() {
+            self.dropped.store(false, Ordering::SeqCst);
+        }
+        ended
+    }
+
+    /// Begins a write; refuses it if the space was dropped.
+    pub(crate) fn writing<'a>(&'a self, kv: &'a dyn Kv) -> Result<Writing<'a>> {
+        // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see it
+        // is counted, and the last of them cuts again.
+        self.writers.fetch_add(1, Ordering::SeqCst);
+        let writing = Writing { space: self, kv };
+        if self.dropped.load(Ordering::SeqCst) {
+            Err(Error::Closed("the space"))
+        } else {
+            Ok(writing)
+        }
+    }
+
+    /// The keys in order, if the space is ordered.
+    pub(crate) fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
+        self.order.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These keys were stored. Order: told after it was stored and before the write is acknowledged.
+    pub(crate) fn note_stored<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) {
+        if let Some(mut order) = self.order() {
+            order.extend(keys.into_iter().map(<[u8]>::to_vec));
+        }
+    }
+
+    /// These keys may be gone. Each is looked up with the order held, so that one which was stored again meanwhile stays,
+    /// or is noted by whoever stored it afterwards.
+    pub(crate) fn note_gone<'a>(
+        &self,
+        kv: &dyn Kv,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<()> {
+        let Some(mut order) = self.order() else { return Ok(()) };
+        for key in keys {
+            if !kv.contains(key)? {
+                order.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::note_gone`], for every key.
+    pub(crate) fn note_all_gone(&self, kv: &dyn Kv) {
+        if let Some(mut order) = self.order() {
+            // One that cannot be looked up stays: it is only a key too many.
+            order.retain(|key| kv.contains(key).unwrap_or(true));
+        }
+    }
+}
+
+fn keys_of(kv: &dyn Kv, prefix: &[u8]) -> Result<BTreeSet<Vec<u8>>> {
+    let mut keys = BTreeSet::new();
+    kv.scan(prefix, false, &mut |key, _| {
+        keys.insert(key.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_of;
+
+    /// Goal: no prefix is the beginning of another, and none is the catalog's.
+    #[test]
+    fn prefixes_do_not_meet() {
+        let all: Vec<_> = (1..600).chain([u32::MAX, 0xef00, 0x00ef]).map(prefix_of).collect();
+        for (at, one) in all.iter().enumerate() {
+            assert!(one[0] != 0);
+            for (other_at, other) in all.iter().enumerate() {
+                assert!(
+                    at == other_at || !other.starts_with(one) || one == other,
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len() - 1, "239 is twice in it");
+    }
+}

@@ -1,0 +1,211 @@
+//! What is agreed when a space is made, kept with it, and checked when it is opened again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tierce_engine::Durability;
+
+use crate::{
+    error::{Error, Result},
+    ttl::Ttl,
+};
+
+/// How a space is to be. What is not said is as it is stored, or the default if the space is new.
+///
+/// ```
+/// use std::time::Duration;
+/// use tierce::SpaceOptions;
+/// let options = SpaceOptions::new().ttl(Duration::from_secs(300)).ordered(true);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SpaceOptions {
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) evictable: Option<bool>,
+    pub(crate) ordered: Option<bool>,
+    pub(crate) value_type: Option<String>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) change: bool,
+}
+
+impl SpaceOptions {
+    /// Nothing said.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The lifetime of entries that are stored without one. Stored with the space. Default: for ever.
+    #[must_use]
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// Whether entries may be forgotten to stay under the store's limits. Stored with the space. Default: yes in a cache,
+    /// no in everything else.
+    #[must_use]
+    pub const fn evictable(mut self, evictable: bool) -> Self {
+        self.evictable = Some(evictable);
+        self
+    }
+
+    /// Whether keys are also kept in order, in memory: for ranges, and for prefixes without reading every key. Costs the
+    /// bytes of each key and about 40 more, and a look at every key when the space is opened. Stored with the space.
+    /// Default: no.
+    #[must_use]
+    pub const fn ordered(mut self, ordered: bool) -> Self {
+        self.ordered = Some(ordered);
+        self
+    }
+
+    /// Names the type of the values in a way that survives moving or renaming it in the program. Default: the name
+    /// Rust gives it.
+    #[must_use]
+    pub fn value_type(mut self, name: impl Into<String>) -> Self {
+        self.value_type = Some(name.into());
+        self
+    }
+
+    /// How safe writes to this space are when they are acknowledged. Not stored. Default: as the store says.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Takes these options from now on where the space was made with others, instead of refusing. Entries that are
+    /// stored keep what they were stored with.
+    #[must_use]
+    pub const fn change(mut self) -> Self {
+        self.change = true;
+        self
+    }
+}
+
+/// A space as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SpaceInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number; never reused.
+    pub id: u32,
+    /// What it is: "cache", "map", "queue", …
+    pub kind: String,
+    /// The kind of its keys.
+    pub keys: String,
+    /// The type of its values.
+    pub values: String,
+    /// The codec with which it was opened last.
+    pub codec: u8,
+    /// Lifetime in milliseconds of entries that are stored without one.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// Whether entries may be forgotten to stay under a limit.
+    #[serde(default)]
+    pub evictable: bool,
+    /// Whether its keys are kept in order.
+    #[serde(default)]
+    pub ordered: bool,
+}
+
+impl SpaceInfo {
+    /// What a new space would be.
+    pub(crate) fn wanted(
+        name: &str,
+        kind: &str,
+        types: (String, String),
+        codec: u8,
+        options: &SpaceOptions,
+    ) -> Result<Self> {
+        super::catalog::check_name(name)?;
+        let ttl = match options.ttl {
+            None | Some(Ttl::Default | Ttl::Never) => None,
+            Some(Ttl::For(ttl)) if !ttl.is_zero() => Some(ttl),
+            Some(Ttl::For(_) | Ttl::Until(_)) => {
+                let complaint = "a default lifetime is a time span that is not zero";
+                return Err(complain(name, vec![complaint.to_owned()]));
+            }
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            id: 0,
+            kind: kind.to_owned(),
+            keys: types.0,
+            values: options.value_type.clone().unwrap_or(types.1),
+            codec,
+            ttl_ms: ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)),
+            evictable: options.evictable.unwrap_or(kind == "cache"),
+            ordered: options.ordered.unwrap_or(false),
+        })
+    }
+
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        self.ttl_ms.map(Duration::from_millis)
+    }
+
+    /// This stored space as it is when it is opened as `wanted`.
+    pub(super) fn reconcile(&self, wanted: &Self, options: &SpaceOptions) -> Result<Self> {
+        let is_of = |what, stored: &str, asked: &str| match stored == asked {
+            true => Ok(()),
+            false => Err(Error::Type {
+                space: self.name.clone(),
+                what,
+                stored: stored.to_owned(),
+                wanted: asked.to_owned(),
+            }),
+        };
+        is_of("a collection", &self.kind, &wanted.kind)?;
+        is_of("keys", &self.keys, &wanted.keys)?;
+        is_of("values", &self.values, &wanted.values)?;
+        let mut complaints = Vec::new();
+        let mut differs =
+            |is_asked: bool, is_same: bool, what: &str, stored: String, asked: String| {
+                if is_asked && !is_same && !options.change {
+                    complaints.push(format!("{what} is stored as {stored}, and {asked} is asked"));
+                }
+            };
+        let show = |ms: Option<u64>| ms.map_or("never".to_owned(), |ms| format!("{ms} ms"));
+        let asks_ttl = options.ttl.is_some_and(|ttl| ttl != Ttl::Default);
+        let is_same = self.ttl_ms == wanted.ttl_ms;
+        differs(asks_ttl, is_same, "the lifetime", show(self.ttl_ms), show(wanted.ttl_ms));
+        for (asked, stored, wanted, what) in [
+            (options.evictable, self.evictable, wanted.evictable, "whether entries are evictable"),
+            (options.ordered, self.ordered, wanted.ordered, "whether keys are ordered"),
+        ] {
+            differs(
+                asked.is_some(),
+                stored == wanted,
+                what,
+                stored.to_string(),
+                wanted.to_string(),
+            );
+        }
+        if !complaints.is_empty() {
+            return Err(complain(&self.name, complaints));
+        }
+        Ok(Self {
+            codec: wanted.codec,
+            ttl_ms: if asks_ttl { wanted.ttl_ms } else { self.ttl_ms },
+            evictable: options.evictable.unwrap_or(self.evictable),
+            ordered: options.ordered.unwrap_or(self.ordered),
+            ..self.clone()
+        })
+    }
+}
+
+fn complain(name: &str, complaints: Vec<String>) -> Error {
+    Error::Options { what: format!("space `{name}`"), complaints }
+}
+
+/// What is in a space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpaceStats {
+    /// Live entries.
+    pub entries: u64,
+    /// Bytes of their records in the log.
+    pub bytes: u64,
+    /// How many of them expire.
+    pub expiring: u64,
+}

@@ -1,0 +1,311 @@
+//! Keys and values of one space as types: what caches, maps and all collections are made of.
+
+use std::{cell::RefCell, marker::PhantomData, ops::ControlFlow, sync::Arc, time::Duration};
+
+use tierce_engine::{Change, Durability, PutOptions, Timestamp, View};
+
+use super::{SpaceInfo, SpaceOptions, SpaceState, Writing};
+use crate::{
+    codec::Codec,
+    error::{BoxError, Error, Result},
+    key::{self, Key, KeyReader, KeyWriter, Lookup, OwnedKey},
+    kv::{Edit, Kv},
+    store::Store,
+};
+
+/// A space whose keys are `K`, and whose values are `V` in the form of `C`.
+pub(crate) struct Typed<K, V, C> {
+    store: Store,
+    space: Arc<SpaceState>,
+    durability: Option<Durability>,
+    types: PhantomData<Types<K, V, C>>,
+}
+
+/// It makes all three, and owns none.
+type Types<K, V, C> = fn() -> (K, V, C);
+/// Says what to put in the place of what it is shown, if anything.
+type Decide<'a> = dyn FnMut(Option<View<'_>>) -> Option<(Vec<u8>, PutOptions)> + 'a;
+
+impl<K, V, C> Clone for Typed<K, V, C> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            space: Arc::clone(&self.space),
+            durability: self.durability,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<K, V, C> std::fmt::Debug for Typed<K, V, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.space.info.name)
+    }
+}
+
+/// What an update wants.
+#[derive(Debug)]
+pub(crate) enum Outcome<V> {
+    Keep,
+    Remove,
+    Put(V, PutOptions),
+}
+
+thread_local! {
+    /// This thread's buffer for the bytes of a key, so that a read allocates nothing.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
+    pub(crate) fn open(
+        store: &Store,
+        name: &str,
+        kind: &str,
+        options: &SpaceOptions,
+    ) -> Result<Self> {
+        let types = (K::kind(), std::any::type_name::<V>().to_owned());
+        let wanted = SpaceInfo::wanted(name, kind, types, C::ID, options)?;
+        Ok(Self {
+            space: store.space(&wanted, options)?,
+            store: store.clone(),
+            durability: options.durability,
+            types: PhantomData,
+        })
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn kv(&self) -> &dyn Kv {
+        &**self.store.kv()
+    }
+
+    pub(crate) fn space(&self) -> &SpaceState {
+        &self.space
+    }
+
+    /// Runs `with` with the bytes of `key`.
+    pub(crate) fn with_key<Q, R>(&self, key: &Q, with: impl FnOnce(&[u8]) -> R) -> R
+    where
+        Q: Lookup<K> + ?Sized,
+    {
+        let mut bytes = KEY.take();
+        bytes.clear();
+        bytes.extend_from_slice(&self.space.prefix);
+        key.write(&mut KeyWriter::new(&mut bytes));
+        let result = with(&bytes);
+        KEY.set(bytes);
+        result
+    }
+
+    /// The bytes of `key`, kept.
+    pub(crate) fn key_bytes<Q: Key + ?Sized>(&self, key: &Q) -> Vec<u8> {
+        let mut bytes = self.space.prefix.clone();
+        key.write(&mut KeyWriter::new(&mut bytes));
+        bytes
+    }
+
+    /// The key of some bytes that begin with the space's prefix.
+    pub(crate) fn key_of(&self, bytes: &[u8]) -> Result<K> {
+        let own = bytes.get(self.space.prefix.len()..).unwrap_or_default();
+        key::decode(own).ok_or_else(|| self.undecodable(bytes, "the key is of another type".into()))
+    }
+
+    /// The value of a record.
+    pub(crate) fn value_of(&self, key: &[u8], view: &View<'_>) -> Result<V> {
+        C::decode(view.value, view.codec, view.schema)
+            .map_err(|source| self.undecodable(key, source))
+    }
+
+    fn undecodable(&self, key: &[u8], source: BoxError) -> Error {
+        let own = key.get(self.space.prefix.len()..).unwrap_or_default();
+        Error::Decode {
+            space: self.space.info.name.clone(),
+            key: KeyReader::new(own).readable(),
+            source,
+        }
+    }
+
+    pub(crate) fn encode(&self, value: &V) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        C::encode(value, &mut bytes)
+            .map_err(|source| Error::Encode { space: self.space.info.name.clone(), source })?;
+        Ok(bytes)
+    }
+
+    /// The options that every entry of this space is put with, and an expiry.
+    pub(crate) fn put_options(&self, expires_at: Option<Timestamp>) -> PutOptions {
+        let options = PutOptions::new()
+            .codec(C::ID, C::SCHEMA)
+            .evictable(self.space.info.evictable)
+            .scope(self.space.prefix.as_slice());
+        let options = expires_at.into_iter().fold(options, PutOptions::expires_at);
+        self.durability.into_iter().fold(options, PutOptions::durability)
+    }
+
+    pub(crate) fn get_at(&self, key: &[u8]) -> Result<Option<V>> {
+        self.look_if(key, |_| true, |value, _| value)
+    }
+
+    /// Shows the value of `key` with what is known of it to `look`, if `is_value` says that there is one.
+    #[inline]
+    pub(crate) fn look_if<R>(
+        &self,
+        key: &[u8],
+        is_value: impl Fn(&View<'_>) -> bool,
+        look: impl FnOnce(V, View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let (mut look, mut seen) = (Some(look), None);
+        self.kv().view(key, &mut |view| {
+            if is_value(&view)
+                && let Some(look) = look.take()
+            {
+                seen = Some(self.value_of(key, &view).map(|value| look(value, view)));
+            }
+        })?;
+        seen.transpose()
+    }
+
+    fn writing(&self) -> Result<Writing<'_>> {
+        self.space.writing(self.kv())
+    }
+
+    pub(crate) fn put_at(&self, key: &[u8], value: &V, options: &PutOptions) -> Result<()> {
+        self.put_raw(key, &self.encode(value)?, options)
+    }
+
+    /// As [`Self::put_at`], with bytes in the place of a value.
+    pub(crate) fn put_raw(&self, key: &[u8], bytes: &[u8], options: &PutOptions) -> Result<()> {
+        let _writing = self.writing()?;
+        self.kv().put(key, bytes, options)?;
+        self.space.note_stored([key]);
+        Ok(())
+    }
+
+    /// Puts what `decide` says in the place of what it is shown, if it says something, atomically; says whether it did.
+    pub(crate) fn put_over(&self, key: &[u8], decide: &mut Decide<'_>) -> Result<bool> {
+        let _writing = self.writing()?;
+        let put = self.kv().update(key, &mut |view| match decide(view) {
+            Some((bytes, options)) => Change::Put(bytes, options),
+            None => Change::Keep,
+        })?;
+        if put.is_some() {
+            self.space.note_stored([key]);
+        }
+        Ok(put.is_some())
+    }
+
+    pub(crate) fn delete_at(&self, key: &[u8]) -> Result<bool> {
+        let _writing = self.writing()?;
+        let deleted = self.kv().delete(key)?;
+        self.space.note_gone(self.kv(), [key])?;
+        Ok(deleted)
+    }
+
+    pub(crate) fn touch_at(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool> {
+        let _writing = self.writing()?;
+        self.kv().touch(key, expires_at)
+    }
+
+    pub(crate) fn slide_at(&self, key: &[u8], lifetime: Duration) -> Result<bool> {
+        let _writing = self.writing()?;
+        self.kv().slide(key, lifetime)
+    }
+
+    /// Changes what is stored of `key`, atomically: `change` is asked again if another write came between. An error of
+    /// it, or of its value's codec, changes nothing. Returns what was put, if something was.
+    pub(crate) fn update_at(
+        &self,
+        key: &[u8],
+        change: &mut dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>>,
+    ) -> Result<Option<V>> {
+        let _writing = self.writing()?;
+        let (mut failed, mut put) = (None, None);
+        let changed = self.kv().update(key, &mut |view| {
+            put = None;
+            let old = view.map(|view| self.value_of(key, &view).map(|value| (value, view)));
+            let outcome = old.transpose().and_then(&mut *change);
+            let outcome = outcome.and_then(|outcome| match outcome {
+                Outcome::Put(value, options) => {
+                    let bytes = self.encode(&value)?;
+                    put = Some(value);
+                    Ok(Change::Put(bytes, options))
+                }
+                Outcome::Remove => Ok(Change::Delete),
+                Outcome::Keep => Ok(Change::Keep),
+            });
+            outcome.unwrap_or_else(|error| {
+                failed = Some(error);
+                Change::Keep
+            })
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match (&put, changed) {
+            (Some(_), _) => self.space.note_stored([key]),
+            (None, Some(_)) => self.space.note_gone(self.kv(), [key])?,
+            (None, None) => {}
+        }
+        Ok(put)
+    }
+
+    /// Several changes that happen together or not at all.
+    pub(crate) fn commit(&self, edits: Vec<Edit>) -> Result<()> {
+        let _writing = self.writing()?;
+        let is_ordered = self.space.info.ordered;
+        let noted = if is_ordered { edits.clone() } else { Vec::new() };
+        self.kv().commit(edits)?;
+        for edit in &noted {
+            match edit {
+                Edit::Put(key, ..) => self.space.note_stored([key.as_slice()]),
+                Edit::Delete(key) => self.space.note_gone(self.kv(), [key.as_slice()])?,
+                Edit::Cut(_) => self.space.note_all_gone(self.kv()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every entry of a scope of this space: its prefix, or what begins with it.
+    pub(crate) fn cut(&self, scope: &[u8]) -> Result<()> {
+        let _writing = self.writing()?;
+        self.kv().cut(scope)?;
+        self.space.note_all_gone(self.kv());
+        Ok(())
+    }
+
+    /// Shows every entry whose key's bytes begin with `prefix`, which begins with the space's own. In the order of keys
+    /// if the space is ordered.
+    pub(crate) fn scan_at(
+        &self,
+        prefix: &[u8],
+        values: bool,
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let keys: Vec<_> = match self.space.order() {
+            None => return self.kv().scan(prefix, values, each),
+            Some(order) => {
+                let from = order.range(prefix.to_vec()..);
+                from.take_while(|key| key.starts_with(prefix)).cloned().collect()
+            }
+        };
+        self.visit(&keys, each)
+    }
+
+    /// Shows the entries of these keys that are there.
+    pub(crate) fn visit(
+        &self,
+        keys: &[Vec<u8>],
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        for key in keys {
+            let mut flow = ControlFlow::Continue(());
+            self.kv().view(key, &mut |view| flow = each(key, view))?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

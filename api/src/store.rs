@@ -1,0 +1,244 @@
+//! The door: opens a store and its named spaces.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tierce_engine::{Engine, Options, Timestamp, io::MemoryDisk};
+
+use crate::{
+    error::Result,
+    key::OwnedKey,
+    kv::Kv,
+    map::Map,
+    pool::Pool,
+    space::{SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog},
+};
+
+/// An open store with named spaces. A cheap handle: clones share it, and it may be used from any thread.
+///
+/// A directory that is open in this process already gives the same store. It is closed when the last handle and the
+/// last cache, map and so on of it is dropped, best effort; [`Store::close`] says how it went.
+///
+/// ```
+/// use tierce::Store;
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("store");
+/// let store = Store::open(&path)?;
+/// let counts = store.map::<String, u64>("counts")?;
+/// counts.insert("runs", &1)?;
+/// assert_eq!(counts.get("runs")?, Some(1));
+/// drop(counts);
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    kv: Arc<dyn Kv>,
+    /// The engine behind `kv`, if it is one.
+    engine: Option<Engine>,
+    common: Arc<Common>,
+}
+
+/// What all handles of one store share. It holds no handle, so that the store is closed with the last of them.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    /// Spaces that were opened, by name.
+    pub(crate) spaces: Mutex<HashMap<String, Arc<SpaceState>>>,
+    pool: OnceLock<Pool>,
+}
+
+impl Common {
+    /// The threads of this store.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.pool.get_or_init(Pool::new)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.kv).finish()
+    }
+}
+
+impl From<Engine> for Store {
+    /// The typed face of an engine that is open already.
+    fn from(engine: Engine) -> Self {
+        let common = engine.attached(Common::default);
+        Self { kv: Arc::new(engine.clone()), engine: Some(engine), common }
+    }
+}
+
+impl Store {
+    /// Opens the store in `path` with default options, creating it if it is missing.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Options::new())
+    }
+
+    /// Opens the store in `path`. If this process has it open, the options of the first opening hold.
+    ///
+    /// ```
+    /// use tierce::{Options, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open_with(dir.path().join("cache"), Options::new().max_bytes(100 << 20))?;
+    /// assert!(store.engine().is_some_and(|engine| engine.usage().total == 100 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        Ok(options.open(path)?.into())
+    }
+
+    /// A store in memory, gone with its last handle: for tests, and where nothing is to be kept.
+    ///
+    /// # Errors
+    /// None that is expected.
+    pub fn in_memory() -> Result<Self> {
+        Self::open_with("memory", Options::new().disk(MemoryDisk::new()))
+    }
+
+    /// The engine underneath: its statistics, health, compaction, limits. `None` if the store is a remote one.
+    #[must_use]
+    pub const fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    pub(crate) const fn kv(&self) -> &Arc<dyn Kv> {
+        &self.kv
+    }
+
+    pub(crate) const fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
+    /// Store time: what expiry is measured by. It never goes back, not even over a restart.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.kv.now()
+    }
+
+    /// A typed map that keeps everything until it is removed: state, settings, counters.
+    ///
+    /// # Errors
+    /// As [`Self::map_with`].
+    pub fn map<K: OwnedKey, V: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Map<K, V>> {
+        self.map_with(name, &SpaceOptions::new())
+    }
+
+    /// As [`Self::map`], with options of the space, and with another codec if the type says so.
+    ///
+    /// ```
+    /// use tierce::{Map, SpaceOptions, Store, codec::Json};
+    /// let store = Store::in_memory()?;
+    /// let map: Map<(String, u32), Vec<u8>, Json> =
+    ///     store.map_with("house/rooms", &SpaceOptions::new().ordered(true))?;
+    /// map.insert(&("attic", 1), &vec![1])?;
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Name`](crate::Error::Name); [`Error::Type`](crate::Error::Type) if the space holds something else;
+    /// [`Error::Options`](crate::Error::Options) if it was created with other options; the engine's.
+    pub fn map_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Map<K, V, C>>
+    where
+        K: OwnedKey,
+        C: crate::codec::Codec<V>,
+    {
+        Map::open(self, name, options)
+    }
+
+    /// Every space of this store, by name.
+    ///
+    /// ```
+    /// # let store = tierce::Store::in_memory()?;
+    /// store.map::<u32, String>("a/b")?;
+    /// assert_eq!(store.spaces()?[0].name, "a/b");
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn spaces(&self) -> Result<Vec<SpaceInfo>> {
+        catalog::list(&*self.kv)
+    }
+
+    /// What is in a space, counted now: reads the head of every entry of the store. `None` if there is no such space.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn space_stats(&self, name: &str) -> Result<Option<SpaceStats>> {
+        catalog::stats(&*self.kv, name)
+    }
+
+    /// Drops a space with all that is in it, at a cost that does not depend on how much that is; says whether there was
+    /// one. Compaction gives the bytes back. Handles of the space that are still around find nothing and refuse writes.
+    ///
+    /// ```
+    /// # let store = tierce::Store::in_memory()?;
+    /// store.map::<u32, String>("old")?.insert(&1, &"x".into())?;
+    /// assert!(store.drop_space("old")?);
+    /// assert!(store.map::<u32, String>("old")?.is_empty()?);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's; then the space is as it was.
+    pub fn drop_space(&self, name: &str) -> Result<bool> {
+        let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = || catalog::end(&*self.kv, name);
+        let Some(space) = spaces.get(name) else { return end() };
+        let dropped = space.end_with(end)?;
+        spaces.remove(name);
+        Ok(dropped)
+    }
+
+    /// Opens or creates a space.
+    pub(crate) fn space(
+        &self,
+        wanted: &SpaceInfo,
+        options: &SpaceOptions,
+    ) -> Result<Arc<SpaceState>> {
+        let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = catalog::open(&*self.kv, wanted, options)?;
+        if let Some(space) = spaces.get(&info.name)
+            && space.info.id == info.id
+        {
+            return Ok(Arc::clone(space));
+        }
+        let space = Arc::new(SpaceState::new(info, &*self.kv)?);
+        spaces.insert(space.info.name.clone(), Arc::clone(&space));
+        Ok(space)
+    }
+
+    /// Waits until everything acknowledged so far is on the device.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn sync(&self) -> Result<()> {
+        self.kv.sync()
+    }
+
+    /// Closes the store for every handle in this process, and says how it went. What was acknowledged is on the device
+    /// then. Closing twice, or another handle, is no error.
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub fn close(self) -> Result<()> {
+        match self.engine {
+            Some(engine) => Ok(engine.close()?),
+            None => self.kv.sync(),
+        }
+    }
+}
