@@ -1,14 +1,17 @@
 //! Options of a coordinator.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Coordinator, Owner,
-    last_good::LastGood,
+    last_good::{LastGood, StoreLastGood},
     machine::{Machine, Rules},
     runner::{Fetch, Inner, Parts, Same, to_ms},
     runtime::Runtime,
 };
+use crate::{error::Result, store::Store};
 
 /// Between polls, if nothing else was said.
 const INTERVAL: Duration = Duration::from_secs(180);
@@ -154,6 +157,29 @@ impl<T: Send + Sync + 'static> Builder<T> {
         self
     }
 
+    /// As [`Self::persist`], under `key` in a space of `store`: the value is written as MessagePack after each success,
+    /// with the store's durability. Holds the store open.
+    ///
+    /// ```
+    /// use tierce::{Store, coordinator::{Coordinator, FetchError}};
+    /// let store = Store::in_memory()?;
+    /// let build = || {
+    ///     Coordinator::builder(|| Ok::<_, FetchError>(7)).persist_in(&store, "last good", "answer")
+    /// };
+    /// build()?.build().refresh()?;
+    /// assert_eq!(build()?.build().data().as_deref(), Some(&7));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`StoreLastGood::new`].
+    pub fn persist_in(self, store: &Store, space: &str, key: impl Into<String>) -> Result<Self>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        Ok(self.persist(StoreLastGood::new(store, space, key)?))
+    }
+
     /// Data older than this is not shown at all. No limit unless said.
     pub fn stale_max(mut self, age: Duration) -> Self {
         self.stale_max = Some(age);
@@ -209,6 +235,6 @@ impl<T: Send + Sync + 'static> Builder<T> {
             });
             Machine::new(rules, next_ms)
         });
-        Coordinator(std::sync::Arc::new(Owner(inner)))
+        Coordinator(Arc::new(Owner(inner)))
     }
 }

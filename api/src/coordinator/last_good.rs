@@ -3,11 +3,14 @@
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
-use tierce_engine::{Engine, Timestamp};
+use tierce_engine::Timestamp;
 
 use crate::{
-    codec::{Codec as _, MsgPack},
+    codec::{Codec as _, MsgPack, Raw},
     error::{Error, Result},
+    map::Map,
+    space::SpaceOptions,
+    store::Store,
 };
 
 /// Where a coordinator keeps its last good value, so that it has something to show after a restart.
@@ -47,65 +50,66 @@ pub trait LastGood<T>: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// A last good value under a key of an [`Engine`], as MessagePack after eight bytes of store time.
+/// A last good value in a space of a [`Store`], as MessagePack after eight bytes of store time. One space may hold those
+/// of many coordinators, under keys that differ.
 ///
-/// It survives what every other entry survives: with the default durability, the crash of the machine. It holds the
-/// engine open.
+/// It survives what every other entry of the store survives: with the default durability, the crash of the machine. It
+/// holds the store open.
 ///
 /// ```
-/// use tierce::coordinator::{Coordinator, EngineLastGood, FetchError};
-/// use tierce::engine::{Options, io::MemoryDisk};
+/// use tierce::{Options, Store, coordinator::{Coordinator, FetchError}, engine::io::MemoryDisk};
 /// let disk = MemoryDisk::new();
-/// let engine = Options::new().disk(disk.clone()).open("store")?;
-/// let kept = EngineLastGood::new(&engine, "weather");
-/// Coordinator::builder(|| Ok::<_, FetchError>(21.5)).persist(kept).build().refresh()?;
-/// drop(engine);
+/// let store = Store::open_with("store", Options::new().disk(disk.clone()))?;
+/// Coordinator::builder(|| Ok::<_, FetchError>(21.5)).persist_in(&store, "last good", "weather")?.build().refresh()?;
+/// drop(store);
 ///
-/// let engine = Options::new().disk(disk).open("store")?;
-/// let kept = EngineLastGood::new(&engine, "weather");
-/// let weather = Coordinator::builder(|| Err::<f64, _>(FetchError::new("down"))).persist(kept).build();
+/// let store = Store::open_with("store", Options::new().disk(disk))?;
+/// let weather = Coordinator::builder(|| Err::<f64, _>(FetchError::new("down")))
+///     .persist_in(&store, "last good", "weather")?
+///     .build();
 /// assert_eq!(weather.data().as_deref(), Some(&21.5));
 /// assert!(weather.is_stale());
 /// # Ok::<(), tierce::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct EngineLastGood<T> {
-    engine: Engine,
-    key: Vec<u8>,
+pub struct StoreLastGood<T> {
+    store: Store,
+    map: Map<String, Vec<u8>, Raw>,
+    space: String,
+    key: String,
     value: PhantomData<fn() -> T>,
 }
 
-impl<T> EngineLastGood<T> {
-    /// Under `key` of `engine`. The key must be used for nothing else.
+impl<T> StoreLastGood<T> {
+    /// Under `key` of the space `space`, which is created if it is missing and holds last good values only.
     ///
     /// ```
-    /// use tierce::{coordinator::{EngineLastGood, LastGood as _}, engine::{Options, io::MemoryDisk}};
-    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
-    /// let kept = EngineLastGood::new(&engine, "plan");
-    /// kept.save(&String::from("walk"), engine.now())?;
+    /// use tierce::{Store, coordinator::{LastGood as _, StoreLastGood}};
+    /// let store = Store::in_memory()?;
+    /// let kept = StoreLastGood::new(&store, "last good", "plan")?;
+    /// kept.save(&String::from("walk"), store.now())?;
     /// assert_eq!(kept.load()?.unwrap().0, "walk");
     /// # Ok::<(), tierce::Error>(())
     /// ```
-    #[must_use]
-    pub fn new(engine: &Engine, key: impl Into<Vec<u8>>) -> Self {
-        Self { engine: engine.clone(), key: key.into(), value: PhantomData }
+    ///
+    /// # Errors
+    /// Those of [`Store::map_with`]: [`Error::Type`] if the space holds something else.
+    pub fn new(store: &Store, space: &str, key: impl Into<String>) -> Result<Self> {
+        let options = SpaceOptions::new().value_type("last good value");
+        let map = store.map_with(space, &options)?;
+        let (store, space) = (store.clone(), space.to_owned());
+        Ok(Self { store, map, space, key: key.into(), value: PhantomData })
     }
 }
 
-/// What errors call the place.
-const PLACE: &str = "last good values";
-
-impl<T> LastGood<T> for EngineLastGood<T>
+impl<T> LastGood<T> for StoreLastGood<T>
 where
     T: Serialize + DeserializeOwned + Send + Sync,
 {
     fn load(&self) -> Result<Option<(T, Timestamp)>> {
-        let Some(bytes) = self.engine.get(&self.key)? else { return Ok(None) };
-        let refuse = |source| Error::Decode {
-            space: PLACE.to_owned(),
-            key: String::from_utf8_lossy(&self.key).into_owned(),
-            source,
-        };
+        let Some(bytes) = self.map.get(&self.key)? else { return Ok(None) };
+        let refuse =
+            |source| Error::Decode { space: self.space.clone(), key: self.key.clone(), source };
         let Some((at, value)) = bytes.split_first_chunk::<8>() else {
             return Err(refuse("it is too short".into()));
         };
@@ -116,11 +120,11 @@ where
     fn save(&self, value: &T, at: Timestamp) -> Result<()> {
         let mut bytes = at.0.to_le_bytes().to_vec();
         MsgPack::encode(value, &mut bytes)
-            .map_err(|source| Error::Encode { space: PLACE.to_owned(), source })?;
-        Ok(self.engine.put(&self.key, bytes)?)
+            .map_err(|source| Error::Encode { space: self.space.clone(), source })?;
+        self.map.insert(&self.key, &bytes)
     }
 
     fn now(&self) -> Timestamp {
-        self.engine.now()
+        self.store.now()
     }
 }

@@ -36,7 +36,7 @@ use std::{
 
 pub use builder::{Backoff, Builder};
 pub use events::{Affected, Event, Events};
-pub use last_good::{EngineLastGood, LastGood};
+pub use last_good::{LastGood, StoreLastGood};
 pub use mutations::{Failed, Mutation, Mutations, Outcome};
 pub use runtime::Runtime;
 pub use status::{FetchError, Status, Update};

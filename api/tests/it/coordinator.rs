@@ -11,14 +11,11 @@ use std::{
 };
 
 use tierce::{
-    Error, Result, Timestamp,
+    Error, Options, Result, Store, Timestamp,
     coordinator::{
-        Backoff, Builder, Coordinator, EngineLastGood, FetchError, LastGood, Runtime, Update,
+        Backoff, Builder, Coordinator, FetchError, LastGood, Runtime, StoreLastGood, Update,
     },
-    engine::{
-        Engine, Options,
-        io::{Clock as _, MemoryDisk},
-    },
+    engine::io::{Clock as _, MemoryDisk},
 };
 use tierce_kit::clock::TestClock;
 
@@ -421,8 +418,9 @@ fn calls_from_inside() {
     assert_eq!(calls.load(Ordering::Acquire), 2);
 }
 
-fn open(disk: &MemoryDisk, clock: &TestClock) -> Engine {
-    Options::new().disk(disk.clone()).clock(clock.clone()).background(false).open("store").unwrap()
+fn open(disk: &MemoryDisk, clock: &TestClock) -> Store {
+    let options = Options::new().disk(disk.clone()).clock(clock.clone()).background(false);
+    Store::open_with("store", options).unwrap()
 }
 
 /// Goal: after a restart the last good value is there at once, stale, with its age; it is refreshed when its interval is
@@ -430,22 +428,22 @@ fn open(disk: &MemoryDisk, clock: &TestClock) -> Engine {
 #[test]
 fn the_last_good_value_survives_a_restart() {
     let (disk, scene) = (MemoryDisk::new(), Scene::new());
-    let build = |engine: &Engine| {
-        let kept = EngineLastGood::new(engine, "plan");
+    let build = |store: &Store| {
+        let kept = StoreLastGood::new(store, "last good", "plan").unwrap();
         scene.builder().persist(kept).stale_max(Duration::from_secs(3_600)).build()
     };
-    let engine = open(&disk, &scene.clock);
-    let plan = build(&engine);
+    let store = open(&disk, &scene.clock);
+    let plan = build(&store);
     assert!(plan.data().is_none() && plan.is_stale());
     plan.refresh().unwrap();
     let success = plan.status().last_success_time.unwrap();
     plan.publish(7);
-    drop((plan, engine));
+    drop((plan, store));
 
     scene.pass(100 * SECOND);
     scene.server.fails(None);
-    let engine = open(&disk, &scene.clock);
-    let plan = build(&engine);
+    let store = open(&disk, &scene.clock);
+    let plan = build(&store);
     assert_eq!(plan.data().as_deref(), Some(&7));
     assert!(plan.is_stale() && plan.status().is_restored);
     assert_eq!(plan.data_age(), Some(Duration::from_secs(100)));
@@ -461,16 +459,20 @@ fn the_last_good_value_survives_a_restart() {
     plan.refresh().unwrap();
     assert_eq!(plan.data().as_deref(), Some(&8));
     assert!(!plan.is_stale() && !plan.status().is_restored);
-    drop((plan, engine));
+    drop((plan, store));
 
-    let engine = open(&disk, &scene.clock);
-    engine.put("plan", "no such value").unwrap();
-    let plan = build(&engine);
+    let store = open(&disk, &scene.clock);
+    let kept = StoreLastGood::new(&store, "last good", "plan").unwrap();
+    kept.save(&"no number".to_owned(), store.now()).unwrap();
+    let plan = build(&store);
     assert!(plan.data().is_none());
     assert!(plan.status().last_good_error.unwrap().to_string().contains("cannot be decoded"));
     plan.refresh().unwrap();
     assert!(plan.status().last_good_error.is_none());
-    assert_eq!(EngineLastGood::<u32>::new(&engine, "plan").load().unwrap().unwrap().0, 8);
+    assert_eq!(
+        StoreLastGood::<u32>::new(&store, "last good", "plan").unwrap().load().unwrap().unwrap().0,
+        8
+    );
 }
 
 /// Goal: a place that cannot keep the value harms nothing else, and is tried again.
