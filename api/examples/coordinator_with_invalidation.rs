@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tierce::{
@@ -12,7 +12,16 @@ use tierce::{
 };
 
 /// The TaskTracker server: tasks and to whom they are assigned.
-type Server = Arc<Mutex<BTreeMap<&'static str, Vec<&'static str>>>>;
+type Tasks = BTreeMap<&'static str, Vec<&'static str>>;
+
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Tasks>>);
+
+impl Server {
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One user's part of the program.
 struct User {
@@ -23,11 +32,11 @@ struct User {
 }
 
 fn user(name: &'static str, server: &Server, mutations: &Mutations, runtime: &Runtime) -> User {
-    let server = Arc::clone(server);
+    let server = server.clone();
     let fetch = move || {
-        let tasks = server.lock().map_err(|_| FetchError::new("the server is down"))?;
+        let tasks = server.tasks();
         let mine = tasks.iter().filter(|(_, users)| users.contains(&name));
-        Ok(mine.map(|(task, _)| *task).collect())
+        Ok::<_, FetchError>(mine.map(|(task, _)| *task).collect())
     };
     let plan = Coordinator::builder(fetch).runtime(runtime).build();
     mutations.refreshes(format!("the plan of {name}"), &plan);
@@ -79,9 +88,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::new();
     let mutations = Mutations::new(&runtime);
     invalidates(&mutations, &cache);
-    let server: Server = Arc::default();
-    server.lock().unwrap().insert("dishes", vec!["gabriel", "sara"]);
-    server.lock().unwrap().insert("homework", vec!["gabriella"]);
+    let server = Server::default();
+    server.tasks().insert("dishes", vec!["gabriel", "sara"]);
+    server.tasks().insert("homework", vec!["gabriella"]);
     let mut users =
         ["gabriel", "sara", "gabriella"].map(|name| user(name, &server, &mutations, &runtime));
     for user in &users {
@@ -93,19 +102,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let done = mutations
         .mutation("tasktracker_task_completed")
         .concerns(|assigned: &Vec<&str>| Affected::users(assigned.iter().copied()))
-        .run(|| server.lock().unwrap().remove("dishes").ok_or("no such task"))?;
+        .run(|| server.tasks().remove("dishes").ok_or("no such task"))?;
     assert_eq!((done.invalidated, done.refreshed, done.failed.len()), (5, 3, 0));
     assert!(cache.is_empty()?);
     for user in &users {
         let tasks: &[&str] = if user.name == "gabriella" { &["homework"] } else { &[] };
-        assert_eq!(*user.plan.data().unwrap(), tasks, "fresh before anybody is told");
+        let plan = user.plan.data();
+        assert!(plan.is_some_and(|plan| *plan == tasks), "fresh before anybody is told");
     }
     users.iter_mut().for_each(User::look);
     assert_eq!(users.each_ref().map(|user| user.renewed), [1, 1, 0]);
 
     // Who does not know whom it concerns names nobody: then everyone looks.
     mutations.mutation("tasktracker_task_created").run(|| {
-        server.lock().unwrap().insert("walk", vec!["sara"]);
+        server.tasks().insert("walk", vec!["sara"]);
         Ok::<_, tierce::Error>(())
     })?;
     users.iter_mut().for_each(User::look);
@@ -115,8 +125,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fill(&cache)?;
     let failed = mutations
         .mutation::<Vec<&str>>("tasktracker_task_completed")
-        .run(|| server.lock().unwrap().remove("dishes").ok_or("no such task"));
-    assert_eq!(failed.unwrap_err(), "no such task");
+        .run(|| server.tasks().remove("dishes").ok_or("no such task"));
+    assert_eq!(failed.err(), Some("no such task"));
     assert_eq!(cache.len()?, 5);
 
     // And if it is known that it concerns Gabriel alone, Sara and Gabriella keep what cost money.

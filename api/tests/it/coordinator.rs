@@ -4,18 +4,14 @@ use std::{
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
-    thread,
     time::Duration,
 };
 
 use tierce::{
-    Error, Options, Result, Store, Timestamp,
-    coordinator::{
-        Backoff, Builder, Coordinator, FetchError, LastGood, Runtime, StoreLastGood, Update,
-    },
-    engine::io::{Clock as _, MemoryDisk},
+    Error, Timestamp,
+    coordinator::{Backoff, Builder, Coordinator, FetchError, Runtime, Update},
+    engine::io::Clock as _,
 };
 use tierce_kit::clock::TestClock;
 
@@ -417,4 +413,3 @@ fn calls_from_inside() {
     plan.refresh().unwrap();
     assert_eq!(calls.load(Ordering::Acquire), 2);
 }
-

@@ -269,7 +269,9 @@ fn it_polls_on_threads() {
         .every(Duration::from_millis(1));
     let plan = plan.offset(Duration::ZERO).build();
     let (tell, told) = mpsc::channel();
-    let listening = plan.subscribe(move |_| drop(tell.send(())));
+    let listening = plan.subscribe(move |_| {
+        let _ = tell.send(());
+    });
     for _ in 0..5 {
         told.recv().unwrap();
     }
