@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod codec;
 pub mod config;
+pub mod coordinator;
 mod error;
 mod found;
 pub mod key;

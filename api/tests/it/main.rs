@@ -5,7 +5,10 @@
 )]
 
 mod config; // settings from TOML, from the environment, and layered
+mod coordinator; // polls, requests, failures, pushes
+mod coordinator_life; // restarts, threads, the end of a coordinator
 mod events; // what happens to entries, told to who listens
+mod mutations; // what follows a write, and its order
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
 #[cfg(feature = "testing")]
