@@ -26,15 +26,20 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), code, shipped }
     }
 
-    /// The room of a file of the engine: the first part of its path below `engine/src`.
+    /// The room of a file of the engine.
     pub(crate) fn room(&self) -> Option<&str> {
-        let first = self.path.strip_prefix("engine/src/")?.split(['/', '.']).next()?;
+        self.room_in("engine/src/")
+    }
+
+    /// The room of a file of the crate whose sources are in `house`: the first part of its path there.
+    pub(crate) fn room_in(&self, house: &str) -> Option<&str> {
+        let first = self.path.strip_prefix(house)?.split(['/', '.']).next()?;
         Some(first.strip_suffix("_tests").unwrap_or(first))
     }
 
     /// Whether `super` means the root of the crate here.
-    pub(crate) fn is_room_door(&self) -> bool {
-        let inside = self.path.strip_prefix("engine/src/").unwrap_or_default();
+    pub(crate) fn is_room_door(&self, house: &str) -> bool {
+        let inside = self.path.strip_prefix(house).unwrap_or_default();
         !inside.contains('/') || inside.ends_with("/mod.rs") && inside.matches('/').count() == 1
     }
 }
