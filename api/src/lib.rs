@@ -1,10 +1,12 @@
 //! Typed face of tierce.
 
 pub mod codec;
+pub mod collections;
 mod error;
 pub mod key;
 mod kv;
 mod map;
+pub mod recipes;
 mod space;
 mod store;
 mod ttl;
