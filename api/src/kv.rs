@@ -27,6 +27,8 @@ pub(crate) enum Edit {
 pub(crate) trait Kv: fmt::Debug + Send + Sync {
     /// Shows the entry of `key` to `look`; `false` if there is none.
     fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool>;
+    /// As [`Self::view`], without the value, and without counting as a use.
+    fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool>;
     fn contains(&self, key: &[u8]) -> Result<bool>;
     fn put(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<SequenceNumber>;
     fn delete(&self, key: &[u8]) -> Result<bool>;
@@ -43,7 +45,11 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
 
 impl Kv for Engine {
     fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
-        Ok(Self::view(self, key, |view| look(view))?.is_some())
+        Ok(Self::view(self, key, &mut *look)?.is_some())
+    }
+
+    fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
+        Ok(Self::peek(self, key, &mut *look)?.is_some())
     }
 
     fn contains(&self, key: &[u8]) -> Result<bool> {

@@ -7,6 +7,7 @@ use tierce_engine::View;
 use crate::{
     codec::{Codec, MsgPack},
     error::{Error, Result},
+    found::Found,
     key::{Lookup, OwnedKey},
     kv::Edit,
     space::{Outcome, SpaceOptions, Typed},
@@ -29,9 +30,14 @@ use crate::{
 /// assert!(offsets.remove(&("scale", 1))?);
 /// # Ok::<(), tierce::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Map<K, V, C = MsgPack> {
     typed: Typed<K, V, C>,
+}
+
+impl<K, V, C> std::fmt::Debug for Map<K, V, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Map").field(&self.typed).finish()
+    }
 }
 
 impl<K, V, C> Clone for Map<K, V, C> {
@@ -71,7 +77,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     /// [`Error::Encode`]; the engine's: [`Full`](tierce_engine::Error::Full) if the limit leaves no room.
     pub fn insert<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<()> {
         let options = self.typed.put_options(None);
-        self.typed.with_key(key, |key| self.typed.put_at(key, value, &options)).map(drop)
+        self.typed.with_key(key, |key| self.typed.put_at(key, value, &options))
     }
 
     /// Stores `value` unless there is one already; says whether it did.
@@ -89,7 +95,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
         let options = self.typed.put_options(None).only_if_absent();
         let put = self.typed.with_key(key, |key| self.typed.put_at(key, value, &options));
         match put {
-            Ok(_) => Ok(true),
+            Ok(()) => Ok(true),
             Err(Error::Engine(tierce_engine::Error::Conflict { .. })) => Ok(false),
             Err(error) => Err(error),
         }
@@ -310,31 +316,5 @@ fn is_empty(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
             Bound::Included(to) | Bound::Excluded(to),
         ) => from > to,
         _ => false,
-    }
-}
-
-/// Collects until something fails.
-pub(crate) struct Found<T> {
-    all: Vec<T>,
-    failed: Option<Error>,
-}
-
-impl<T> Default for Found<T> {
-    fn default() -> Self {
-        Self { all: Vec::new(), failed: None }
-    }
-}
-
-impl<T> Found<T> {
-    pub(crate) fn add(&mut self, item: Result<T>) -> ControlFlow<()> {
-        match item {
-            Ok(item) => self.all.push(item),
-            Err(error) => self.failed = Some(error),
-        }
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    pub(crate) fn finish(self) -> Result<Vec<T>> {
-        self.failed.map_or(Ok(self.all), Err)
     }
 }

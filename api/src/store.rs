@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,6 +15,7 @@ use crate::{
     key::OwnedKey,
     kv::Kv,
     map::Map,
+    pool::Pool,
     space::{SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog},
 };
 
@@ -48,6 +49,14 @@ pub struct Store {
 pub(crate) struct Common {
     /// Spaces that were opened, by name.
     pub(crate) spaces: Mutex<HashMap<String, Arc<SpaceState>>>,
+    pool: OnceLock<Pool>,
+}
+
+impl Common {
+    /// The threads of this store.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.pool.get_or_init(Pool::new)
+    }
 }
 
 impl fmt::Debug for Store {

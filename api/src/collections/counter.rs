@@ -8,8 +8,8 @@ use super::COUNTERS;
 use crate::{
     codec::MsgPack,
     error::{Error, Result},
+    found::Found,
     key::{Lookup, OwnedKey},
-    map::Found,
     space::{Outcome, SpaceOptions, Typed},
     store::Store,
     ttl::{End, after},

@@ -106,7 +106,7 @@ where
 
     pub(super) fn head(&self) -> Result<Head<H>> {
         let key = self.heads.key_bytes(&HEAD);
-        let found = self.heads.look_at(&key, |head, view| (head, Some(view.sequence)))?;
+        let found = self.heads.look_if(&key, |_| true, |head, view| (head, Some(view.sequence)))?;
         Ok(found.unwrap_or_default())
     }
 

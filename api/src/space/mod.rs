@@ -5,10 +5,11 @@ mod options;
 mod typed;
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     ops::ControlFlow,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -25,16 +26,31 @@ use crate::{
 pub(crate) mod item {
     /// When the value was stored: 8 bytes, milliseconds of store time.
     pub(crate) const STORED_AT: u8 = 0x20;
+    /// Milliseconds before the expiry from which on the value is stale: 8 bytes.
+    pub(crate) const STALE_WINDOW: u8 = 0x21;
+    /// Milliseconds that loading the value took: 8 bytes.
+    pub(crate) const COST: u8 = 0x22;
+    /// What the loader wants back.
+    pub(crate) const VALIDATOR: u8 = 0x23;
+    /// The words with which loading failed; the value is empty.
+    pub(crate) const FAILURE: u8 = 0x24;
 }
+
+/// Begins the prefixes of spaces whose id needs more than a byte.
+const LONG: u8 = 0xef;
 
 /// What every key of space `id` begins with: one byte for the first 238, five for the others. No space's prefix is the
 /// beginning of another's; 0 begins the keys of the catalog.
 pub(crate) fn prefix_of(id: u32) -> Vec<u8> {
-    const LONG: u8 = 0xef;
     match u8::try_from(id) {
         Ok(short) if short < LONG => vec![short],
         _ => [&[LONG][..], &id.to_le_bytes()].concat(),
     }
+}
+
+/// How many bytes of `bytes` are a space's prefix.
+pub(crate) fn prefix_bytes(bytes: &[u8]) -> Option<usize> {
+    Some(if *bytes.first()? == LONG { 5 } else { 1 })
 }
 
 /// One open space.
@@ -48,6 +64,8 @@ pub(crate) struct SpaceState {
     dropped: AtomicBool,
     /// Writes that are going on.
     writers: AtomicUsize,
+    /// What all handles of what the space is share.
+    attached: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Held while a write goes on.
@@ -75,7 +93,13 @@ impl SpaceState {
             false => None,
         };
         let (dropped, writers) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Ok(Self { info, prefix, order, dropped, writers })
+        Ok(Self { info, prefix, order, dropped, writers, attached: OnceLock::new() })
+    }
+
+    /// What all handles of what the space is share: a space is of one kind, and so is this.
+    pub(crate) fn attached<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let attached = self.attached.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(attached).downcast().unwrap_or_default()
     }
 
     /// Runs `end`, which ends the space; no write begins from here on, unless it fails.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, marker::PhantomData, ops::ControlFlow, sync::Arc, time::Duration};
 
-use tierce_engine::{Change, Durability, PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{Change, Durability, PutOptions, Timestamp, View};
 
 use super::{SpaceInfo, SpaceOptions, SpaceState, Writing};
 use crate::{
@@ -18,8 +18,15 @@ pub(crate) struct Typed<K, V, C> {
     store: Store,
     space: Arc<SpaceState>,
     durability: Option<Durability>,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: PhantomData<Types<K, V, C>>,
 }
+
+/// It makes all three, and owns none.
+type Types<K, V, C> = fn() -> (K, V, C);
+/// Says what is to become of what it is shown.
+type Changer<'a, V> = dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>> + 'a;
+/// Says what to put in the place of what it is shown, if anything.
+type Decide<'a> = dyn FnMut(Option<View<'_>>) -> Option<(Vec<u8>, PutOptions)> + 'a;
 
 impl<K, V, C> Clone for Typed<K, V, C> {
     fn clone(&self) -> Self {
@@ -140,18 +147,22 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
     }
 
     pub(crate) fn get_at(&self, key: &[u8]) -> Result<Option<V>> {
-        self.look_at(key, |value, _| value)
+        self.look_if(key, |_| true, |value, _| value)
     }
 
-    /// Shows the value of `key` with what is known of it to `look`.
-    pub(crate) fn look_at<R>(
+    /// Shows the value of `key` with what is known of it to `look`, if `is_value` says that there is one.
+    #[inline]
+    pub(crate) fn look_if<R>(
         &self,
         key: &[u8],
+        is_value: impl Fn(&View<'_>) -> bool,
         look: impl FnOnce(V, View<'_>) -> R,
     ) -> Result<Option<R>> {
         let (mut look, mut seen) = (Some(look), None);
         self.kv().view(key, &mut |view| {
-            if let Some(look) = look.take() {
+            if is_value(&view)
+                && let Some(look) = look.take()
+            {
                 seen = Some(self.value_of(key, &view).map(|value| look(value, view)));
             }
         })?;
@@ -162,17 +173,29 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         self.space.writing(self.kv())
     }
 
-    pub(crate) fn put_at(
-        &self,
-        key: &[u8],
-        value: &V,
-        options: &PutOptions,
-    ) -> Result<SequenceNumber> {
-        let bytes = self.encode(value)?;
+    pub(crate) fn put_at(&self, key: &[u8], value: &V, options: &PutOptions) -> Result<()> {
+        self.put_raw(key, &self.encode(value)?, options)
+    }
+
+    /// As [`Self::put_at`], with bytes in the place of a value.
+    pub(crate) fn put_raw(&self, key: &[u8], bytes: &[u8], options: &PutOptions) -> Result<()> {
         let _writing = self.writing()?;
-        let stored = self.kv().put(key, &bytes, options)?;
+        self.kv().put(key, bytes, options)?;
         self.space.note_stored([key]);
-        Ok(stored)
+        Ok(())
+    }
+
+    /// Puts what `decide` says in the place of what it is shown, if it says something, atomically; says whether it did.
+    pub(crate) fn put_over(&self, key: &[u8], decide: &mut Decide<'_>) -> Result<bool> {
+        let _writing = self.writing()?;
+        let put = self.kv().update(key, &mut |view| match decide(view) {
+            Some((bytes, options)) => Change::Put(bytes, options),
+            None => Change::Keep,
+        })?;
+        if put.is_some() {
+            self.space.note_stored([key]);
+        }
+        Ok(put.is_some())
     }
 
     pub(crate) fn delete_at(&self, key: &[u8]) -> Result<bool> {
@@ -194,11 +217,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     /// Changes what is stored of `key`, atomically: `change` is asked again if another write came between. An error of
     /// it, or of its value's codec, changes nothing. Returns what was put, if something was.
-    pub(crate) fn update_at(
-        &self,
-        key: &[u8],
-        change: &mut dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>>,
-    ) -> Result<Option<V>> {
+    pub(crate) fn update_at(&self, key: &[u8], change: &mut Changer<'_, V>) -> Result<Option<V>> {
         let _writing = self.writing()?;
         let (mut failed, mut put) = (None, None);
         let changed = self.kv().update(key, &mut |view| {

@@ -260,6 +260,22 @@ impl Engine {
         self.shared.reader.view(key.as_ref(), look)
     }
 
+    /// As [`Self::view`], without the value, which is empty here: it is neither read nor checked. Counts as no use.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn peek<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        look: impl FnOnce(View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.check()?;
+        match self.staged(key.as_ref()) {
+            Some(staged) => Ok(staged.map(|entry| look(entry.view().without_value()))),
+            None => self.shared.reader.peek(key.as_ref(), look),
+        }
+    }
+
     /// The values of many keys, in their order. Faster than one by one: waits for memory overlap.
     ///
     /// # Errors

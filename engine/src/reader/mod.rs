@@ -2,6 +2,7 @@
 //!
 //! Bytes are checked against their checksums before anyone sees them (I13).
 
+mod changes;
 mod snapshot;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::{
     types::{SequenceNumber, Timestamp},
 };
 
+pub use changes::{Changed, Changes, Wrote};
 pub use snapshot::{Iter, Snapshot};
 
 /// An entry with what is known of it.
@@ -85,6 +87,10 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    pub(crate) const fn without_value(self) -> Self {
+        Self { value: &[], ..self }
+    }
+
     /// The scopes it belongs to.
     pub fn scopes(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let stored = self.extension.into_iter().flat_map(|extension| extension.scopes());
@@ -158,6 +164,18 @@ impl Reader {
         look: impl FnOnce(View<'_>) -> R,
     ) -> Result<Option<R>> {
         self.find(key)?.map(|found| found.show(look)).transpose()
+    }
+
+    /// As [`Self::view`], without the value. Counts as no use.
+    pub(crate) fn peek<R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(View<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let hash = self.lookup.hasher.hash(key);
+        let candidates = self.lookup.index.peek(hash);
+        let found = self.lookup.live(key, hash, candidates, Depth::Head)?;
+        found.map(|found| found.show(|view| look(view.without_value()))).transpose()
     }
 
     #[inline]

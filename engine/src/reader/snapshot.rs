@@ -103,8 +103,7 @@ impl Snapshot {
                 let head =
                     found.segment.head(found.record.of(&found.segment), found.location.offset)?;
                 let view = |view: View<'_>| {
-                    let value = if values { view.value } else { &[] };
-                    each(head.key, View { value, ..view })
+                    each(head.key, if values { view } else { view.without_value() })
                 };
                 if found.show(view)?.is_break() {
                     return Ok(());

@@ -1,0 +1,239 @@
+//! Removing many entries: by tag, by what their keys look like, by a question, all.
+
+use std::ops::ControlFlow;
+
+use wildmatch::WildMatch;
+
+use super::{Cache, Entry, Removal, describe, events::Raw, record::TAG};
+use crate::{
+    codec::Codec,
+    error::{Error, Result},
+    found::Found,
+    key::{Key, KeyWriter, OwnedKey},
+};
+
+/// Longest tag in bytes.
+const TAG_BYTES_MAX: usize = 240;
+
+impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
+    /// The name of a tag's scope.
+    pub(super) fn scope_of(&self, tag: &str) -> Result<Vec<u8>> {
+        let wrong = |reason| Err(Error::Name { name: tag.chars().take(80).collect(), reason });
+        if tag.is_empty() {
+            return wrong("a tag is empty");
+        }
+        if tag.len() > TAG_BYTES_MAX {
+            return wrong("a tag is longer than 240 bytes");
+        }
+        Ok([&self.typed.space().prefix, &[TAG][..], tag.as_bytes()].concat())
+    }
+
+    /// Removes every entry with this tag at once, without looking at one of them: costs one small record, however many
+    /// there are. A crash leaves all or none of them removed. Values that are being loaded are not stored.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
+    /// cache.insert_with(&1, &1, &tierce::Put::new().tag("a"))?;
+    /// cache.cut_tag("a")?;
+    /// assert!(!cache.contains_key(&1)?);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Name`]; the engine's.
+    pub fn cut_tag(&self, tag: &str) -> Result<()> {
+        let scope = self.scope_of(tag)?;
+        self.shared.flights.outdate_all();
+        self.typed.cut(&scope)?;
+        self.shared.listeners.tell(|| Raw::TagCut(tag.to_owned()));
+        Ok(())
+    }
+
+    /// As [`Self::cut_tag`], and says how many entries had the tag, which are counted first: reads the head of every entry
+    /// of the store.
+    ///
+    /// # Errors
+    /// As [`Self::cut_tag`].
+    pub fn invalidate_tag(&self, tag: &str) -> Result<u64> {
+        let scope = self.scope_of(tag)?;
+        let mut count = 0;
+        self.scan(false, &mut |_, view| {
+            count += u64::from(view.scopes().any(|name| name == scope));
+            ControlFlow::Continue(())
+        })?;
+        self.cut_tag(tag)?;
+        Ok(self.invalidated(count))
+    }
+
+    /// The keys of every entry with this tag.
+    ///
+    /// # Errors
+    /// [`Error::Name`]; the engine's.
+    pub fn keys_with_tag(&self, tag: &str) -> Result<Vec<K>> {
+        let scope = self.scope_of(tag)?;
+        let mut found = Found::default();
+        self.scan(false, &mut |key, view| match view.scopes().any(|name| name == scope) {
+            true => found.add(self.typed.key_of(key)),
+            false => ControlFlow::Continue(()),
+        })?;
+        found.finish()
+    }
+
+    /// Removes every entry at once, at a cost that does not depend on how many there are. Compaction gives the bytes back.
+    ///
+    /// # Errors
+    /// The engine's; then nothing has changed.
+    pub fn cut(&self) -> Result<()> {
+        self.shared.flights.outdate_all();
+        self.typed.cut(&self.typed.space().prefix)?;
+        self.shared.listeners.tell(|| Raw::Cleared);
+        Ok(())
+    }
+
+    /// As [`Self::cut`], and says how many entries there were, which are counted first.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
+    /// cache.insert(&1, &1)?;
+    /// assert_eq!(cache.clear()?, 1);
+    /// assert!(cache.is_empty()?);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::cut`].
+    pub fn clear(&self) -> Result<u64> {
+        let count = self.len()? as u64;
+        self.cut()?;
+        Ok(self.invalidated(count))
+    }
+
+    /// Removes every entry whose first key part is `part`, of keys that are tuples; says how many those were.
+    ///
+    /// ```
+    /// let plans = tierce::Store::in_memory()?.cache::<(String, u32), String>("plans")?;
+    /// plans.insert(&("gabriel", 1), &"swim".into())?;
+    /// plans.insert(&("gabriella", 1), &"run".into())?;
+    /// assert_eq!(plans.invalidate_under("gabriel")?, 1);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_under<P: Key + ?Sized>(&self, part: &P) -> Result<u64> {
+        let mut prefix = self.typed.space().prefix.clone();
+        part.write_nested(&mut KeyWriter::new(&mut prefix));
+        self.invalidate_bytes(&mut |key| Some(key.starts_with(&prefix)))
+    }
+
+    /// Removes every entry for whose key `is_it` says so; returns how many those were. Reads no values.
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_keys(&self, mut is_it: impl FnMut(&K) -> bool) -> Result<u64> {
+        self.invalidate_bytes(&mut |key| Some(is_it(&self.typed.key_of(key).ok()?)))
+    }
+
+    /// Removes every entry for which `is_it` says so; returns how many those were.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
+    /// (0..10).try_for_each(|n| cache.insert(&n, &n))?;
+    /// assert_eq!(cache.invalidate_if(|_, entry| entry.value % 2 == 0)?, 5);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_if(&self, mut is_it: impl FnMut(&K, &Entry<V>) -> bool) -> Result<u64> {
+        let now = self.now();
+        let mut keys = Vec::new();
+        self.scan(true, &mut |bytes, view| {
+            let key = self.typed.key_of(bytes);
+            let value = self.typed.value_of(bytes, &view);
+            if let (Ok(key), Ok(value)) = (key, value)
+                && is_it(&key, &describe(value, &view, now))
+            {
+                keys.push(bytes.to_vec());
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.delete_all(&keys)
+    }
+
+    fn invalidate_bytes(&self, is_it: &mut dyn FnMut(&[u8]) -> Option<bool>) -> Result<u64> {
+        // Order: outdated before they are looked for. A load that is stored after the look began before it.
+        self.shared.flights.outdate_all();
+        let mut keys = Vec::new();
+        self.typed.scan_at(&self.typed.space().prefix, false, &mut |key, _| {
+            if is_it(key) == Some(true) {
+                keys.push(key.to_vec());
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.delete_all(&keys)
+    }
+
+    fn delete_all(&self, keys: &[Vec<u8>]) -> Result<u64> {
+        let mut count = 0;
+        for key in keys {
+            self.shared.flights.outdate(key);
+            if self.typed.delete_at(key)? {
+                count += 1;
+                self.shared.listeners.tell(|| Raw::Removed(key.clone(), Removal::Invalidated));
+            }
+        }
+        Ok(self.invalidated(count))
+    }
+
+    fn invalidated(&self, count: u64) -> u64 {
+        self.shared.counters.invalidated.add(count);
+        count
+    }
+}
+
+impl<K: OwnedKey + AsRef<str>, V, C: Codec<V>> Cache<K, V, C> {
+    /// Removes every entry whose key begins with `prefix`; returns how many those were.
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_prefix(&self, prefix: &str) -> Result<u64> {
+        self.invalidate_keys(|key| key.as_ref().starts_with(prefix))
+    }
+
+    /// Removes every entry whose key ends with `suffix`; returns how many those were. With keys like
+    /// `endpoint:user`, `":gabriel"` means one user, and not `gabriella`.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<String, u32>("c")?;
+    /// for key in ["plan:gabriel", "leftovers:gabriel", "plan:gabriella"] {
+    ///     cache.insert(key, &1)?;
+    /// }
+    /// assert_eq!(cache.invalidate_suffix(":gabriel")?, 2);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_suffix(&self, suffix: &str) -> Result<u64> {
+        self.invalidate_keys(|key| key.as_ref().ends_with(suffix))
+    }
+
+    /// Removes every entry whose key matches `pattern`, in which `*` is any text and `?` is one character; returns how many
+    /// those were.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<String, u32>("c")?;
+    /// cache.insert("user:7:name", &1)?;
+    /// cache.insert("user:70:name", &1)?;
+    /// assert_eq!(cache.invalidate_glob("user:?:*")?, 1);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's; then some may be removed.
+    pub fn invalidate_glob(&self, pattern: &str) -> Result<u64> {
+        let pattern = WildMatch::new(pattern);
+        self.invalidate_keys(|key| pattern.matches(key.as_ref()))
+    }
+}

@@ -1,0 +1,328 @@
+//! Getting a value that is loaded if it is not there, once for all who ask.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use tierce_engine::Timestamp;
+
+use super::{
+    Cache, LoadPolicy, Loaded, Old,
+    flight::{Boarding, Landing, Ticket},
+    loader::Fetched,
+    record::{self, Standing, standing},
+};
+use crate::{
+    codec::Codec,
+    error::{BoxError, Error, Result, Shared},
+    key::{Lookup, OwnedKey},
+    space::item,
+    ttl::End,
+};
+
+/// What a cache has of a key.
+pub(super) enum Have<V> {
+    Nothing,
+    Value(Box<Old<V>>, Standing),
+    /// Loading it failed, and that is remembered.
+    Failure(String),
+}
+
+impl<K, V, C> Cache<K, V, C>
+where
+    K: OwnedKey,
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    /// The value of `key`; `load` makes it, and it is stored, if it is not there. Of all threads that ask for a key at the
+    /// same time one loads and the others wait for it.
+    ///
+    /// ```
+    /// let cache = tierce::Store::in_memory()?.cache::<String, usize>("lengths")?;
+    /// assert_eq!(cache.get_or_insert_with("word", || 4)?, 4);
+    /// assert_eq!(cache.get_or_insert_with("word", || unreachable!())?, 4);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::try_get_or_insert_with`].
+    pub fn get_or_insert_with<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> V,
+    ) -> Result<V> {
+        self.get_or_load(key, || Ok::<_, Error>(load().into()))
+    }
+
+    /// As [`Self::get_or_insert_with`], with a loader that may fail. Its error goes to all who wait, and is not stored: who
+    /// asks next tries again.
+    ///
+    /// # Errors
+    /// [`Error::Loader`]; [`Error::LoaderPanicked`] for those who wait for a loader that panics (the panic goes on in the
+    /// thread that called it); [`Error::LoaderRecursion`] if loaders wait for each other in a circle; as [`Self::get`] and
+    /// [`Self::insert`].
+    pub fn try_get_or_insert_with<Q: Lookup<K> + ?Sized, E: Into<BoxError>>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V> {
+        self.get_or_load(key, || load().map(Loaded::from))
+    }
+
+    /// As [`Self::try_get_or_insert_with`], with a loader that says how long its value lives, which tags it has, and so on.
+    ///
+    /// ```
+    /// use tierce::{Loaded, Ttl};
+    /// let cache = tierce::Store::in_memory()?.cache::<String, u32>("c")?;
+    /// let load = || Ok::<_, std::io::Error>(Loaded::new(7).ttl(Ttl::minutes(5)).tag("sevens"));
+    /// assert_eq!(cache.get_or_load("a", load)?, 7);
+    /// assert_eq!(cache.keys_with_tag("sevens")?, ["a"]);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::try_get_or_insert_with`].
+    #[inline]
+    pub fn get_or_load<Q: Lookup<K> + ?Sized, E: Into<BoxError>>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V> {
+        if let Some(value) = self.get(key)? {
+            return Ok(value);
+        }
+        let key = self.typed.key_bytes(key);
+        self.load_at(&key, false, &LoadPolicy::new(), |_| load().map_err(Into::into))
+    }
+
+    /// Loads and stores the value of `key` even if it is there, unless it is being loaded: then waits for that.
+    ///
+    /// # Errors
+    /// As [`Self::try_get_or_insert_with`]; on an error the old value stays.
+    pub fn force_refresh<Q: Lookup<K> + ?Sized, E: Into<BoxError>>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V> {
+        let key = self.typed.key_bytes(key);
+        self.load_at(&key, true, &LoadPolicy::new(), |_| load().map_err(Into::into))
+    }
+
+    /// What there is of `key`.
+    pub(super) fn have(&self, key: &[u8]) -> Result<Have<V>> {
+        let mut failure = None;
+        self.typed.kv().peek(key, &mut |view| {
+            failure =
+                view.item(item::FAILURE).map(|text| String::from_utf8_lossy(text).into_owned());
+        })?;
+        if let Some(failure) = failure {
+            return Ok(Have::Failure(failure));
+        }
+        let old = self.look_at(key, |value, view| {
+            let old = Old {
+                value,
+                stored_at: record::stored_at(&view),
+                fresh_until: record::fresh_until(&view),
+                cost: Duration::from_millis(record::cost_ms(&view)),
+                validator: view.item(item::VALIDATOR).map(<[u8]>::to_vec),
+            };
+            let standing = standing(&view, || self.now());
+            Have::Value(Box::new(old), standing)
+        })?;
+        Ok(old.unwrap_or(Have::Nothing))
+    }
+
+    /// Loads the value of `key`, or waits for whoever does.
+    pub(super) fn load_at(
+        &self,
+        key: &[u8],
+        force: bool,
+        policy: &LoadPolicy,
+        load: impl FnOnce(Option<&Old<V>>) -> Result<Loaded<V>, BoxError>,
+    ) -> Result<V> {
+        match self.shared.flights.board(key) {
+            Boarding::Passenger(flight) => value_of(flight.wait(None)?),
+            Boarding::Leader(ticket) => self.lead(ticket, key, force, policy, load),
+        }
+    }
+
+    pub(super) fn lead(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        force: bool,
+        policy: &LoadPolicy,
+        load: impl FnOnce(Option<&Old<V>>) -> Result<Loaded<V>, BoxError>,
+    ) -> Result<V> {
+        ticket.take_off();
+        let have = match self.have(key) {
+            Ok(have) => have,
+            Err(error) => {
+                let told = error.to_string();
+                ticket.land(Landing::Failed(Shared::new(told)));
+                return Err(error);
+            }
+        };
+        let old = match have {
+            // Another load ended between the look that found nothing and this one.
+            Have::Value(old, Standing::Fresh) if !force => {
+                ticket.land(Landing::Value(Arc::new(old.value.clone())));
+                return Ok(old.value);
+            }
+            Have::Value(old, _) => Some(*old),
+            Have::Nothing | Have::Failure(_) => None,
+        };
+        let begun = self.now();
+        let loaded = catch_unwind(AssertUnwindSafe(|| load(old.as_ref())));
+        let cost = self.now().0.saturating_sub(begun.0);
+        match loaded {
+            Ok(Ok(loaded)) => self.land_value(ticket, key, loaded, old, cost, policy),
+            Ok(Err(error)) => self.land_failure(ticket, key, error, old, policy),
+            Err(panic) => {
+                self.shared.counters.load_failures.add(1);
+                ticket.land(Landing::Panicked(text_of(&*panic)));
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    fn land_value(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        loaded: Loaded<V>,
+        old: Option<Old<V>>,
+        cost: u64,
+        policy: &LoadPolicy,
+    ) -> Result<V> {
+        self.shared.counters.loads.add(1);
+        self.shared.flights.forget_failure(key);
+        let stored = match (&loaded.fetched, &old) {
+            (Fetched::NotModified, Some(_)) => ticket.store(|| self.extend(key, &loaded, policy)),
+            (Fetched::NotModified, None) => {
+                let error = "the loader says that nothing was modified, and there was nothing";
+                return self.land_failure(ticket, key, error.into(), None, policy);
+            }
+            (Fetched::Value(value), _) => {
+                ticket.store(|| self.store_loaded(key, value, &loaded, cost, policy))
+            }
+        };
+        let value = match (loaded.fetched, old) {
+            (Fetched::Value(value), _) => value,
+            (Fetched::NotModified, Some(old)) => old.value,
+            (Fetched::NotModified, None) => return Err(Error::LoaderRecursion),
+        };
+        // Whoever waits gets the value even if it could not be stored; who loaded it is told.
+        ticket.land(Landing::Value(Arc::new(value.clone())));
+        stored.map(|_| value)
+    }
+
+    fn end_of(&self, loaded: &Loaded<V>, policy: &LoadPolicy, now: Timestamp) -> (End, u64) {
+        let ttl = loaded.put.as_ref().map_or(policy.put.ttl, |put| put.ttl);
+        let window = policy.stale_window_ms();
+        let end = match ttl.end(self.typed.space().info.ttl(), now) {
+            End::At(at) => {
+                let ttl = policy.jittered(at.0.saturating_sub(now.0));
+                End::At(now.saturating_add_ms(ttl).saturating_add_ms(window))
+            }
+            other => other,
+        };
+        (end, window)
+    }
+
+    fn store_loaded(
+        &self,
+        key: &[u8],
+        value: &V,
+        loaded: &Loaded<V>,
+        cost: u64,
+        policy: &LoadPolicy,
+    ) -> Result<()> {
+        let now = self.now();
+        let (end, window) = self.end_of(loaded, policy, now);
+        let expires_at = match end {
+            // To be looked up, and never to be stored.
+            End::Now => return Ok(()),
+            End::At(at) => Some(at),
+            End::Never => None,
+        };
+        let put = loaded.put.as_ref().unwrap_or(&policy.put);
+        let mut options = self.put_options(put, expires_at, now)?;
+        if window > 0 && expires_at.is_some() {
+            options = options.item(item::STALE_WINDOW, window.to_le_bytes());
+        }
+        if cost > 0 {
+            options = options.item(item::COST, cost.to_le_bytes());
+        }
+        if let Some(validator) = &loaded.validator {
+            options = options.item(item::VALIDATOR, validator.as_slice());
+        }
+        let was_there = self.was_there(key)?;
+        self.typed.put_at(key, value, &options)?;
+        self.note_stored(key, was_there);
+        Ok(())
+    }
+
+    /// The value is still right: it lives on as if it had been loaded now.
+    fn extend(&self, key: &[u8], loaded: &Loaded<V>, policy: &LoadPolicy) -> Result<()> {
+        match self.end_of(loaded, policy, self.now()).0 {
+            End::Now => self.typed.delete_at(key).map(drop),
+            End::At(at) => self.typed.touch_at(key, Some(at)).map(drop),
+            End::Never => self.typed.touch_at(key, None).map(drop),
+        }
+    }
+
+    fn land_failure(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        error: BoxError,
+        old: Option<Old<V>>,
+        policy: &LoadPolicy,
+    ) -> Result<V> {
+        self.shared.counters.load_failures.add(1);
+        let now = self.now();
+        self.shared.flights.note_failure(key, now);
+        if let Some(old) = old
+            && policy.serves_on_error(old.fresh_until, now)
+        {
+            self.shared.counters.stale_served.add(1);
+            ticket.land(Landing::Value(Arc::new(old.value.clone())));
+            return Ok(old.value);
+        }
+        let error = Shared::new(error);
+        if let Some(ttl) = policy.error_ttl_ms() {
+            let mut text = error.to_string();
+            while text.len() > 255 {
+                text.pop();
+            }
+            let options = self.typed.put_options(Some(now.saturating_add_ms(ttl)));
+            let options = options.item(item::FAILURE, text);
+            // That it failed is told in any case; that it could not be remembered is not worth more words.
+            let _ = ticket.store(|| self.typed.put_raw(key, &[], &options));
+        }
+        ticket.land(Landing::Failed(error.clone()));
+        Err(Error::Loader(error))
+    }
+}
+
+/// What a load brought to those who waited.
+pub(super) fn value_of<V: Clone + 'static>(landing: Landing) -> Result<V> {
+    match landing {
+        Landing::Value(value) => match value.downcast_ref::<V>() {
+            Some(value) => Ok(value.clone()),
+            // One space has one type of values, and its name was compared; two types of one name are told apart here.
+            None => Err(Error::LoaderPanicked("it loads another type".to_owned())),
+        },
+        Landing::Failed(error) => Err(Error::Loader(error)),
+        Landing::Panicked(text) => Err(Error::LoaderPanicked(text)),
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
+}

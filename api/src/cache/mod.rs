@@ -1,0 +1,594 @@
+//! A typed cache: entries with lifetimes and tags, which may be forgotten to stay under the store's limits.
+
+mod events;
+mod flight;
+mod invalidate;
+mod load;
+mod loader;
+mod put;
+mod record;
+mod stats;
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tierce_engine::{PutOptions, SequenceNumber, Timestamp, View};
+
+use self::{
+    events::{Listeners, Raw},
+    flight::Flights,
+    record::{Standing, fresh_until, standing, stored_at},
+    stats::Counters,
+};
+use crate::{
+    codec::{Codec, MsgPack},
+    error::{Error, Result},
+    found::Found,
+    key::{Lookup, OwnedKey},
+    space::{Outcome, SpaceOptions, Typed, item},
+    store::Store,
+    ttl::{End, Ttl},
+};
+
+pub use events::{Event, Events, Removal};
+pub use loader::{LoadPolicy, Loaded, Loading, Old};
+pub use put::Put;
+pub use stats::CacheStats;
+
+/// A typed cache.
+///
+/// A cheap handle that may be used from any thread; every handle of one space shares loads and statistics. A read is
+/// answered from the index and the mapped log: no lock is held across it and nothing is written for it. An entry whose
+/// value cannot be decoded (its type changed) is a miss; [`CacheStats::undecodable`] counts them. A stored `None` is a
+/// hit.
+///
+/// What a method acknowledged is kept as safely as the store's durability says, until it expires, is removed, or is
+/// evicted to stay under a limit of the store.
+///
+/// ```
+/// use tierce::{Put, Store, Ttl};
+/// let store = Store::in_memory()?;
+/// let weather = store.cache::<String, f64>("weather")?;
+/// weather.insert_with("London", &17.5, &Put::new().ttl(Ttl::minutes(30)).tag("europe"))?;
+/// assert_eq!(weather.get("London")?, Some(17.5));
+/// assert_eq!(weather.invalidate_tag("europe")?, 1);
+/// assert_eq!(weather.get("London")?, None);
+/// # Ok::<(), tierce::Error>(())
+/// ```
+pub struct Cache<K, V, C = MsgPack> {
+    typed: Typed<K, V, C>,
+    shared: Arc<CacheShared>,
+}
+
+impl<K, V, C> std::fmt::Debug for Cache<K, V, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cache").field(&self.typed).finish()
+    }
+}
+
+impl<K, V, C> Clone for Cache<K, V, C> {
+    fn clone(&self) -> Self {
+        Self { typed: self.typed.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// What all handles of one cache share.
+#[derive(Debug, Default)]
+pub(crate) struct CacheShared {
+    counters: Counters,
+    flights: Arc<Flights>,
+    listeners: Listeners,
+}
+
+/// An entry with what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry<V> {
+    /// The value.
+    pub value: V,
+    /// Order of the write that stored it.
+    pub version: SequenceNumber,
+    /// When it was stored.
+    pub stored_at: Option<Timestamp>,
+    /// When it is gone; `None` = never.
+    pub expires_at: Option<Timestamp>,
+    /// Until when it is fresh; later than that it is served only by a loader that allows stale values.
+    pub fresh_until: Option<Timestamp>,
+    /// Whether it is fresh no more.
+    pub is_stale: bool,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+    /// Whether it is never evicted.
+    pub pinned: bool,
+    /// Bytes of its record in the log, key and header included.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// A typed cache with default options.
+    ///
+    /// # Errors
+    /// As [`Self::cache_with`].
+    pub fn cache<K, V>(&self, name: &str) -> Result<Cache<K, V>>
+    where
+        K: OwnedKey,
+        V: Serialize + DeserializeOwned,
+    {
+        self.cache_with(name, &SpaceOptions::new())
+    }
+
+    /// As [`Self::cache`], with options of the space, and with another codec if the type says so.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tierce::{Cache, SpaceOptions, Store, codec::Raw};
+    /// let store = Store::in_memory()?;
+    /// let pages: Cache<String, Vec<u8>, Raw> =
+    ///     store.cache_with("pages", &SpaceOptions::new().ttl(Duration::from_secs(300)))?;
+    /// pages.insert("/", &b"<html>".to_vec())?;
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Name`]; [`Error::Type`] if the space holds something else; [`Error::Options`] if it was created with other
+    /// options; the engine's.
+    pub fn cache_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Cache<K, V, C>>
+    where
+        K: OwnedKey,
+        C: Codec<V>,
+    {
+        let typed = Typed::open(self, name, "cache", options)?;
+        Ok(Cache { shared: typed.space().attached(), typed })
+    }
+}
+
+impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
+    /// The value of `key`, if it is there and fresh.
+    ///
+    /// # Errors
+    /// The engine's; a damaged record is [`Corruption`](tierce_engine::Error::Corruption), never a wrong value.
+    #[inline]
+    pub fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
+        let found = self.typed.with_key(key, |key| self.fresh_at(key, |value, _| value))?;
+        self.shared.counters.count(found.is_some());
+        Ok(found)
+    }
+
+    /// The value of `key`, even if it is fresh no more, and whether it is. Nothing past its expiry is ever returned.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_stale<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Entry<V>>> {
+        let now = self.now();
+        self.typed.with_key(key, |key| self.look_at(key, |value, view| describe(value, &view, now)))
+    }
+
+    /// The entry of `key` with what is known of it, if it is there and fresh. Does not count as a hit or miss.
+    ///
+    /// ```
+    /// use tierce::{Put, Ttl};
+    /// let cache = tierce::Store::in_memory()?.cache::<String, u8>("c")?;
+    /// cache.insert_with("a", &1, &Put::new().ttl(Ttl::seconds(60)).tags(["x", "y"]))?;
+    /// let entry = cache.entry("a")?.expect("stored");
+    /// assert_eq!(entry.tags, ["x", "y"]);
+    /// assert!(entry.expires_at.is_some() && !entry.is_stale);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn entry<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Entry<V>>> {
+        Ok(self.get_stale(key)?.filter(|entry| !entry.is_stale))
+    }
+
+    /// The values of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::get`], of the first that fails.
+    pub fn get_many<'a, Q: Lookup<K> + ?Sized + 'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Q>,
+    ) -> Result<Vec<Option<V>>> {
+        keys.into_iter().map(|key| self.get(key)).collect()
+    }
+
+    /// Whether `key` is there and fresh. Reads no value, and counts neither as a use nor as a hit.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn contains_key<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+        let mut is_fresh = false;
+        self.typed.with_key(key, |key| {
+            self.typed.kv().peek(key, &mut |view| is_fresh = self.is_fresh(&view))
+        })?;
+        Ok(is_fresh)
+    }
+
+    /// How long `key` will stay: `None` if it is not there, `Some(None)` if for ever.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn ttl<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Option<Duration>>> {
+        let now = self.now();
+        let mut left = None;
+        self.typed.with_key(key, |key| {
+            self.typed.kv().peek(key, &mut |view| {
+                let until = |end: Timestamp| Duration::from_millis(end.0.saturating_sub(now.0));
+                left = self.is_fresh(&view).then(|| fresh_until(&view).map(until));
+            })
+        })?;
+        Ok(left)
+    }
+
+    /// Stores `value`. An older entry is replaced with everything that belonged to it: lifetime, tags, pin.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]; the engine's: [`Full`](tierce_engine::Error::Full) and
+    /// [`TooLarge`](tierce_engine::Error::TooLarge) before anything is touched.
+    pub fn insert<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<()> {
+        self.insert_with(key, value, &Put::new()).map(drop)
+    }
+
+    /// Stores `value` with a lifetime, tags and so on; says whether it is stored. It is not if its lifetime is zero, which
+    /// removes the old entry, and if it was to be stored only in the absence of another.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tierce::{Put, Ttl};
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, String>("c")?;
+    /// assert!(cache.insert_with(&1, &"a".into(), &Put::new().if_absent())?);
+    /// assert!(!cache.insert_with(&1, &"b".into(), &Put::new().if_absent())?);
+    /// assert!(!cache.insert_with(&1, &"c".into(), &Put::new().ttl(Duration::ZERO))?);
+    /// assert_eq!(cache.get(&1)?, None);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::insert`]; [`Error::Name`] for a tag that is empty or longer than 240 bytes.
+    pub fn insert_with<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        value: &V,
+        put: &Put,
+    ) -> Result<bool> {
+        self.typed.with_key(key, |key| {
+            let was_there = self.was_there(key)?;
+            let is_stored = self.insert_at(key, value, put)?;
+            if is_stored {
+                self.note_stored(key, was_there);
+            }
+            Ok(is_stored)
+        })
+    }
+
+    /// Whether there is a value of `key` already; asked for only if somebody listens.
+    fn was_there(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.shared.listeners.are_there() && self.typed.kv().contains(key)?)
+    }
+
+    fn note_stored(&self, key: &[u8], was_there: bool) {
+        self.shared.counters.inserts.add(1);
+        self.shared.listeners.tell(|| Raw::Stored { key: key.to_vec(), was_there });
+    }
+
+    fn note_removed(&self, key: &[u8]) {
+        self.shared.counters.removed.add(1);
+        self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
+    }
+
+    fn insert_at(&self, key: &[u8], value: &V, put: &Put) -> Result<bool> {
+        let now = self.now();
+        let end = put.ttl.end(self.typed.space().info.ttl(), now);
+        let expires_at = match end {
+            End::Never => None,
+            End::At(at) => Some(at),
+            End::Now if put.if_absent => return Ok(false),
+            End::Now => {
+                self.delete_at(key)?;
+                return Ok(false);
+            }
+        };
+        // A load that is under way began before this: what it brings is older.
+        self.shared.flights.outdate(key);
+        let options = self.put_options(put, expires_at, now)?;
+        if put.keep_ttl {
+            return self.insert_keeping_ttl(key, value, options);
+        }
+        let options = if put.if_absent { options.only_if_absent() } else { options };
+        match self.typed.put_at(key, value, &options) {
+            Ok(()) => Ok(true),
+            Err(Error::Engine(tierce_engine::Error::Conflict { .. })) if put.if_absent => {
+                self.replace_stale(key, value, options)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An entry that is stale counts as absent.
+    fn replace_stale(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
+        let bytes = self.typed.encode(value)?;
+        let stored = self.typed.put_over(key, &mut |old| {
+            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (bytes.clone(), options.clone()))
+        })?;
+        Ok(stored)
+    }
+
+    fn insert_keeping_ttl(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
+        let bytes = self.typed.encode(value)?;
+        self.typed.put_over(key, &mut |old| {
+            let old = old.and_then(|view| view.expires_at);
+            let options = old.into_iter().fold(options.clone(), PutOptions::expires_at);
+            Some((bytes.clone(), options))
+        })
+    }
+
+    /// What every record of this cache is put with.
+    fn put_options(
+        &self,
+        put: &Put,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<PutOptions> {
+        let mut options =
+            self.typed.put_options(expires_at).item(item::STORED_AT, now.0.to_le_bytes());
+        for tag in &put.tags {
+            options = options.scope(self.scope_of(tag)?);
+        }
+        if put.pinned {
+            options = options.evictable(false);
+        }
+        Ok(put.durability.into_iter().fold(options, PutOptions::durability))
+    }
+
+    /// Removes `key`; says whether it was there and fresh.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+        self.typed.with_key(key, |key| self.delete_at(key))
+    }
+
+    /// Removes many keys; says how many were there.
+    ///
+    /// # Errors
+    /// As [`Self::remove`], of the first that fails; those before it are removed.
+    pub fn remove_many<'a, Q: Lookup<K> + ?Sized + 'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Q>,
+    ) -> Result<u64> {
+        keys.into_iter().try_fold(0, |count, key| Ok(count + u64::from(self.remove(key)?)))
+    }
+
+    fn delete_at(&self, key: &[u8]) -> Result<bool> {
+        self.shared.flights.outdate(key);
+        let mut is_fresh = false;
+        self.typed.kv().peek(key, &mut |view| is_fresh = self.is_fresh(&view))?;
+        let deleted = self.typed.delete_at(key)? && is_fresh;
+        if deleted {
+            self.note_removed(key);
+        }
+        Ok(deleted)
+    }
+
+    /// Removes `key` and returns its value. Of several callers one gets it.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn take<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
+        let mut taken = None;
+        self.typed.with_key(key, |key| {
+            self.shared.flights.outdate(key);
+            self.typed.update_at(key, &mut |old| {
+                taken = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
+                Ok(if taken.is_some() { Outcome::Remove } else { Outcome::Keep })
+            })?;
+            if taken.is_some() {
+                self.note_removed(key);
+            }
+            Ok(taken.take())
+        })
+    }
+
+    /// Gives `key` another lifetime from now on without writing its value again; says whether it was there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tierce::Ttl;
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
+    /// cache.insert(&1, &1)?;
+    /// assert!(cache.touch(&1, Ttl::seconds(60))?);
+    /// assert!(cache.ttl(&1)?.flatten().is_some_and(|left| left <= Duration::from_secs(60)));
+    /// assert!(cache.touch(&1, Duration::ZERO)?, "it was there");
+    /// assert_eq!(cache.get(&1)?, None);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn touch<Q: Lookup<K> + ?Sized>(&self, key: &Q, ttl: impl Into<Ttl>) -> Result<bool> {
+        if !self.contains_key(key)? {
+            return Ok(false);
+        }
+        let end = ttl.into().end(self.typed.space().info.ttl(), self.now());
+        self.typed.with_key(key, |key| match end {
+            End::Now => self.delete_at(key),
+            End::At(at) => self.typed.touch_at(key, Some(at)),
+            End::Never => self.typed.touch_at(key, None),
+        })
+    }
+
+    /// Lets `key` live for `lifetime` from now on, for entries that live as long as they are used: however often it is
+    /// called, it writes at most eight small records in a lifetime. Says whether the entry was there.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn slide<Q: Lookup<K> + ?Sized>(&self, key: &Q, lifetime: Duration) -> Result<bool> {
+        if !self.contains_key(key)? {
+            return Ok(false);
+        }
+        self.typed.with_key(key, |key| self.typed.slide_at(key, lifetime))
+    }
+
+    /// Gives the value of `key`, or `None`, to `change`, and stores what it returns with the options given, or removes the
+    /// key for `None`: atomically. `change` is asked again if another write came between. Returns what is stored then.
+    ///
+    /// # Errors
+    /// As [`Self::get`] and [`Self::insert_with`]; then nothing has changed.
+    pub fn update<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        put: &Put,
+        mut change: impl FnMut(Option<V>) -> Option<V>,
+    ) -> Result<Option<V>> {
+        let now = self.now();
+        let default = self.typed.space().info.ttl();
+        self.typed.with_key(key, |key| {
+            self.shared.flights.outdate(key);
+            let (mut was_there, mut is_removed) = (false, false);
+            let put = self.typed.update_at(key, &mut |old| {
+                let kept =
+                    old.as_ref().and_then(|(_, view)| view.expires_at).filter(|_| put.keep_ttl);
+                let fresh = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
+                was_there = fresh.is_some();
+                is_removed = false;
+                let end = put.ttl.end(default, now);
+                Ok(match (change(fresh), end) {
+                    (Some(value), End::Never | End::At(_)) => {
+                        let at = if let End::At(at) = end { Some(at) } else { None };
+                        Outcome::Put(value, self.put_options(put, kept.or(at), now)?)
+                    }
+                    _ => {
+                        is_removed = was_there;
+                        if was_there { Outcome::Remove } else { Outcome::Keep }
+                    }
+                })
+            })?;
+            if put.is_some() {
+                self.note_stored(key, was_there);
+            } else if is_removed {
+                self.note_removed(key);
+            }
+            Ok(put)
+        })
+    }
+
+    /// Every fresh entry at this moment; sorted by key if the space is ordered. Entries that cannot be decoded are left
+    /// out. Reads the head of every entry of the store.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn entries(&self) -> Result<Vec<(K, V)>> {
+        let mut found = Found::default();
+        self.scan(true, &mut |key, view| match (
+            self.typed.key_of(key),
+            self.typed.value_of(key, &view),
+        ) {
+            (Ok(key), Ok(value)) => found.add(Ok((key, value))),
+            _ => ControlFlow::Continue(()),
+        })?;
+        found.finish()
+    }
+
+    /// Every fresh key at this moment; sorted if the space is ordered. Reads no values.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn keys(&self) -> Result<Vec<K>> {
+        let mut found = Found::default();
+        self.scan(false, &mut |key, _| match self.typed.key_of(key) {
+            Ok(key) => found.add(Ok(key)),
+            Err(_) => ControlFlow::Continue(()),
+        })?;
+        found.finish()
+    }
+
+    /// Count of fresh entries, exact. Reads the head of every entry of the store.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn len(&self) -> Result<usize> {
+        let mut count = 0;
+        self.scan(false, &mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// Whether there is no fresh entry.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut is_empty = true;
+        self.scan(false, &mut |_, _| {
+            is_empty = false;
+            ControlFlow::Break(())
+        })?;
+        Ok(is_empty)
+    }
+
+    /// Shows every fresh entry.
+    fn scan(
+        &self,
+        values: bool,
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let prefix = &self.typed.space().prefix;
+        self.typed.scan_at(prefix, values, &mut |key, view| match self.is_fresh(&view) {
+            true => each(key, view),
+            false => ControlFlow::Continue(()),
+        })
+    }
+
+    /// The store that this cache is in.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        self.typed.store()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.typed.kv().now()
+    }
+
+    fn is_fresh(&self, view: &View<'_>) -> bool {
+        standing(view, || self.now()) == Standing::Fresh
+    }
+
+    /// Shows the value of `key` to `look` if it is fresh.
+    #[inline]
+    fn fresh_at<R>(&self, key: &[u8], look: impl FnOnce(V, View<'_>) -> R) -> Result<Option<R>> {
+        let is_fresh = |value, view: View<'_>| self.is_fresh(&view).then(|| look(value, view));
+        Ok(self.look_at(key, is_fresh)?.flatten())
+    }
+
+    /// Shows the value of `key` to `look`, fresh or not. What cannot be decoded is not there.
+    #[inline]
+    fn look_at<R>(&self, key: &[u8], look: impl FnOnce(V, View<'_>) -> R) -> Result<Option<R>> {
+        let is_value = |view: &View<'_>| !record::is_failure(view);
+        match self.typed.look_if(key, is_value, look) {
+            Err(Error::Decode { .. }) => {
+                self.shared.counters.undecodable.add(1);
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+}
+
+/// The whole entry of a record. Its scopes are the space and, behind the space's prefix, its tags.
+fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V> {
+    let mut tags: Vec<_> = view.scopes().filter_map(record::tag_of).collect();
+    tags.sort();
+    Entry {
+        value,
+        version: view.sequence,
+        stored_at: stored_at(view),
+        expires_at: view.expires_at,
+        fresh_until: fresh_until(view),
+        is_stale: standing(view, || now) != Standing::Fresh,
+        tags,
+        pinned: !view.evictable,
+        bytes: view.record_bytes,
+    }
+}
