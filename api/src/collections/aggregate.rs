@@ -90,7 +90,6 @@ impl Summary {
 }
 
 /// Counts above 2⁵³ lose their last digits, which no average shows.
-#[expect(clippy::allow_attributes_without_reason, clippy::cast_precision_loss, reason = "said above")]
 const fn lossy(count: u64) -> f64 {
     count as f64
 }

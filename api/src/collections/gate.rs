@@ -39,11 +39,7 @@ pub(super) struct Gate<T, H> {
 
 impl<T, H> Clone for Gate<T, H> {
     fn clone(&self) -> Self {
-        Self {
-            items: self.items.clone(),
-            heads: self.heads.clone(),
-            turn: Arc::clone(&self.turn),
-        }
+        Self { items: self.items.clone(), heads: self.heads.clone(), turn: Arc::clone(&self.turn) }
     }
 }
 
@@ -153,11 +149,7 @@ where
     pub(super) fn raw(&self, number: i64) -> Result<Option<Raw>> {
         let mut raw = None;
         self.items.kv().view(&self.key_of(number), &mut |view| {
-            raw = Some(Raw {
-                bytes: view.value.to_vec(),
-                codec: view.codec,
-                schema: view.schema,
-            });
+            raw = Some(Raw { bytes: view.value.to_vec(), codec: view.codec, schema: view.schema });
         })?;
         Ok(raw)
     }

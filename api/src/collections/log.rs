@@ -92,7 +92,9 @@ fn time_of(bytes: Option<&[u8]>) -> u64 {
 
 impl<T: Serialize + DeserializeOwned> Log<T> {
     fn open(store: &Store, name: &str, options: &LogOptions) -> Result<Self> {
-        let gate = Gate::open(store, name, "log", &SpaceOptions::new())?;
+        let name_of_type = options.value_type.iter();
+        let space = name_of_type.fold(SpaceOptions::new(), SpaceOptions::value_type);
+        let gate = Gate::open(store, name, "log", &space)?;
         Ok(Self { gate, options: options.clone() })
     }
 
@@ -133,11 +135,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
                 kept.bytes += bytes.len() as u64;
                 let time = kept.last_ms.to_le_bytes();
                 let options = self.gate.put_options().item(item::STORED_AT, time);
-                edits.push(Edit::Put(
-                    self.gate.key_of(number(kept.last)),
-                    bytes.clone(),
-                    options,
-                ));
+                edits.push(Edit::Put(self.gate.key_of(number(kept.last)), bytes.clone(), options));
             }
             // What was appended in this very change is not looked for: it is not there yet.
             let most = (all.len() as u64 + FORGOTTEN_MORE).min(start - 1 - kept.gone);
@@ -316,9 +314,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     /// # Errors
     /// As [`Self::read`].
     pub fn tail(&self, count: usize) -> Result<Vec<Line<T>>> {
-        self.lines(count, |_, shown| {
-            Ok(shown.end.saturating_sub(count as u64).max(shown.start))
-        })
+        self.lines(count, |_, shown| Ok(shown.end.saturating_sub(count as u64).max(shown.start)))
     }
 
     /// The lines that were appended at this moment of store time or later. Finds them by a binary search.

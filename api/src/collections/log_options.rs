@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long a log keeps what it was told. What is not said is no reason to forget. None of it is stored: it holds for
-/// what is done through the handle that was opened with it.
+/// How long a log keeps what it was told. What is not said is no reason to forget. Limits are not stored: they hold for
+/// what is done through the handle that was opened with them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,6 +15,7 @@ pub struct LogOptions {
     pub(super) max_age_ms: Option<u64>,
     pub(super) max_count: Option<u64>,
     pub(super) max_bytes: Option<u64>,
+    pub(super) value_type: Option<String>,
 }
 
 impl LogOptions {
@@ -43,6 +44,14 @@ impl LogOptions {
     #[must_use]
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Names the type of the lines in a way that survives moving or renaming it in the program. Default: the name Rust
+    /// gives it. This one is stored, and compared when the log is opened again.
+    #[must_use]
+    pub fn value_type(mut self, name: impl Into<String>) -> Self {
+        self.value_type = Some(name.into());
         self
     }
 }

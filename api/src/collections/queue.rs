@@ -126,7 +126,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// What the records say.
-    fn read(items: &Typed<Slot, T, MsgPack>, reserved: &Typed<Slot, u64, MsgPack>) -> Result<Places> {
+    fn read(
+        items: &Typed<Slot, T, MsgPack>,
+        reserved: &Typed<Slot, u64, MsgPack>,
+    ) -> Result<Places> {
         let mut places = Places::default();
         let last = reserved.get_at(&reserved.key_bytes(&RESERVED))?.unwrap_or(0);
         (places.last, places.reserved) = (last, last);

@@ -157,10 +157,10 @@ impl<V: Serialize + DeserializeOwned> FileCache<V> {
     }
 
     fn cannot_read(&self, key: &[u8], path: PathBuf, source: io::Error) -> Error {
-        if source.kind() == io::ErrorKind::NotFound {
-            if let Err(error) = self.typed.delete_at(key) {
-                return error;
-            }
+        if source.kind() == io::ErrorKind::NotFound
+            && let Err(error) = self.typed.delete_at(key)
+        {
+            return error;
         }
         Error::io("read", path, source)
     }

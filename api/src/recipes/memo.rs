@@ -2,21 +2,18 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::keyed_lock::enter;
 use crate::{
-    codec::MsgPack,
-    error::{BoxError, Error, Result, Shared},
+    cache::{Cache, Loaded},
+    error::{BoxError, Error, Result},
     key::{Lookup, OwnedKey},
-    space::{SpaceOptions, Typed},
     store::Store,
-    ttl::{End, Ttl},
+    ttl::Ttl,
 };
 
 /// Remembers what an expensive function returned, by its arguments, over restarts. Arguments of different types are
 /// different: `1` is not `"1"`. Of several threads that ask for the same arguments at once, one computes.
 ///
-/// What is remembered may be forgotten to stay under the store's limits. What cannot be decoded any more, because `V` is
-/// another type by now, is computed again.
+/// A [`Cache`] underneath: what is remembered may be forgotten to stay under the store's limits.
 ///
 /// ```
 /// use tierce::Ttl;
@@ -25,65 +22,44 @@ use crate::{
 /// assert_eq!(squares.call(&("width", 12), || 144)?, 144);
 /// assert_eq!(squares.call(&("width", 12), || unreachable!())?, 144);
 /// squares.forget(&("width", 12))?;
+/// assert!(!squares.knows(&("width", 12))?);
 /// # Ok::<(), tierce::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Memo<A, V> {
-    typed: Typed<A, V, MsgPack>,
+    cache: Cache<A, V>,
     ttl: Ttl,
 }
 
 impl<A, V> Clone for Memo<A, V> {
     fn clone(&self) -> Self {
-        Self { typed: self.typed.clone(), ttl: self.ttl }
+        Self { cache: self.cache.clone(), ttl: self.ttl }
     }
 }
 
-impl<A: OwnedKey, V: Serialize + DeserializeOwned> Memo<A, V> {
+impl<A, V> Memo<A, V>
+where
+    A: OwnedKey,
+    V: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
     /// What was computed for `args`, or what `compute` returns now.
     ///
     /// # Errors
     /// As [`Self::try_call`].
     pub fn call<Q: Lookup<A> + ?Sized>(&self, args: &Q, compute: impl FnOnce() -> V) -> Result<V> {
-        self.try_call(args, || Ok::<V, BoxError>(compute()))
+        self.try_call(args, || Ok::<_, Error>(compute()))
     }
 
     /// As [`Self::call`], for what may fail. A failure is not remembered.
     ///
     /// # Errors
-    /// [`Error::Loader`] with the error of `compute`; [`Error::LoaderRecursion`] if `compute` asks for the arguments that
-    /// it is asked for; [`Error::Encode`]; the engine's.
+    /// As [`Cache::try_get_or_insert_with`].
     pub fn try_call<Q: Lookup<A> + ?Sized, E: Into<BoxError>>(
         &self,
         args: &Q,
         compute: impl FnOnce() -> Result<V, E>,
     ) -> Result<V> {
-        // Not this thread's buffer: `compute` may use it.
-        let key = self.typed.key_bytes(args);
-        if let Some(known) = self.known(&key)? {
-            return Ok(known);
-        }
-        let Some(_inside) = enter(self.typed.store(), &key)? else {
-            return Err(Error::LoaderRecursion);
-        };
-        if let Some(known) = self.known(&key)? {
-            return Ok(known);
-        }
-        let value = compute().map_err(|error| Error::Loader(Shared::new(error)))?;
-        let expires_at = match self.ttl.end(None, self.typed.kv().now()) {
-            End::Now => return Ok(value),
-            End::At(at) => Some(at),
-            End::Never => None,
-        };
-        self.typed.put_at(&key, &value, &self.typed.put_options(expires_at))?;
-        Ok(value)
-    }
-
-    fn known(&self, key: &[u8]) -> Result<Option<V>> {
-        match self.typed.get_at(key) {
-            Err(Error::Decode { .. }) => Ok(None),
-            known => known,
-        }
+        self.cache.get_or_load(args, || compute().map(|value| Loaded::new(value).ttl(self.ttl)))
     }
 
     /// Whether something is remembered for `args`.
@@ -91,7 +67,7 @@ impl<A: OwnedKey, V: Serialize + DeserializeOwned> Memo<A, V> {
     /// # Errors
     /// The engine's.
     pub fn knows<Q: Lookup<A> + ?Sized>(&self, args: &Q) -> Result<bool> {
-        self.typed.with_key(args, |key| self.typed.kv().contains(key))
+        self.cache.contains_key(args)
     }
 
     /// Forgets what was computed for `args`; says whether there was something.
@@ -99,15 +75,13 @@ impl<A: OwnedKey, V: Serialize + DeserializeOwned> Memo<A, V> {
     /// # Errors
     /// The engine's.
     pub fn forget<Q: Lookup<A> + ?Sized>(&self, args: &Q) -> Result<bool> {
-        self.typed.with_key(args, |key| self.typed.delete_at(key))
+        self.cache.remove(args)
     }
 
-    /// Forgets everything, at a cost that does not depend on how much that is.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn forget_all(&self) -> Result<()> {
-        self.typed.cut(&self.typed.space().prefix)
+    /// The cache underneath: its statistics, and to forget in other ways.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache<A, V> {
+        &self.cache
     }
 }
 
@@ -116,14 +90,12 @@ impl Store {
     /// `ttl`; with a zero one, what others remembered is looked up, and nothing is added to it.
     ///
     /// # Errors
-    /// As [`Store::map_with`].
+    /// As [`Store::cache_with`].
     pub fn memo<A: OwnedKey, V: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         ttl: impl Into<Ttl>,
     ) -> Result<Memo<A, V>> {
-        let options = SpaceOptions::new().evictable(true);
-        let typed = Typed::open(self, &format!("tierce/memos/{name}"), "memos", &options)?;
-        Ok(Memo { typed, ttl: ttl.into() })
+        Ok(Memo { cache: self.cache(&format!("tierce/memos/{name}"))?, ttl: ttl.into() })
     }
 }

@@ -92,7 +92,11 @@ impl Throttle {
     ///
     /// # Errors
     /// [`Error::Options`] for more tokens than the bucket ever holds; the engine's. Then none was taken.
-    pub fn try_acquire<Q: Key + ?Sized>(&self, key: &Q, count: u32) -> Result<Result<(), Duration>> {
+    pub fn try_acquire<Q: Key + ?Sized>(
+        &self,
+        key: &Q,
+        count: u32,
+    ) -> Result<Result<(), Duration>> {
         if count > self.burst {
             let complaints = vec![format!("{count} are asked of at most {}", self.burst)];
             return Err(Error::Options { what: format!("throttle `{}`", self.name), complaints });

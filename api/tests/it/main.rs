@@ -1,6 +1,16 @@
 //! The typed face from the outside, one module a theme.
-#![expect(clippy::unwrap_used, reason = "a test that finds an error where none belongs fails by it")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that finds an error where none belongs fails by it"
+)]
 
 mod config; // settings from TOML, from the environment, and layered
+mod counters; // counters, aggregates, sequences
+mod crashes; // collections after a crash anywhere
+mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
+mod home; // what tests of collections and recipes open
+mod log; // logs against a list of lines
 mod ops; // files around a store: atomic writes, backups, migrations, retention, documents
+mod queue; // queues against a list of items
+mod recipes; // recipes under races and at their instants
