@@ -5,11 +5,12 @@ use std::{error::Error, path::Path, thread};
 
 use tierce::Store;
 
-/// One run of the program, in which every one of these handlers sees so many events.
-fn run(path: &Path, handlers: u32, events: u32) -> tierce::Result<i64> {
+/// One run of the program, in which every one of these handlers sees so many events: the count that it found, and
+/// the one it left.
+fn run(path: &Path, handlers: u32, events: u32) -> tierce::Result<(i64, i64)> {
     let store = Store::open(path)?;
     let motion_count = store.counter("motion_count")?;
-    println!("motion count restored: {}", motion_count.get()?);
+    let restored = motion_count.get()?;
     thread::scope(|scope| {
         let count = || (0..events).try_for_each(|_| motion_count.add(1).map(drop));
         let all: Vec<_> = (0..handlers).map(|_| scope.spawn(count)).collect();
@@ -18,16 +19,15 @@ fn run(path: &Path, handlers: u32, events: u32) -> tierce::Result<i64> {
         })
     })?;
     let total = motion_count.get()?;
-    println!("total motion events: {total}");
     store.close()?;
-    Ok(total)
+    Ok((restored, total))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("store");
-    assert_eq!(run(&path, 1, 3)?, 3);
-    assert_eq!(run(&path, 16, 50)?, 803);
+    assert_eq!(run(&path, 1, 3)?, (0, 3));
+    assert_eq!(run(&path, 16, 50)?, (3, 803));
 
     // One counter for each sensor, and the end of the day.
     let store = Store::open(&path)?;

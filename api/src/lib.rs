@@ -27,7 +27,7 @@ pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
 pub use map::Map;
 pub use migrations::Migrations;
-pub use space::{SpaceInfo, SpaceOptions, SpaceStats};
+pub use space::{Migrated, SpaceInfo, SpaceOptions, SpaceStats};
 pub use store::Store;
 pub use tierce_engine as engine;
 pub use tierce_engine::{Durability, Evict, Options, Timestamp};

@@ -11,6 +11,8 @@ mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
 mod home; // what tests of collections and recipes open
 mod log; // logs against a list of lines
-mod ops; // files around a store: atomic writes, backups, migrations, retention, documents
+mod ops; // files around a store: atomic writes, directories, retention, free space, logs
+mod ops_data; // documents, backups, restores, migrations
 mod queue; // queues against a list of items
 mod recipes; // recipes under races and at their instants
+mod space_versions; // values of one version become values of another
