@@ -101,7 +101,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     /// Appends a line; returns its number. Forgets what is too much by now, at most nine lines.
     ///
     /// # Errors
-    /// [`Error::Encode`]; the engine's. Then nothing has changed.
+    /// [`Error::Encode`](crate::Error::Encode); the engine's. Then nothing has changed.
     pub fn append(&self, value: &T) -> Result<u64> {
         let bytes = self.gate.items().encode(value)?;
         Ok(self.append_encoded(&[bytes])?.start)
@@ -286,7 +286,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     /// The line with this number, if it is still kept.
     ///
     /// # Errors
-    /// [`Error::Decode`]; the engine's.
+    /// [`Error::Decode`](crate::Error::Decode); the engine's.
     pub fn get(&self, id: u64) -> Result<Option<Line<T>>> {
         let line = self.read(id, 1)?.into_iter().next();
         Ok(line.filter(|line| line.id == id))
@@ -296,7 +296,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     /// last number seen.
     ///
     /// # Errors
-    /// Of the first line that fails: [`Error::Decode`]; the engine's.
+    /// Of the first line that fails: [`Error::Decode`](crate::Error::Decode); the engine's.
     pub fn read(&self, from: u64, most: usize) -> Result<Vec<Line<T>>> {
         self.lines(most, |_, shown| Ok(from.max(shown.start)))
     }

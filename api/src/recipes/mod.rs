@@ -1,8 +1,8 @@
 //! Small things that programs build from a store, and build wrongly: each is atomic and goes on after a restart.
 //!
-//! Time is store time, which does not go back. Recipes are opened with methods of [`Store`](crate::Store) by a name of
+//! Time is store time, which does not go back. Recipes are opened with methods of [`Store`] by a name of
 //! their own; each keeps its entries in a space `tierce/<recipe>/<name>`. Where a key is asked for, every
-//! [`Key`](crate::Key) will do: `"binary_sensor.leak"`, `("attic", 7)`, `&()`.
+//! [`Key`] will do: `"binary_sensor.leak"`, `("attic", 7)`, `&()`.
 
 mod barrier;
 mod cooldown;

@@ -5,14 +5,21 @@
 )]
 
 mod config; // settings from TOML, from the environment, and layered
+mod coordinator; // polls, requests, failures, pushes
+mod coordinator_life; // restarts, threads, the end of a coordinator
 mod counters; // counters, aggregates, sequences
 mod crashes; // collections after a crash anywhere
 mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
 mod home; // what tests of collections and recipes open
 mod log; // logs against a list of lines
+mod mutations; // what follows a write, and its order
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
+mod policies; // when states are saved, and the loop around handlers
 mod queue; // queues against a list of items
 mod recipes; // recipes under races and at their instants
 mod space_versions; // values of one version become values of another
+mod state; // the dictionary of a device, and typed documents
+mod state_redis; // states in a real server
+mod state_stores; // every place for states, and what each does with damage

@@ -290,6 +290,8 @@ fn an_undecodable_item_stays() {
         assert_eq!(queue.len().unwrap(), 2);
     }
     assert!(queue.remove(id).unwrap());
+    let store = home.reopen(store);
+    let queue = store.queue::<Job>("q").unwrap();
     assert!(matches!(queue.pull().unwrap(), Some(Job::New)));
     assert!(queue.pull().unwrap().is_none());
 }
