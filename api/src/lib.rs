@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod codec;
+pub mod collections;
 pub mod config;
 pub mod coordinator;
 mod error;
@@ -15,6 +16,7 @@ pub mod ops;
 mod pool;
 #[cfg(feature = "redis")]
 mod remote;
+pub mod recipes;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;

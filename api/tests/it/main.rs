@@ -7,11 +7,15 @@
 mod config; // settings from TOML, from the environment, and layered
 mod coordinator; // polls, requests, failures, pushes
 mod coordinator_life; // restarts, threads, the end of a coordinator
+mod counters; // counters, aggregates, sequences
+mod crashes; // collections after a crash anywhere
+mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
+mod home; // what tests of collections and recipes open
+mod log; // logs against a list of lines
 mod mutations; // what follows a write, and its order
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
-#[cfg(feature = "testing")]
 mod policies; // when states are saved, and the loop around handlers
 #[cfg(feature = "redis")]
 mod redis; // caches and maps on a server
@@ -19,10 +23,9 @@ mod redis; // caches and maps on a server
 mod redis_failing; // servers that die, are silent or full
 #[cfg(feature = "redis")]
 mod redis_server; // a server for a test
+mod queue; // queues against a list of items
+mod recipes; // recipes under races and at their instants
 mod space_versions; // values of one version become values of another
-#[cfg(feature = "testing")]
 mod state; // the dictionary of a device, and typed documents
-#[cfg(all(feature = "testing", feature = "redis"))]
 mod state_redis; // states in a real server
-#[cfg(feature = "testing")]
 mod state_stores; // every place for states, and what each does with damage

@@ -1,0 +1,558 @@
+//! A queue for any number of producers and consumers.
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tierce_engine::{PutOptions, Timestamp, View};
+
+use super::{
+    item::PARCEL,
+    queue_index::{Parcel, Places, QueueIndex},
+    shared::shared,
+};
+use crate::{
+    codec::MsgPack,
+    error::{Error, Result},
+    kv::Edit,
+    space::{Outcome, SpaceOptions, Typed, item},
+    store::Store,
+    ttl::{End, Ttl, after},
+};
+
+/// The key of a record: what it is, and its number.
+type Slot = (u8, i64);
+/// The record of the last reserved number.
+const RESERVED: Slot = (0, 0);
+const ITEM: u8 = 1;
+/// Numbers that one write reserves.
+const RESERVED_AT_ONCE: u64 = 256;
+
+/// A queue: what is pushed first is pulled first, by one of any number of consumers, also after a restart.
+///
+/// [`Queue::pull`] takes an item off for good: if the consumer crashes, it is lost. [`Queue::lease`] only hides it until
+/// the consumer says that it is done, or time is up: then somebody else gets it. Each change is atomic.
+///
+/// An item keeps its number from push to the end; numbers rise, with gaps, and are not given twice. An item may have a
+/// lifetime ([`Queue::push_for`]); it is never delivered after that. One that is leased at that moment can still be
+/// finished.
+///
+/// Beside the records, some 60 bytes of memory are taken for each item, and opening reads the head of every entry of the
+/// store. An item that cannot be decoded stays where it is, and blocks the ones behind it with an error that names it,
+/// until it is taken out with [`Queue::remove`].
+///
+/// ```
+/// use std::time::Duration;
+/// let store = tierce::Store::in_memory()?;
+/// let jobs = store.queue::<String>("jobs")?;
+/// jobs.push(&"mail".to_owned())?;
+/// jobs.push(&"print".to_owned())?;
+///
+/// let job = jobs.lease(Duration::from_secs(60))?.unwrap();
+/// assert_eq!(*job, "mail");
+/// assert_eq!(jobs.pull()?.as_deref(), Some("print"));
+/// job.ack()?;
+/// assert_eq!(jobs.len()?, 0);
+/// # Ok::<(), tierce::Error>(())
+/// ```
+pub struct Queue<T> {
+    items: Typed<Slot, T, MsgPack>,
+    reserved: Typed<Slot, u64, MsgPack>,
+    index: Arc<QueueIndex>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self {
+            items: self.items.clone(),
+            reserved: self.reserved.clone(),
+            index: Arc::clone(&self.index),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Queue").field(&self.items).finish()
+    }
+}
+
+/// Puts an item back among those that wait, unless it was disarmed: for errors, and for panics of a decoder.
+struct Claim<'a> {
+    index: &'a QueueIndex,
+    item: Option<(u64, u64)>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some((id, expires)) = self.item.take() {
+            self.index.hold().wait(id, expires);
+        }
+    }
+}
+
+/// What a consumer finds in a record that it has claimed.
+enum Found<T> {
+    /// It is not there, or expired.
+    Gone,
+    /// The record says that it is leased.
+    Leased(Parcel),
+    /// It was got; the value, unless it was stored again.
+    Got(Option<T>, Timestamp),
+}
+
+/// What is done with a record, and the value, unless that is stored again.
+type Deed<T> = (Outcome<T>, Option<T>);
+
+fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn time_of(view: &View<'_>) -> Timestamp {
+    let bytes = view.item(item::STORED_AT).and_then(|bytes| bytes.try_into().ok());
+    Timestamp(bytes.map_or(0, u64::from_le_bytes))
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    fn open(store: &Store, name: &str) -> Result<Self> {
+        if store.engine().is_none() {
+            return Err(Error::Unsupported { backend: "a remote store", what: "hold a queue" });
+        }
+        let options = SpaceOptions::new().value_type(std::any::type_name::<T>());
+        let items: Typed<Slot, T, MsgPack> = Typed::open(store, name, "queue", &options)?;
+        let reserved: Typed<Slot, u64, MsgPack> = Typed::open(store, name, "queue", &options)?;
+        let prefix = &items.space().prefix;
+        let index = shared(store, prefix, || Ok(QueueIndex::new(Self::read(&items, &reserved)?)))?;
+        Ok(Self { items, reserved, index })
+    }
+
+    /// What the records say.
+    fn read(
+        items: &Typed<Slot, T, MsgPack>,
+        reserved: &Typed<Slot, u64, MsgPack>,
+    ) -> Result<Places> {
+        let mut places = Places::default();
+        let last = reserved.get_at(&reserved.key_bytes(&RESERVED))?.unwrap_or(0);
+        (places.last, places.reserved) = (last, last);
+        let now = items.kv().now().0;
+        let mut failed = None;
+        items.scan_at(&items.space().prefix, false, &mut |key, view| {
+            match items.key_of(key) {
+                Ok((ITEM, id)) => {
+                    let id = id.unsigned_abs();
+                    let parcel = Parcel::from_bytes(view.item(PARCEL));
+                    match parcel.is_leased(now) {
+                        true => places.lease(id, &parcel),
+                        false => places.wait(id, parcel.expires),
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        failed.map_or(Ok(places), Err)
+    }
+
+    fn now(&self) -> u64 {
+        self.items.kv().now().0
+    }
+
+    fn key_of(&self, id: u64) -> Vec<u8> {
+        self.items.key_bytes(&(ITEM, number(id)))
+    }
+
+    /// What an item is stored with. Its record ends when its lifetime and its lease are over.
+    fn put_options(&self, parcel: &Parcel, pushed_at: Timestamp) -> PutOptions {
+        let end = (parcel.expires != 0).then(|| parcel.expires.max(parcel.leased_until));
+        let options = self.items.put_options(end.map(Timestamp));
+        options.item(item::STORED_AT, pushed_at.0.to_le_bytes()).item(PARCEL, parcel.to_bytes())
+    }
+
+    /// Adds an item at the end; returns its number.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]; the engine's. Then the item is not in the queue.
+    pub fn push(&self, item: &T) -> Result<u64> {
+        self.push_for(item, Ttl::Never)
+    }
+
+    /// As [`Self::push`], for an item that is not to be delivered any more when its lifetime is over. With a zero
+    /// lifetime it never is.
+    ///
+    /// ```
+    /// use tierce::Ttl;
+    /// let alerts = tierce::Store::in_memory()?.queue::<String>("alerts")?;
+    /// alerts.push_for(&"door open".to_owned(), Ttl::minutes(5))?;
+    /// assert_eq!(alerts.len()?, 1);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_for(&self, item: &T, ttl: impl Into<Ttl>) -> Result<u64> {
+        Ok(self.push_encoded(&[self.items.encode(item)?], ttl.into())?.start)
+    }
+
+    /// Adds all these items, or, if anything fails, none; returns their numbers.
+    ///
+    /// ```
+    /// let queue = tierce::Store::in_memory()?.queue::<u32>("queue")?;
+    /// assert_eq!(queue.push_all([7, 8])?, 1..3);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_all(&self, items: impl IntoIterator<Item = T>) -> Result<std::ops::Range<u64>> {
+        let encode = |item| self.items.encode(&item);
+        let all = items.into_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        self.push_encoded(&all, Ttl::Never)
+    }
+
+    fn push_encoded(&self, all: &[Vec<u8>], ttl: Ttl) -> Result<std::ops::Range<u64>> {
+        let now = self.items.kv().now();
+        let ids = self.take_numbers(all.len() as u64)?;
+        let expires = match ttl.end(None, now) {
+            End::Now => return Ok(ids),
+            End::At(at) => at.0,
+            End::Never => 0,
+        };
+        if all.is_empty() {
+            return Ok(ids);
+        }
+        let options = self.put_options(&Parcel { expires, ..Parcel::default() }, now);
+        let put = |(id, bytes): (u64, &Vec<u8>)| {
+            Edit::Put(self.key_of(id), bytes.clone(), options.clone())
+        };
+        self.items.commit(ids.clone().zip(all).map(put).collect())?;
+        let mut places = self.index.hold();
+        ids.clone().for_each(|id| places.wait(id, expires));
+        drop(places);
+        Ok(ids)
+    }
+
+    /// Order: numbers are reserved by a write of their own before the first item has one of them, so that no crash leaves
+    /// an item with a number that is not reserved.
+    fn take_numbers(&self, count: u64) -> Result<std::ops::Range<u64>> {
+        let overflow = || {
+            let name = &self.items.space().info.name;
+            Error::Overflow { what: format!("the numbers of queue `{name}`") }
+        };
+        let mut places = self.index.hold();
+        let last = places.last.checked_add(count).ok_or_else(overflow)?;
+        if last > places.reserved {
+            let end = last.checked_add(RESERVED_AT_ONCE).ok_or_else(overflow)?;
+            let put = Edit::Put(
+                self.reserved.key_bytes(&RESERVED),
+                self.reserved.encode(&end)?,
+                self.reserved.put_options(None),
+            );
+            self.reserved.commit(vec![put])?;
+            places.reserved = end;
+        }
+        let start = places.last + 1;
+        places.last = last;
+        Ok(start..last + 1)
+    }
+
+    /// Takes the first waiting item off for good; `None` if none waits.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] of the first item; the engine's. Then it still waits.
+    pub fn pull(&self) -> Result<Option<T>> {
+        let taken = self.claim(&mut |item, _, _| (Outcome::Remove, Some(item)))?;
+        Ok(taken.map(|(_, item, _)| item))
+    }
+
+    /// Hides the first waiting item from all others for so long, and hands it out; `None` if none waits. It is gone after
+    /// [`Message::ack`]; otherwise it waits again, at its old place, when the time is up, also over a restart.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub fn lease(&self, time: Duration) -> Result<Option<Message<T>>> {
+        let mut leased = Parcel::default();
+        let claimed = self.claim(&mut |item, parcel: Parcel, pushed_at| {
+            leased = Parcel {
+                deliveries: parcel.deliveries.saturating_add(1),
+                leased_until: end_of(time, self.items.kv().now()),
+                ..parcel
+            };
+            (Outcome::Put(item, self.put_options(&leased, pushed_at)), None)
+        })?;
+        let Some((id, value, pushed_at)) = claimed else { return Ok(None) };
+        self.index.hold().lease(id, &leased);
+        Ok(Some(Message { queue: self.clone(), id, value, parcel: leased, pushed_at }))
+    }
+
+    /// Claims the first waiting item, and does with its record what `change` says.
+    fn claim(
+        &self,
+        change: &mut dyn FnMut(T, Parcel, Timestamp) -> Deed<T>,
+    ) -> Result<Option<(u64, T, Timestamp)>> {
+        loop {
+            let now = self.now();
+            let mut places = self.index.hold();
+            places.go_on(now);
+            let Some((id, expires)) = places.take_first() else { return Ok(None) };
+            drop(places);
+            let mut claim = Claim { index: &self.index, item: Some((id, expires)) };
+            let mut found = Found::Gone;
+            let put = self.items.update_at(&self.key_of(id), &mut |old| {
+                let Some((value, view)) = old else {
+                    found = Found::Gone;
+                    return Ok(Outcome::Keep);
+                };
+                let parcel = Parcel::from_bytes(view.item(PARCEL));
+                if parcel.is_leased(now) {
+                    found = Found::Leased(parcel);
+                    return Ok(Outcome::Keep);
+                }
+                if parcel.has_expired(now) {
+                    found = Found::Gone;
+                    return Ok(Outcome::Remove);
+                }
+                let pushed_at = time_of(&view);
+                let (outcome, value) = change(value, parcel, pushed_at);
+                found = Found::Got(value, pushed_at);
+                Ok(outcome)
+            })?;
+            // From here on the item is where the record says.
+            claim.item = None;
+            match found {
+                Found::Gone => {}
+                Found::Leased(parcel) => self.index.hold().lease(id, &parcel),
+                Found::Got(value, pushed_at) => {
+                    return Ok(put.or(value).map(|value| (id, value, pushed_at)));
+                }
+            }
+        }
+    }
+
+    /// The first waiting item with its number, which goes on waiting.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub fn peek(&self) -> Result<Option<(u64, T)>> {
+        let mut places = self.index.hold();
+        places.go_on(self.now());
+        let mut next = places.first();
+        drop(places);
+        while let Some(id) = next {
+            if let Some(item) = self.items.get_at(&self.key_of(id))? {
+                return Ok(Some((id, item)));
+            }
+            // Somebody took it meanwhile.
+            next = self.index.hold().after(id);
+        }
+        Ok(None)
+    }
+
+    /// Takes the item with this number out, wherever it stands, also one that cannot be decoded; says whether it was
+    /// there. Who has it leased finds out when acknowledging.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn remove(&self, id: u64) -> Result<bool> {
+        let key = self.key_of(id);
+        let is_there = self.items.kv().contains(&key)?;
+        if is_there {
+            self.items.commit(vec![Edit::Delete(key)])?;
+        }
+        self.index.hold().forget(id);
+        Ok(is_there)
+    }
+
+    /// Count of items: those that wait and those that are leased.
+    ///
+    /// # Errors
+    /// None that is expected.
+    pub fn len(&self) -> Result<usize> {
+        let mut places = self.index.hold();
+        places.go_on(self.now());
+        Ok(places.waiting() + places.leased())
+    }
+
+    /// Whether there is no item, waiting or leased.
+    ///
+    /// # Errors
+    /// As [`Self::len`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Count of items that wait.
+    ///
+    /// # Errors
+    /// As [`Self::len`].
+    pub fn waiting(&self) -> Result<usize> {
+        let mut places = self.index.hold();
+        places.go_on(self.now());
+        Ok(places.waiting())
+    }
+
+    /// Removes every item, waiting or leased, at a cost that hardly depends on how many there are.
+    ///
+    /// # Errors
+    /// The engine's; then nothing has changed.
+    pub fn clear(&self) -> Result<()> {
+        // The index is held, so that what is pushed later is not forgotten.
+        let mut places = self.index.hold();
+        let reserved = Edit::Put(
+            self.reserved.key_bytes(&RESERVED),
+            self.reserved.encode(&places.reserved)?,
+            self.reserved.put_options(None),
+        );
+        self.items.commit(vec![Edit::Cut(self.items.space().prefix.clone()), reserved])?;
+        places.forget_all();
+        drop(places);
+        Ok(())
+    }
+
+    /// Does with the record of a leased item what `change` says, if the lease is still this one.
+    fn settle(
+        &self,
+        id: u64,
+        lease: &Parcel,
+        change: &mut dyn FnMut(T, Timestamp) -> Outcome<T>,
+    ) -> Result<()> {
+        let mut is_held = false;
+        self.items.update_at(&self.key_of(id), &mut |old| {
+            is_held = false;
+            let Some((value, view)) = old else { return Ok(Outcome::Keep) };
+            let parcel = Parcel::from_bytes(view.item(PARCEL));
+            if parcel != *lease || !parcel.is_leased(self.now()) {
+                return Ok(Outcome::Keep);
+            }
+            is_held = true;
+            Ok(change(value, time_of(&view)))
+        })?;
+        if is_held {
+            return Ok(());
+        }
+        let name = &self.items.space().info.name;
+        Err(Error::NotHeld { what: format!("message {id} of queue `{name}`") })
+    }
+}
+
+fn end_of(time: Duration, now: Timestamp) -> u64 {
+    match after(time, now) {
+        End::At(at) => at.0,
+        End::Now | End::Never => now.0,
+    }
+}
+
+/// An item that is leased: nobody else gets it until the lease ends. Dropping it leaves it leased until then.
+pub struct Message<T> {
+    queue: Queue<T>,
+    id: u64,
+    value: T,
+    parcel: Parcel,
+    pushed_at: Timestamp,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Message<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<T> Deref for Message<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Message<T> {
+    /// The item's number.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How often the item was leased, this time included. More than once: somebody before did not finish it.
+    #[must_use]
+    pub const fn deliveries(&self) -> u32 {
+        self.parcel.deliveries
+    }
+
+    /// When it was pushed, by store time.
+    #[must_use]
+    pub const fn pushed_at(&self) -> Timestamp {
+        self.pushed_at
+    }
+
+    /// When the lease ends, by store time.
+    #[must_use]
+    pub const fn leased_until(&self) -> Timestamp {
+        Timestamp(self.parcel.leased_until)
+    }
+
+    /// It is done: the item is gone for good.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if the lease has ended, and then somebody else may do it again; the engine's.
+    pub fn ack(self) -> Result<()> {
+        self.queue.settle(self.id, &self.parcel, &mut |_, _| Outcome::Remove)?;
+        self.queue.index.hold().end_lease(self.id, self.parcel.leased_until);
+        Ok(())
+    }
+
+    /// It could not be done: the item waits again at once, at its old place.
+    ///
+    /// # Errors
+    /// As [`Self::ack`].
+    pub fn release(self) -> Result<()> {
+        let queue = &self.queue;
+        let waiting = Parcel { leased_until: 0, ..self.parcel };
+        queue.settle(self.id, &self.parcel, &mut |value, pushed_at| {
+            Outcome::Put(value, queue.put_options(&waiting, pushed_at))
+        })?;
+        let mut places = queue.index.hold();
+        places.end_lease(self.id, self.parcel.leased_until);
+        places.wait(self.id, waiting.expires);
+        drop(places);
+        Ok(())
+    }
+
+    /// It takes longer: the lease ends so long from now.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let queue = tierce::Store::in_memory()?.queue::<u32>("queue")?;
+    /// queue.push(&1)?;
+    /// let mut message = queue.lease(Duration::from_secs(60))?.unwrap();
+    /// let before = message.leased_until();
+    /// message.extend(Duration::from_secs(600))?;
+    /// assert!(message.leased_until() > before);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::ack`].
+    pub fn extend(&mut self, time: Duration) -> Result<()> {
+        let queue = &self.queue;
+        let until = end_of(time, queue.items.kv().now());
+        let longer = Parcel { leased_until: until, ..self.parcel };
+        queue.settle(self.id, &self.parcel, &mut |value, pushed_at| {
+            Outcome::Put(value, queue.put_options(&longer, pushed_at))
+        })?;
+        let mut places = queue.index.hold();
+        places.end_lease(self.id, self.parcel.leased_until);
+        places.lease(self.id, &longer);
+        drop(places);
+        self.parcel = longer;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// The queue of this name. Queues never see each other's items, whatever they are called.
+    ///
+    /// # Errors
+    /// As [`Store::map_with`]; [`Error::Unsupported`] if the store is a remote one.
+    pub fn queue<T: Serialize + DeserializeOwned>(&self, name: &str) -> Result<Queue<T>> {
+        Queue::open(self, name)
+    }
+}
