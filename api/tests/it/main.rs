@@ -27,5 +27,6 @@ mod queue; // queues against a list of items
 mod recipes; // recipes under races and at their instants
 mod space_versions; // values of one version become values of another
 mod state; // the dictionary of a device, and typed documents
+#[cfg(feature = "redis")]
 mod state_redis; // states in a real server
 mod state_stores; // every place for states, and what each does with damage
