@@ -1,5 +1,6 @@
 //! Typed face of tierce.
 
+pub mod asynchronous;
 pub mod cache;
 pub mod codec;
 mod error;
@@ -9,12 +10,14 @@ mod kv;
 mod map;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
+mod room;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
 mod store;
 mod ttl;
 
+pub use asynchronous::{AsyncCache, AsyncMap, AsyncStore};
 pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;

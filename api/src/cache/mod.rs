@@ -3,10 +3,12 @@
 mod flight;
 mod invalidate;
 mod load;
+mod load_task;
 mod loader;
 mod put;
 mod record;
 mod stats;
+mod waits;
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -28,6 +30,7 @@ use crate::{
     ttl::{End, Ttl},
 };
 
+pub(crate) use loader::Verdict;
 pub use loader::{LoadPolicy, Loaded, Loading, Old};
 pub use put::Put;
 pub use stats::CacheStats;
@@ -53,7 +56,7 @@ pub use stats::CacheStats;
 /// # Ok::<(), tierce::Error>(())
 /// ```
 pub struct Cache<K, V, C = MsgPack> {
-    typed: Typed<K, V, C>,
+    pub(crate) typed: Typed<K, V, C>,
     shared: Arc<CacheShared>,
 }
 
@@ -247,6 +250,16 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         value: &V,
         put: &Put,
     ) -> Result<bool> {
+        self.insert_encoded(key, &self.typed.encode(value)?, put)
+    }
+
+    /// As [`Self::insert_with`], with the bytes of a value.
+    pub(crate) fn insert_encoded<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        value: &[u8],
+        put: &Put,
+    ) -> Result<bool> {
         self.typed.with_key(key, |key| {
             let is_stored = self.insert_at(key, value, put)?;
             self.shared.counters.inserts.add(u64::from(is_stored));
@@ -254,7 +267,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         })
     }
 
-    fn insert_at(&self, key: &[u8], value: &V, put: &Put) -> Result<bool> {
+    fn insert_at(&self, key: &[u8], value: &[u8], put: &Put) -> Result<bool> {
         let now = self.now();
         let end = put.ttl.end(self.typed.space().info.ttl(), now);
         let expires_at = match end {
@@ -273,7 +286,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             return self.insert_keeping_ttl(key, value, options);
         }
         let options = if put.if_absent { options.only_if_absent() } else { options };
-        match self.typed.put_at(key, value, &options) {
+        match self.typed.put_raw(key, value, &options) {
             Ok(()) => Ok(true),
             Err(Error::Engine(tierce_engine::Error::Conflict { .. })) if put.if_absent => {
                 self.replace_stale(key, value, options)
@@ -283,20 +296,18 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     /// An entry that is stale counts as absent.
-    fn replace_stale(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
-        let bytes = self.typed.encode(value)?;
+    fn replace_stale(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
         let stored = self.typed.put_over(key, &mut |old| {
-            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (bytes.clone(), options.clone()))
+            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (value.to_vec(), options.clone()))
         })?;
         Ok(stored)
     }
 
-    fn insert_keeping_ttl(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
-        let bytes = self.typed.encode(value)?;
+    fn insert_keeping_ttl(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
         self.typed.put_over(key, &mut |old| {
             let old = old.and_then(|view| view.expires_at);
             let options = old.into_iter().fold(options.clone(), PutOptions::expires_at);
-            Some((bytes.clone(), options))
+            Some((value.to_vec(), options))
         })
     }
 
