@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use wildmatch::WildMatch;
 
-use super::{Cache, Entry, describe, record::TAG};
+use super::{Cache, Entry, Removal, describe, events::Raw, record::TAG};
 use crate::{
     codec::Codec,
     error::{Error, Result},
@@ -44,7 +44,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn cut_tag(&self, tag: &str) -> Result<()> {
         let scope = self.scope_of(tag)?;
         self.shared.flights.outdate_all();
-        self.typed.cut(&scope)
+        self.typed.cut(&scope)?;
+        self.shared.listeners.tell(|| Raw::TagCut(tag.to_owned()));
+        Ok(())
     }
 
     /// As [`Self::cut_tag`], and says how many entries had the tag, which are counted first: reads the head of every entry
@@ -83,7 +85,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// The engine's; then nothing has changed.
     pub fn cut(&self) -> Result<()> {
         self.shared.flights.outdate_all();
-        self.typed.cut(&self.typed.space().prefix)
+        self.typed.cut(&self.typed.space().prefix)?;
+        self.shared.listeners.tell(|| Raw::Cleared);
+        Ok(())
     }
 
     /// As [`Self::cut`], and says how many entries there were, which are counted first.
@@ -174,7 +178,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let mut count = 0;
         for key in keys {
             self.shared.flights.outdate(key);
-            count += u64::from(self.typed.delete_at(key)?);
+            if self.typed.delete_at(key)? {
+                count += 1;
+                self.shared.listeners.tell(|| Raw::Removed(key.clone(), Removal::Invalidated));
+            }
         }
         Ok(self.invalidated(count))
     }

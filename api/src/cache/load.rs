@@ -299,8 +299,9 @@ where
         if let Some(validator) = &loaded.validator {
             options = options.item(item::VALIDATOR, validator.as_slice());
         }
+        let was_there = self.was_there(key)?;
         self.typed.put_at(key, value, &options)?;
-        self.shared.counters.inserts.add(1);
+        self.note_stored(key, was_there);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! A typed cache: entries with lifetimes and tags, which may be forgotten to stay under the store's limits.
 
+mod events;
 mod flight;
 mod invalidate;
 mod load;
@@ -16,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, SequenceNumber, Timestamp, View};
 
 use self::{
+    events::{Listeners, Raw},
     flight::Flights,
     record::{Standing, fresh_until, standing, stored_at},
     stats::Counters,
@@ -31,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use loader::Verdict;
+pub use events::{Event, Events, Removal};
 pub use loader::{LoadPolicy, Loaded, Loading, Old};
 pub use put::Put;
 pub use stats::CacheStats;
@@ -77,6 +80,7 @@ impl<K, V, C> Clone for Cache<K, V, C> {
 pub(crate) struct CacheShared {
     counters: Counters,
     flights: Arc<Flights>,
+    listeners: Listeners,
 }
 
 /// An entry with what is known of it.
@@ -261,10 +265,28 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         put: &Put,
     ) -> Result<bool> {
         self.typed.with_key(key, |key| {
+            let was_there = self.was_there(key)?;
             let is_stored = self.insert_at(key, value, put)?;
-            self.shared.counters.inserts.add(u64::from(is_stored));
+            if is_stored {
+                self.note_stored(key, was_there);
+            }
             Ok(is_stored)
         })
+    }
+
+    /// Whether there is a value of `key` already; asked for only if somebody listens.
+    fn was_there(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.shared.listeners.are_there() && self.typed.kv().contains(key)?)
+    }
+
+    fn note_stored(&self, key: &[u8], was_there: bool) {
+        self.shared.counters.inserts.add(1);
+        self.shared.listeners.tell(|| Raw::Stored { key: key.to_vec(), was_there });
+    }
+
+    fn note_removed(&self, key: &[u8]) {
+        self.shared.counters.removed.add(1);
+        self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
     }
 
     fn insert_at(&self, key: &[u8], value: &[u8], put: &Put) -> Result<bool> {
@@ -353,7 +375,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let mut is_fresh = false;
         self.typed.kv().peek(key, &mut |view| is_fresh = self.is_fresh(&view))?;
         let deleted = self.typed.delete_at(key)? && is_fresh;
-        self.shared.counters.removed.add(u64::from(deleted));
+        if deleted {
+            self.note_removed(key);
+        }
         Ok(deleted)
     }
 
@@ -368,10 +392,12 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             self.typed.update_at(key, &mut |old| {
                 taken = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
                 Ok(if taken.is_some() { Outcome::Remove } else { Outcome::Keep })
-            })
-        })?;
-        self.shared.counters.removed.add(u64::from(taken.is_some()));
-        Ok(taken)
+            })?;
+            if taken.is_some() {
+                self.note_removed(key);
+            }
+            Ok(taken.take())
+        })
     }
 
     /// Gives `key` another lifetime from now on without writing its value again; says whether it was there.
@@ -429,21 +455,31 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let default = self.typed.space().info.ttl();
         self.typed.with_key(key, |key| {
             self.shared.flights.outdate(key);
-            self.typed.update_at(key, &mut |old| {
+            let (mut was_there, mut is_removed) = (false, false);
+            let put = self.typed.update_at(key, &mut |old| {
                 let kept =
                     old.as_ref().and_then(|(_, view)| view.expires_at).filter(|_| put.keep_ttl);
                 let fresh = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
-                let was_there = fresh.is_some();
+                was_there = fresh.is_some();
+                is_removed = false;
                 let end = put.ttl.end(default, now);
                 Ok(match (change(fresh), end) {
                     (Some(value), End::Never | End::At(_)) => {
                         let at = if let End::At(at) = end { Some(at) } else { None };
                         Outcome::Put(value, self.put_options(put, kept.or(at), now)?)
                     }
-                    _ if was_there => Outcome::Remove,
-                    _ => Outcome::Keep,
+                    _ => {
+                        is_removed = was_there;
+                        if was_there { Outcome::Remove } else { Outcome::Keep }
+                    }
                 })
-            })
+            })?;
+            if put.is_some() {
+                self.note_stored(key, was_there);
+            } else if is_removed {
+                self.note_removed(key);
+            }
+            Ok(put)
         })
     }
 

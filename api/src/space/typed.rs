@@ -23,6 +23,8 @@ pub(crate) struct Typed<K, V, C> {
 
 /// It makes all three, and owns none.
 type Types<K, V, C> = fn() -> (K, V, C);
+/// Says what is to become of what it is shown.
+type Changer<'a, V> = dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>> + 'a;
 /// Says what to put in the place of what it is shown, if anything.
 type Decide<'a> = dyn FnMut(Option<View<'_>>) -> Option<(Vec<u8>, PutOptions)> + 'a;
 
@@ -215,11 +217,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     /// Changes what is stored of `key`, atomically: `change` is asked again if another write came between. An error of
     /// it, or of its value's codec, changes nothing. Returns what was put, if something was.
-    pub(crate) fn update_at(
-        &self,
-        key: &[u8],
-        change: &mut dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>>,
-    ) -> Result<Option<V>> {
+    pub(crate) fn update_at(&self, key: &[u8], change: &mut Changer<'_, V>) -> Result<Option<V>> {
         let _writing = self.writing()?;
         let (mut failed, mut put) = (None, None);
         let changed = self.kv().update(key, &mut |view| {

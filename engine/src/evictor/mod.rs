@@ -13,7 +13,7 @@ mod s3_fifo;
 mod tests;
 
 pub(crate) use journal::Journal;
-pub use journal::{Cause, Eviction};
+pub use journal::{Cause, Evicted, Eviction};
 
 use crate::{
     index::{Entry, Index},

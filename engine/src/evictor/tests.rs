@@ -349,8 +349,8 @@ fn the_journal_keeps_the_last() {
         bytes: 128,
     };
     assert_eq!(journal.recent(), []);
-    journal.record((0..600).map(eviction));
-    journal.record((600..1_500).map(eviction));
+    journal.record((0..600).map(|n| (eviction(n), None)));
+    journal.record((600..1_500).map(|n| (eviction(n), None)));
     let kept: Vec<_> = journal.recent().iter().map(|eviction| eviction.at.0).collect();
     assert_eq!(kept, (476..1_500).collect::<Vec<_>>());
 }

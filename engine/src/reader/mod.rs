@@ -2,6 +2,7 @@
 //!
 //! Bytes are checked against their checksums before anyone sees them (I13).
 
+mod changes;
 mod snapshot;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::{
     types::{SequenceNumber, Timestamp},
 };
 
+pub use changes::{Changed, Changes, Wrote};
 pub use snapshot::{Iter, Snapshot};
 
 /// An entry with what is known of it.

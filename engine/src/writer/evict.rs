@@ -174,7 +174,7 @@ impl Turn {
     /// Marks entries as evicted; says how many, and how much they weighed.
     pub(super) fn mark(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
         let Lookup { index, catalog, tally, counters, journal, clock, recency, .. } = &*self.lookup;
-        let (mut entries, mut bytes) = (0, 0);
+        let (mut entries, mut sum) = (0, 0);
         let now = self.log.newest();
         let at = if victims.is_empty() { Timestamp::default() } else { clock.now() };
         for victim in victims {
@@ -183,24 +183,22 @@ impl Turn {
             if entry.is_evicted() || !index.evict(victim.hash, victim.location, victim.epoch) {
                 continue;
             }
+            // Before it is counted dead: a segment may leave with its last live record.
+            let key = journal.keeps_keys().then(|| self.lookup.key_at(victim.location)).flatten();
             catalog.count_dead(victim.location.slot, victim.bytes, now);
             tally.sub(victim.bytes, entry.flags & IndexEntry::EVICTABLE != 0);
-            journal.record([Eviction {
-                at,
-                cause,
-                hash: victim.hash,
-                age: recency.age(victim.epoch),
-                bytes: victim.bytes,
-            }]);
+            let age = recency.age(victim.epoch);
+            let (hash, bytes) = (victim.hash, victim.bytes);
+            journal.record([(Eviction { at, cause, hash, age, bytes }, key)]);
             entries += 1;
-            bytes += victim.bytes;
+            sum += victim.bytes;
         }
         match cause {
             Cause::Expired => counters.expired.add(entries),
             Cause::Cut => counters.cut.add(entries),
             Cause::Capacity => counters.evicted.add(entries),
         }
-        (entries, bytes)
+        (entries, sum)
     }
 }
 
