@@ -80,7 +80,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     }
 
     /// As [`Self::insert`], with the bytes of a value.
-    pub(crate) fn insert_encoded<Q: Lookup<K> + ?Sized>(&self, key: &Q, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn insert_encoded<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        bytes: &[u8],
+    ) -> Result<()> {
         let options = self.typed.put_options(None);
         self.typed.with_key(key, |key| self.typed.put_raw(key, bytes, &options))
     }

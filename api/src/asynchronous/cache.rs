@@ -151,9 +151,12 @@ impl<K: OwnedKey, V: 'static, C: Codec<V>> AsyncCache<K, V, C> {
     /// As [`Cache::insert_with`].
     pub fn insert_with<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V, put: &Put) -> Work<bool> {
         let (key, put) = (Encoded::new(key), put.clone());
-        Work::prepared(self.cache.typed.encode(value).map(|bytes| {
-            self.work(move |cache| cache.insert_encoded(&key, &bytes, &put))
-        }))
+        Work::prepared(
+            self.cache
+                .typed
+                .encode(value)
+                .map(|bytes| self.work(move |cache| cache.insert_encoded(&key, &bytes, &put))),
+        )
     }
 
     /// As [`Cache::remove`].
@@ -414,8 +417,8 @@ where
     ///
     /// Of all tasks, and threads of the blocking face, that ask for a key at the same time one loads and the others wait.
     /// If the one that loads is dropped, the first of the others loads with its own loader; so dropping, at any moment,
-    /// leaves no key locked, and a timeout of any runtime may be put around this. Once the loader has ended, its value is
-    /// stored even if nobody waits any more.
+    /// leaves no key locked, and a timeout of any runtime may be put around this. Once the store's threads
+    /// have what the loader brought, it is stored even if nobody waits any more.
     ///
     /// A future that loads and is neither dropped nor polled again (left behind in a `select` while the task waits for
     /// something else) holds up the others: drop it, or spawn it.

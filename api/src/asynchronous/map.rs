@@ -94,9 +94,12 @@ impl<K: OwnedKey, V: 'static, C: Codec<V>> AsyncMap<K, V, C> {
     /// As [`Map::insert`].
     pub fn insert<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Work<()> {
         let key = Encoded::new(key);
-        Work::prepared(self.map.typed.encode(value).map(|bytes| {
-            self.work(move |map| map.insert_encoded(&key, &bytes))
-        }))
+        Work::prepared(
+            self.map
+                .typed
+                .encode(value)
+                .map(|bytes| self.work(move |map| map.insert_encoded(&key, &bytes))),
+        )
     }
 
     /// As [`Map::insert_if_absent`]. The value is encoded at once.
@@ -105,9 +108,12 @@ impl<K: OwnedKey, V: 'static, C: Codec<V>> AsyncMap<K, V, C> {
     /// As [`Map::insert`].
     pub fn insert_if_absent<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Work<bool> {
         let key = Encoded::new(key);
-        Work::prepared(self.map.typed.encode(value).map(|bytes| {
-            self.work(move |map| map.insert_encoded_if_absent(&key, &bytes))
-        }))
+        Work::prepared(
+            self.map
+                .typed
+                .encode(value)
+                .map(|bytes| self.work(move |map| map.insert_encoded_if_absent(&key, &bytes))),
+        )
     }
 
     /// As [`Map::remove`].
@@ -188,10 +194,7 @@ impl<K: OwnedKey, V: Send + 'static, C: Codec<V>> AsyncMap<K, V, C> {
     ///
     /// # Errors
     /// As [`Map::insert`].
-    pub fn insert_all<Q: Lookup<K>>(
-        &self,
-        entries: impl IntoIterator<Item = (Q, V)>,
-    ) -> Work<()> {
+    pub fn insert_all<Q: Lookup<K>>(&self, entries: impl IntoIterator<Item = (Q, V)>) -> Work<()> {
         let entries = entries.into_iter().map(|(key, value)| (Encoded::new(&key), value));
         let entries: Vec<_> = entries.collect();
         self.work(move |map| map.insert_all(entries))

@@ -20,6 +20,7 @@
 //!     users.insert_with("7", &"Ada".into(), &Put::new().ttl(Ttl::minutes(5))).await?;
 //!     assert_eq!(users.get("7").await?, Some("Ada".into()));
 //!     assert_eq!(users.get_or_insert_with("8", async { "Grace".into() }).await?, "Grace");
+//!     drop(users);
 //!     store.close().await
 //! })?;
 //! # Ok::<(), tierce::Error>(())

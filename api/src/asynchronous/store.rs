@@ -17,8 +17,8 @@ use crate::{
 
 /// The async face of a [`Store`]. A cheap handle: clones, and the blocking face, share the store.
 ///
-/// Dropping the last handle of a store closes it, which may take a moment of whatever thread does it: prefer
-/// [`Self::close`].
+/// Dropping the last handle of a store closes it, which takes a moment of whatever thread does it: drop its caches and maps
+/// first, and then [`close`](Self::close) it.
 ///
 /// ```
 /// use tierce::asynchronous::{AsyncStore, block_on};
@@ -29,6 +29,7 @@ use crate::{
 ///     let counts = store.map::<String, u64>("counts").await?;
 ///     counts.update("runs", |old| Some(old.unwrap_or(0) + 1)).await?;
 ///     assert_eq!(counts.get("runs").await?, Some(1));
+///     drop(counts);
 ///     store.close().await
 /// })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -196,11 +197,12 @@ impl AsyncStore {
         self.work(Store::sync)
     }
 
-    /// As [`Store::close`]: for every handle of both faces in this process.
+    /// As [`Store::close`].
     ///
     /// # Errors
     /// As [`Engine::close`](tierce_engine::Engine::close).
     pub fn close(self) -> Work<()> {
-        self.work(|store| store.clone().close())
+        let pool = self.store.common().pool().clone();
+        Work::new(&pool, move || self.store.close())
     }
 }

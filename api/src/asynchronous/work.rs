@@ -69,11 +69,7 @@ impl<T: Send + 'static> Work<T> {
         Self::make(pool, false, work)
     }
 
-    fn make(
-        pool: &Pool,
-        cancels: bool,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Self {
+    fn make(pool: &Pool, cancels: bool, work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
         let (sender, answer) = oneshot::channel::<Answer<T>>();
         let job: Job = Box::new(move || {
             if cancels && sender.is_canceled() {

@@ -235,8 +235,8 @@ impl Flight {
         if state.has_ended {
             return Ok(state.landing.clone());
         }
-        let ms = patience
-            .map_or(0, |patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let ms =
+            patience.map_or(0, |patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         Err(Error::Timeout { what: "loading a value".to_owned(), ms })
     }
 

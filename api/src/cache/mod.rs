@@ -1,5 +1,6 @@
 //! A typed cache: entries with lifetimes and tags, which may be forgotten to stay under the store's limits.
 
+mod entry;
 mod events;
 mod flight;
 mod invalidate;
@@ -14,12 +15,13 @@ mod waits;
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tierce_engine::{PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{PutOptions, Timestamp, View};
 
 use self::{
+    entry::describe,
     events::{Listeners, Raw},
     flight::Flights,
-    record::{Standing, fresh_until, standing, stored_at},
+    record::{Standing, fresh_until, standing},
     stats::Counters,
 };
 use crate::{
@@ -32,8 +34,9 @@ use crate::{
     ttl::{End, Ttl},
 };
 
-pub(crate) use loader::Verdict;
+pub use entry::Entry;
 pub use events::{Event, Events, Removal};
+pub(crate) use loader::Verdict;
 pub use loader::{LoadPolicy, Loaded, Loading, Old};
 pub use put::Put;
 pub use stats::CacheStats;
@@ -81,30 +84,6 @@ pub(crate) struct CacheShared {
     counters: Counters,
     flights: Arc<Flights>,
     listeners: Listeners,
-}
-
-/// An entry with what is known of it.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Entry<V> {
-    /// The value.
-    pub value: V,
-    /// Order of the write that stored it.
-    pub version: SequenceNumber,
-    /// When it was stored.
-    pub stored_at: Option<Timestamp>,
-    /// When it is gone; `None` = never.
-    pub expires_at: Option<Timestamp>,
-    /// Until when it is fresh; later than that it is served only by a loader that allows stale values.
-    pub fresh_until: Option<Timestamp>,
-    /// Whether it is fresh no more.
-    pub is_stale: bool,
-    /// Its tags, sorted.
-    pub tags: Vec<String>,
-    /// Whether it is never evicted.
-    pub pinned: bool,
-    /// Bytes of its record in the log, key and header included.
-    pub bytes: u64,
 }
 
 impl Store {
@@ -584,22 +563,5 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             }
             found => found,
         }
-    }
-}
-
-/// The whole entry of a record. Its scopes are the space and, behind the space's prefix, its tags.
-fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V> {
-    let mut tags: Vec<_> = view.scopes().filter_map(record::tag_of).collect();
-    tags.sort();
-    Entry {
-        value,
-        version: view.sequence,
-        stored_at: stored_at(view),
-        expires_at: view.expires_at,
-        fresh_until: fresh_until(view),
-        is_stale: standing(view, || now) != Standing::Fresh,
-        tags,
-        pinned: !view.evictable,
-        bytes: view.record_bytes,
     }
 }

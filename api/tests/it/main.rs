@@ -4,6 +4,8 @@
     reason = "a test that finds an error where none belongs fails by it"
 )]
 
+mod asynchronous; // tasks of any runtime, and what is dropped at any point
+mod both_faces; // what the blocking face and the async one answer alike
 mod config; // settings from TOML, from the environment, and layered
 mod events; // what happens to entries, told to who listens
 mod ops; // files around a store: atomic writes, directories, documents, logs
