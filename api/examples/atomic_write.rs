@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         file.write_all(br#"{"count": "#)?;
         Err(io::Error::other("the sensor is gone"))
     });
-    assert!(failed.unwrap_err().to_string().contains("the sensor is gone"));
+    assert!(failed.expect_err("it must be refused").to_string().contains("the sensor is gone"));
     assert_eq!(fs::read_to_string(&path)?, r#"{"count": 2}"#);
     assert_eq!(fs::read_dir(dir.path())?.count(), 1, "no temporary file");
     Ok(())

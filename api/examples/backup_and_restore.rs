@@ -44,7 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     copy(&copied, &damaged)?;
     fs::write(damaged.join("settings.json"), "{")?;
     let mut migrator = Migrator::new(&damaged, [])?;
-    let error = ops::restore_from_backup(&damaged, &mut migrator, V0_2_0, || Ok(())).unwrap_err();
+    let error = ops::restore_from_backup(&damaged, &mut migrator, V0_2_0, || Ok(()))
+        .expect_err("it must be refused");
     assert!(error.to_string().ends_with("damaged: settings.json"), "{error}");
 
     // A good one is verified, migrated and put to use by the newer program.

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The error names both numbers.
     let required = space.total + 1;
-    let error = ops::ensure_free(dir.path(), required).unwrap_err();
+    let error = ops::ensure_free(dir.path(), required).expect_err("it must be refused");
     assert_eq!(error.kind(), "low-space");
     assert!(error.to_string().contains(&required.to_string()), "{error}");
     Ok(())

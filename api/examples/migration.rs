@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(migrator.plan(V0_2_0)?.len(), 2, "a dry run");
 
     // The second step fails: the first is done and on record.
-    assert_eq!(migrator.migrate(V0_2_0).unwrap_err().kind(), "migration");
+    assert_eq!(migrator.migrate(V0_2_0).expect_err("it must be refused").kind(), "migration");
     assert_eq!(migrator.version()?, V0_1_0);
     assert!(dir.path().join("config.json").exists());
 
@@ -60,6 +60,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Versions are numbers: 0.10.0 is newer, and what a newer program wrote is left alone.
     migrator.set_version(Version::new(0, 10, 0))?;
-    assert_eq!(migrator.migrate(V0_2_0).unwrap_err().kind(), "too-new");
+    assert_eq!(migrator.migrate(V0_2_0).expect_err("it must be refused").kind(), "too-new");
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod asynchronous;
 pub mod cache;
 pub mod codec;
 pub mod config;
+pub mod coordinator;
 mod error;
 mod found;
 pub mod key;
@@ -17,7 +18,10 @@ mod room;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
+pub mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ttl;
 mod version;
 

@@ -1,6 +1,6 @@
 //! Settings from files, from the environment and from code, each with the place it comes from.
 //!
-//! A source is read as names and raw values; [`raw`] knows which names there are and what their values mean. All
+//! A source is read as names and raw values; one place knows which names there are and what their values mean. All
 //! complaints about a source are told at once, and none shows a value.
 
 mod env;
@@ -15,7 +15,7 @@ use std::{
 
 use tierce_engine::{Durability, Evict, Options};
 
-use crate::{Error, Result, Ttl, ops};
+use crate::{Error, Result, SpaceOptions, Store, Ttl, ops};
 
 pub use table::Table;
 
@@ -420,6 +420,42 @@ impl Config {
             Some(entries) => options.max_entries(entries),
             None => options,
         }
+    }
+
+    /// Opens the store that these settings describe, after [`Self::validate`].
+    ///
+    /// ```
+    /// use tierce::Config;
+    /// # let dir = tempfile::tempdir()?;
+    /// let config = Config::new().with_directory(dir.path().join("store")).with_size_limit(64 << 20);
+    /// let store = config.open()?;
+    /// assert!(store.spaces()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::validate`] and [`Store::open_with`].
+    pub fn open(&self) -> Result<Store> {
+        self.validate()?;
+        Store::open_with(self.directory()?, self.engine_options())
+    }
+
+    /// The options of a space: the lifetime that these settings have for it. A space that was made with another one takes
+    /// this one: settings may change.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tierce::{Cache, Config, Store, Ttl};
+    /// let config = Config::new().with_ttl("search", Ttl::minutes(5));
+    /// let store = Store::in_memory()?;
+    /// let search: Cache<String, u32> = store.cache_with("search", &config.space_options("search"))?;
+    /// search.insert("q", &1)?;
+    /// assert!(search.ttl("q")?.flatten() <= Some(Duration::from_secs(300)));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn space_options(&self, space: &str) -> SpaceOptions {
+        SpaceOptions::new().ttl(self.ttl_of(space)).change()
     }
 }
 

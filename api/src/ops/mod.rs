@@ -16,7 +16,7 @@ mod migrator;
 mod rotating_log;
 mod space;
 mod status_document;
-mod time;
+pub(crate) mod time;
 
 pub use atomic::{atomic_write, atomic_write_with};
 pub use backup::{

@@ -16,7 +16,7 @@ pub(super) fn rfc3339_ms(at: Timestamp) -> String {
 }
 
 /// The moment as part of a file name: digits in the order in which names sort by time.
-pub(super) fn for_file_name(at: Timestamp) -> String {
+pub(crate) fn for_file_name(at: Timestamp) -> String {
     rfc3339(at).chars().filter(|sign| !matches!(sign, '-' | ':' | '.')).collect()
 }
 

@@ -21,7 +21,7 @@ impl Engine {
 
     /// As [`Self::compact`], of the `segments` with these ids only if they are given, in one job whether it is worth it
     /// or not. `go_on` is asked now and then, with the report so far; a job that it breaks off leaves everything as
-    /// it was.
+    /// it was. It must not compact, sweep or recover: that waits for this job.
     ///
     /// # Errors
     /// As [`Self::compact`].
@@ -80,22 +80,26 @@ impl Engine {
         self.shared.usage()
     }
 
-    /// Changes [`Options::max_bytes`](crate::Options::max_bytes) from now on. A smaller limit makes the store shrink: entries are evicted and
-    /// segments compacted until it fits, or until nothing is left that may go; then writes are refused.
+    /// Changes [`Options::max_bytes`](crate::Options::max_bytes) from now on. A smaller limit makes the store shrink:
+    /// entries are evicted and segments compacted until it fits, or until nothing is left that may go; then writes are
+    /// refused.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`](crate::Error::InvalidOptions) if it is below the least that works; [`Error::Full`](crate::Error::Full) if it does not fit yet.
+    /// [`Error::InvalidOptions`](crate::Error::InvalidOptions) if it is below the least that works;
+    /// [`Error::Full`](crate::Error::Full) if it does not fit yet.
     pub fn set_max_bytes(&self, limit: Option<u64>) -> Result<()> {
         self.check_write()?;
         self.shared.set_max_bytes(limit)
     }
 
-    /// Changes [`Options::max_entries`](crate::Options::max_entries); what is too much is evicted before the next write is acknowledged.
+    /// Changes [`Options::max_entries`](crate::Options::max_entries); what is too much is evicted before the next write
+    /// is acknowledged.
     pub fn set_max_entries(&self, limit: Option<u64>) {
         self.shared.writer.set_live_limits(|limits| limits.entries = limit.unwrap_or(u64::MAX));
     }
 
-    /// Changes [`Options::max_live_bytes`](crate::Options::max_live_bytes); what is too much is evicted before the next write is acknowledged.
+    /// Changes [`Options::max_live_bytes`](crate::Options::max_live_bytes); what is too much is evicted before the next
+    /// write is acknowledged.
     pub fn set_max_live_bytes(&self, limit: Option<u64>) {
         self.shared.writer.set_live_limits(|limits| limits.bytes = limit.unwrap_or(u64::MAX));
     }
