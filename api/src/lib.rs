@@ -1,5 +1,6 @@
 //! Typed face of tierce.
 
+pub mod asynchronous;
 pub mod cache;
 pub mod codec;
 pub mod collections;
@@ -17,6 +18,7 @@ mod pool;
 #[cfg(feature = "redis")]
 mod remote;
 pub mod recipes;
+mod room;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
@@ -27,6 +29,7 @@ pub mod testing;
 mod ttl;
 mod version;
 
+pub use asynchronous::{AsyncCache, AsyncMap, AsyncStore};
 pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
 pub use config::Config;
 pub use error::{BoxError, Error, Result, Shared};

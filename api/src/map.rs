@@ -31,7 +31,7 @@ use crate::{
 /// # Ok::<(), tierce::Error>(())
 /// ```
 pub struct Map<K, V, C = MsgPack> {
-    typed: Typed<K, V, C>,
+    pub(crate) typed: Typed<K, V, C>,
 }
 
 impl<K, V, C> std::fmt::Debug for Map<K, V, C> {
@@ -76,8 +76,17 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     /// # Errors
     /// [`Error::Encode`]; the engine's: [`Full`](tierce_engine::Error::Full) if the limit leaves no room.
     pub fn insert<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<()> {
+        self.insert_encoded(key, &self.typed.encode(value)?)
+    }
+
+    /// As [`Self::insert`], with the bytes of a value.
+    pub(crate) fn insert_encoded<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        bytes: &[u8],
+    ) -> Result<()> {
         let options = self.typed.put_options(None);
-        self.typed.with_key(key, |key| self.typed.put_at(key, value, &options))
+        self.typed.with_key(key, |key| self.typed.put_raw(key, bytes, &options))
     }
 
     /// Stores `value` unless there is one already; says whether it did.
@@ -92,8 +101,17 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     /// # Errors
     /// As [`Self::insert`].
     pub fn insert_if_absent<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<bool> {
+        self.insert_encoded_if_absent(key, &self.typed.encode(value)?)
+    }
+
+    /// As [`Self::insert_if_absent`], with the bytes of a value.
+    pub(crate) fn insert_encoded_if_absent<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        bytes: &[u8],
+    ) -> Result<bool> {
         let options = self.typed.put_options(None).only_if_absent();
-        let put = self.typed.with_key(key, |key| self.typed.put_at(key, value, &options));
+        let put = self.typed.with_key(key, |key| self.typed.put_raw(key, bytes, &options));
         match put {
             Ok(()) => Ok(true),
             Err(Error::Engine(tierce_engine::Error::Conflict { .. })) => Ok(false),

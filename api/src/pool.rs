@@ -11,6 +11,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use tierce_engine::io::{Clock, OsClock};
 
 use crate::{
     error::{Error, Result},
+    room::{PlaceId, Room},
     schedule::{EntryId, Schedule},
 };
 
@@ -61,6 +63,8 @@ struct PoolCore {
 #[derive(Default)]
 struct PoolState {
     queue: VecDeque<Job>,
+    /// Futures that wait for room in it.
+    room: Room,
     /// Workers that exist.
     workers: usize,
     /// Workers that wait for a job.
@@ -144,6 +148,38 @@ impl Pool {
         matches!(self.0.0.push(job, self.0.0.queue_max), Pushed::Queued)
     }
 
+    /// As [`Self::spawn`] for a future, which must not hold up its thread: when the queue is full, `waker` is told when to
+    /// offer the job again. `place` is the place in that line; who goes away before calls [`Self::leave`]. If the system
+    /// gives no thread at all, the caller runs the job.
+    pub(crate) fn offer(&self, job: Job, place: &mut Option<PlaceId>, waker: &Waker) -> Offered {
+        let core = &self.0.0;
+        let mut state = hold(&core.state);
+        if state.closed {
+            return Offered::Closed;
+        }
+        let queued = state.queue.len();
+        if let Err(replaced) = state.room.claim(place, waker, queued, core.queue_max) {
+            drop(state);
+            drop(replaced);
+            return Offered::Waits(job);
+        }
+        if let Pushed::Full(job) = core.enqueue(state, job) {
+            run(job);
+        }
+        Offered::Taken
+    }
+
+    /// Who held `place` does not offer its job again.
+    pub(crate) fn leave(&self, place: PlaceId) {
+        let core = &self.0.0;
+        let mut state = hold(&core.state);
+        let queued = state.queue.len();
+        let left = state.room.leave(place, queued, core.queue_max);
+        drop(state);
+        drop(left.own);
+        left.next.into_iter().for_each(Waker::wake);
+    }
+
     /// Runs all jobs, on this thread and on workers that are free, and returns when all have ended. Waits for no job
     /// that has not begun, so it may be called from a job.
     pub(crate) fn run_all(&self, jobs: Vec<Job>) {
@@ -191,6 +227,15 @@ impl Pool {
     }
 }
 
+/// What became of a job that was offered.
+pub(crate) enum Offered {
+    Taken,
+    /// To be offered again.
+    Waits(Job),
+    /// The pool is closed; the job was dropped.
+    Closed,
+}
+
 enum Pushed {
     Queued,
     Full(Job),
@@ -203,19 +248,25 @@ impl PoolCore {
         let mut state = hold(&self.state);
         state.closed = true;
         let jobs = std::mem::take(&mut state.queue);
+        let wakers = state.room.close();
         drop(state);
         self.wake.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
         jobs
     }
 
     fn push(self: &Arc<Self>, job: Job, queue_max: usize) -> Pushed {
-        let mut state = hold(&self.state);
+        let state = hold(&self.state);
         if state.closed {
             return Pushed::Closed(job);
         }
-        if state.queue.len() >= queue_max {
+        if state.queue.len().saturating_add(state.room.granted()) >= queue_max {
             return Pushed::Full(job);
         }
+        self.enqueue(state, job)
+    }
+
+    fn enqueue(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>, job: Job) -> Pushed {
         if state.queue.len() >= state.idle
             && state.workers < self.workers_max
             && !self.start(&mut state)
@@ -244,16 +295,28 @@ impl PoolCore {
     }
 
     fn take_now(&self) -> Option<Job> {
-        hold(&self.state).queue.pop_front()
+        self.take(hold(&self.state))
+    }
+
+    /// The next job; there is room for another one then.
+    fn take(&self, mut state: MutexGuard<'_, PoolState>) -> Option<Job> {
+        let job = state.queue.pop_front()?;
+        let queued = state.queue.len();
+        let waker = state.room.grant(queued, self.queue_max);
+        drop(state);
+        if let Some(waker) = waker {
+            // As a job: some wakers run what they wake, and that may panic.
+            run(Box::new(move || waker.wake()));
+        }
+        Some(job)
     }
 
     /// The life of a worker.
     fn work(&self) {
         let mut state = hold(&self.state);
         loop {
-            if let Some(job) = state.queue.pop_front() {
-                drop(state);
-                run(job);
+            if !state.queue.is_empty() {
+                self.take(state).into_iter().for_each(run);
                 state = hold(&self.state);
                 continue;
             }

@@ -304,12 +304,15 @@ impl Store {
         self.kv.sync()
     }
 
-    /// Closes the store for every handle in this process, and says how it went. What was acknowledged is on the device
-    /// then. Closing twice, or another handle, is no error.
+    /// Gives this handle up; what was acknowledged is on the device then. If it is the last, the store is closed, and this
+    /// says how it went. Caches, maps and so on are handles, too: drop them before.
     ///
     /// # Errors
     /// As [`Engine::close`].
     pub fn close(self) -> Result<()> {
-        self.kv.close()
+        let Some(engine) = self.engine else { return self.kv.close() };
+        // Order: it is a handle, too, and the last one closes the store.
+        drop(self.kv);
+        Ok(engine.close()?)
     }
 }

@@ -1,18 +1,20 @@
-//! One load at a time for each key, whoever asks: the others wait for its result.
+//! One load at a time for each key, whoever asks, threads and tasks: the others wait for its result.
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
     sync::{
-        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::{self, ThreadId},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tierce_engine::Timestamp;
 
+use super::waits::{LoadId, Running, Waiting};
 use crate::error::{Error, Result, Shared};
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -30,12 +32,22 @@ pub(super) enum Landing {
 
 /// One load of one key.
 pub(super) struct Flight {
-    /// The thread that loads; none while it waits for a worker.
-    leader: Mutex<Option<ThreadId>>,
-    landing: Mutex<Option<Landing>>,
-    landed: Condvar,
+    id: LoadId,
+    state: Mutex<FlightState>,
+    /// Wakes the threads that wait; tasks have their wakers.
+    ended: Condvar,
     /// Whether the key was written or removed after the load began: what it brings is old. Held while it is stored.
     outdated: Mutex<bool>,
+}
+
+#[derive(Default)]
+struct FlightState {
+    has_ended: bool,
+    /// How; none if it was abandoned.
+    landing: Option<Landing>,
+    /// Of the tasks that wait, by number.
+    wakers: BTreeMap<u64, Waker>,
+    wakers_ever: u64,
 }
 
 /// The loads of one cache that are under way.
@@ -62,8 +74,9 @@ pub(super) enum Boarding {
     Passenger(Arc<Flight>),
 }
 
-/// The right, and the duty, to load a key. Whoever waits is told even if it is dropped.
-pub(super) struct Ticket {
+/// The right, and the duty, to load a key. If it is dropped before it lands, the load is abandoned: those who wait are
+/// told, and the first of them loads.
+pub(crate) struct Ticket {
     flights: Arc<Flights>,
     key: Vec<u8>,
     flight: Arc<Flight>,
@@ -72,9 +85,6 @@ pub(super) struct Ticket {
 /// Failures that are remembered at most (I12): more of them are forgotten together.
 const FAILED_MAX: usize = 4096;
 
-/// Which thread waits for a load of which other one.
-static WAITS: LazyLock<Mutex<HashMap<ThreadId, ThreadId>>> = LazyLock::new(Mutex::default);
-
 impl Flights {
     pub(super) fn board(self: &Arc<Self>, key: &[u8]) -> Boarding {
         let mut by_key = hold(&self.by_key);
@@ -82,9 +92,9 @@ impl Flights {
             return Boarding::Passenger(Arc::clone(flight));
         }
         let flight = Arc::new(Flight {
-            leader: Mutex::default(),
-            landing: Mutex::new(None),
-            landed: Condvar::new(),
+            id: LoadId::new(),
+            state: Mutex::default(),
+            ended: Condvar::new(),
             outdated: Mutex::new(false),
         });
         by_key.insert(key.to_vec(), Arc::clone(&flight));
@@ -156,7 +166,7 @@ impl Ticket {
 
     /// Tells everyone who waits.
     pub(super) fn land(self, landing: Landing) {
-        self.flight.land(landing);
+        self.flight.end(Some(landing));
     }
 
     /// For who has it carried out by another thread and waits.
@@ -164,80 +174,114 @@ impl Ticket {
         Arc::clone(&self.flight)
     }
 
-    /// This thread loads.
-    pub(super) fn take_off(&self) {
-        *hold(&self.flight.leader) = Some(thread::current().id());
+    /// The load begins. If it is a part of another one, that one waits for it for as long as the guard lives.
+    pub(super) fn take_off(&self) -> Option<Waiting> {
+        // Never a circle: this one waits for nothing yet.
+        Waiting::begin(self.flight.id).ok().flatten()
+    }
+
+    /// The loader runs on this thread, until the guard is dropped.
+    pub(super) fn run(&self) -> Running {
+        self.flight.id.run()
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.flight.land(Landing::Panicked("it did not end".to_owned()));
-        let mut by_key = hold(&self.flights.by_key);
-        if by_key.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            by_key.remove(&self.key);
+        {
+            let mut by_key = hold(&self.flights.by_key);
+            if by_key.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+                by_key.remove(&self.key);
+            }
+            self.flights.count.store(by_key.len(), Ordering::SeqCst);
         }
-        self.flights.count.store(by_key.len(), Ordering::SeqCst);
+        // Order: after it is not to be found any more, so that who is told does not find it again.
+        self.flight.end(None);
     }
 }
 
 impl Flight {
-    /// The first landing counts.
-    fn land(&self, landing: Landing) {
-        hold(&self.landing).get_or_insert(landing);
-        self.landed.notify_all();
+    /// The first end counts.
+    fn end(&self, landing: Option<Landing>) {
+        let mut state = hold(&self.state);
+        if state.has_ended {
+            return;
+        }
+        state.has_ended = true;
+        state.landing = landing;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        self.ended.notify_all();
+        wakers.into_values().for_each(Waker::wake);
     }
 
-    /// Waits for the load to end, or for so long.
+    /// Holds up this thread until the load ends, or for so long. `None` if it was abandoned: then ask again.
     ///
     /// # Errors
-    /// [`Error::LoaderRecursion`] if the load waits for this thread; [`Error::Timeout`].
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Result<Landing> {
-        let _waiting = Waiting::begin(*hold(&self.leader))?;
-        let landing = hold(&self.landing);
-        let pending = |landing: &mut Option<Landing>| landing.is_none();
-        let landing = match patience {
-            None => {
-                self.landed.wait_while(landing, pending).unwrap_or_else(PoisonError::into_inner)
-            }
+    /// [`Error::LoaderRecursion`] if the load waits for one that this thread runs; [`Error::Timeout`].
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Result<Option<Landing>> {
+        let _waiting = Waiting::begin(self.id)?;
+        let state = hold(&self.state);
+        let pending = |state: &mut FlightState| !state.has_ended;
+        let state = match patience {
+            None => self.ended.wait_while(state, pending).unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
-                self.landed
-                    .wait_timeout_while(landing, patience, pending)
+                self.ended
+                    .wait_timeout_while(state, patience, pending)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             }
         };
-        landing.clone().ok_or_else(|| Error::Timeout {
-            what: "loading a value".to_owned(),
-            ms: patience
-                .map_or(0, |patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
-        })
+        if state.has_ended {
+            return Ok(state.landing.clone());
+        }
+        let ms =
+            patience.map_or(0, |patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        Err(Error::Timeout { what: "loading a value".to_owned(), ms })
+    }
+
+    /// As [`Self::wait`], for a task.
+    pub(super) fn landed(self: Arc<Self>) -> Landed {
+        Landed { flight: self, waiting: None, waker: None }
     }
 }
 
-/// This thread waits for another one's load; on record, so that threads that wait for each other in a circle are found.
-struct Waiting;
+/// A task waits for a load to end. Dropping it leaves nothing behind.
+pub(super) struct Landed {
+    flight: Arc<Flight>,
+    /// Once it has begun to wait: as a part of which load, if of one.
+    waiting: Option<Option<Waiting>>,
+    /// The number of its waker.
+    waker: Option<u64>,
+}
 
-impl Waiting {
-    fn begin(leader: Option<ThreadId>) -> Result<Self> {
-        let me = thread::current().id();
-        let mut waits = hold(&WAITS);
-        let mut next = leader;
-        while let Some(thread) = next {
-            if thread == me {
-                return Err(Error::LoaderRecursion);
-            }
-            next = waits.get(&thread).copied();
+impl Future for Landed {
+    type Output = Result<Option<Landing>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.waiting.is_none() {
+            this.waiting = Some(Waiting::begin(this.flight.id)?);
         }
-        if let Some(leader) = leader {
-            waits.insert(me, leader);
+        let mut state = hold(&this.flight.state);
+        if state.has_ended {
+            return Poll::Ready(Ok(state.landing.clone()));
         }
-        Ok(Self)
+        let number = *this.waker.get_or_insert(state.wakers_ever);
+        state.wakers_ever = state.wakers_ever.max(number + 1);
+        let replaced = state.wakers.insert(number, cx.waker().clone());
+        drop(state);
+        // With no lock held: it may own a task.
+        drop(replaced);
+        Poll::Pending
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Landed {
     fn drop(&mut self) {
-        hold(&WAITS).remove(&thread::current().id());
+        if let Some(number) = self.waker {
+            let waker = hold(&self.flight.state).wakers.remove(&number);
+            drop(waker);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use wildmatch::WildMatch;
 
-use super::{Cache, Entry, Removal, describe, events::Raw, record::TAG};
+use super::{Cache, Entry, Removal, entry::describe, events::Raw, record::TAG};
 use crate::{
     codec::Codec,
     error::{Error, Result},

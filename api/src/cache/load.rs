@@ -4,6 +4,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,14 @@ pub(super) enum Have<V> {
     Value(Box<Old<V>>, Standing),
     /// Loading it failed, and that is remembered.
     Failure(String),
+}
+
+/// What a leader found.
+pub(super) enum Begun<V> {
+    /// There is nothing to load.
+    Landed(V),
+    /// The value that is to be replaced, if there is one.
+    Load(Ticket, Option<Old<V>>),
 }
 
 impl<K, V, C> Cache<K, V, C>
@@ -143,9 +152,15 @@ where
         policy: &LoadPolicy,
         load: impl FnOnce(Option<&Old<V>>) -> Result<Loaded<V>, BoxError>,
     ) -> Result<V> {
-        match self.shared.flights.board(key) {
-            Boarding::Passenger(flight) => value_of(flight.wait(None)?),
-            Boarding::Leader(ticket) => self.lead(ticket, key, force, policy, load),
+        loop {
+            match self.shared.flights.board(key) {
+                Boarding::Leader(ticket) => return self.lead(ticket, key, force, policy, load),
+                Boarding::Passenger(flight) => {
+                    if let Some(landing) = flight.wait(None)? {
+                        return value_of(landing);
+                    }
+                }
+            }
         }
     }
 
@@ -157,7 +172,22 @@ where
         policy: &LoadPolicy,
         load: impl FnOnce(Option<&Old<V>>) -> Result<Loaded<V>, BoxError>,
     ) -> Result<V> {
-        ticket.take_off();
+        let _waiting = ticket.take_off();
+        let (ticket, old) = match self.begin(ticket, key, force)? {
+            Begun::Landed(value) => return Ok(value),
+            Begun::Load(ticket, old) => (ticket, old),
+        };
+        let begun = self.now();
+        let loaded = {
+            let _running = ticket.run();
+            catch_unwind(AssertUnwindSafe(|| load(old.as_ref())))
+        };
+        let cost = self.now().0.saturating_sub(begun.0);
+        self.finish(ticket, key, loaded, old, cost, policy)
+    }
+
+    /// What a leader does first: looks whether there is something to load.
+    pub(super) fn begin(&self, ticket: Ticket, key: &[u8], force: bool) -> Result<Begun<V>> {
         let have = match self.have(key) {
             Ok(have) => have,
             Err(error) => {
@@ -166,18 +196,27 @@ where
                 return Err(error);
             }
         };
-        let old = match have {
+        match have {
             // Another load ended between the look that found nothing and this one.
             Have::Value(old, Standing::Fresh) if !force => {
                 ticket.land(Landing::Value(Arc::new(old.value.clone())));
-                return Ok(old.value);
+                Ok(Begun::Landed(old.value))
             }
-            Have::Value(old, _) => Some(*old),
-            Have::Nothing | Have::Failure(_) => None,
-        };
-        let begun = self.now();
-        let loaded = catch_unwind(AssertUnwindSafe(|| load(old.as_ref())));
-        let cost = self.now().0.saturating_sub(begun.0);
+            Have::Value(old, _) => Ok(Begun::Load(ticket, Some(*old))),
+            Have::Nothing | Have::Failure(_) => Ok(Begun::Load(ticket, None)),
+        }
+    }
+
+    /// What a leader does last: stores what was loaded, if anything, and tells those who wait.
+    pub(super) fn finish(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        loaded: thread::Result<Result<Loaded<V>, BoxError>>,
+        old: Option<Old<V>>,
+        cost: u64,
+        policy: &LoadPolicy,
+    ) -> Result<V> {
         match loaded {
             Ok(Ok(loaded)) => self.land_value(ticket, key, loaded, old, cost, policy),
             Ok(Err(error)) => self.land_failure(ticket, key, error, old, policy),

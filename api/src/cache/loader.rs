@@ -275,6 +275,58 @@ impl LoadPolicy {
     }
 }
 
+/// What is to be done for who asks for a key that has a loader.
+pub(crate) enum Verdict<V> {
+    /// It gets this, and whoever has the ticket loads another one in the background.
+    Serve(V, Option<Ticket>),
+    /// It waits for a load, which is to replace this.
+    Load(Option<Box<Old<V>>>),
+}
+
+impl<K, V, C> Cache<K, V, C>
+where
+    K: OwnedKey,
+    V: Clone + Send + Sync + 'static,
+    C: Codec<V>,
+{
+    /// Decides what who asks for `key` gets, and counts it.
+    pub(crate) fn judge(&self, key: &[u8], policy: &LoadPolicy) -> Result<Verdict<V>> {
+        let have = self.have(key)?;
+        let now = self.now();
+        let counters = &self.shared.counters;
+        counters.count(matches!(have, Have::Value(_, Standing::Fresh)));
+        match have {
+            Have::Value(old, Standing::Fresh) => {
+                let is_due = policy.is_due(&old, now);
+                let ticket = if is_due { self.refresh_ticket(key, policy, now) } else { None };
+                Ok(Verdict::Serve(old.value, ticket))
+            }
+            Have::Value(old, _) if policy.serves_meanwhile(old.fresh_until, now) => {
+                counters.stale_served.add(1);
+                Ok(Verdict::Serve(old.value, self.refresh_ticket(key, policy, now)))
+            }
+            Have::Failure(text) if policy.error_ttl_ms().is_some() => {
+                Err(Error::Loader(Shared::new(text)))
+            }
+            Have::Value(old, _) => Ok(Verdict::Load(Some(old))),
+            Have::Nothing | Have::Failure(_) => Ok(Verdict::Load(None)),
+        }
+    }
+
+    /// The right to load in the background, unless that is being done, or failed a moment ago.
+    fn refresh_ticket(&self, key: &[u8], policy: &LoadPolicy, now: Timestamp) -> Option<Ticket> {
+        let flights = &self.shared.flights;
+        let again = |at: Timestamp| at.saturating_add_ms(ms(policy.retry_after));
+        if flights.is_flying(key) || flights.failed_at(key).is_some_and(|at| now < again(at)) {
+            return None;
+        }
+        match flights.board(key) {
+            Boarding::Leader(ticket) => Some(ticket),
+            Boarding::Passenger(_) => None,
+        }
+    }
+}
+
 type Load<K, V> = dyn Fn(&K, Option<&Old<V>>) -> Result<Loaded<V>, BoxError> + Send + Sync;
 
 /// A cache together with the loader of its values. A cheap handle.
@@ -350,27 +402,14 @@ where
     /// [`Error::Timeout`]; the engine's.
     pub fn get(&self, key: &K) -> Result<V> {
         let bytes = self.cache.typed.key_bytes(key);
-        let have = self.cache.have(&bytes)?;
-        let now = self.cache.now();
-        let counters = &self.cache.shared.counters;
-        counters.count(matches!(have, Have::Value(_, Standing::Fresh)));
-        match have {
-            Have::Value(old, Standing::Fresh) => {
-                if self.policy.is_due(&old, now) {
-                    self.refresh_behind(key, &bytes, now);
-                }
-                Ok(old.value)
+        match self.cache.judge(&bytes, &self.policy)? {
+            Verdict::Serve(value, None) => Ok(value),
+            Verdict::Serve(value, Some(ticket)) => {
+                // Without a worker the value just gets older: the next caller tries again.
+                let _ = self.send(key, &bytes, true, ticket);
+                Ok(value)
             }
-            Have::Value(old, _) if self.policy.serves_meanwhile(old.fresh_until, now) => {
-                counters.stale_served.add(1);
-                self.refresh_behind(key, &bytes, now);
-                Ok(old.value)
-            }
-            Have::Failure(text) if self.policy.error_ttl_ms().is_some() => {
-                Err(Error::Loader(Shared::new(text)))
-            }
-            Have::Value(old, _) => self.load(key, &bytes, Some(&old), false),
-            Have::Nothing | Have::Failure(_) => self.load(key, &bytes, None, false),
+            Verdict::Load(old) => self.load(key, &bytes, old.as_deref(), false),
         }
     }
 
@@ -386,23 +425,28 @@ where
         let Some(patience) = self.policy.patience else {
             return self.cache.load_at(bytes, force, &self.policy, |old| (self.load)(key, old));
         };
-        let flight = match self.cache.shared.flights.board(bytes) {
-            Boarding::Passenger(flight) => flight,
-            Boarding::Leader(ticket) => {
-                let flight = ticket.flight();
-                self.send(key, bytes, force, ticket)?;
-                flight
-            }
-        };
-        match flight.wait(Some(patience)) {
-            Err(error @ Error::Timeout { .. }) => match old {
-                Some(old) if self.policy.serves_on_error(old.fresh_until, self.cache.now()) => {
-                    self.cache.shared.counters.stale_served.add(1);
-                    Ok(old.value.clone())
+        loop {
+            let flight = match self.cache.shared.flights.board(bytes) {
+                Boarding::Passenger(flight) => flight,
+                Boarding::Leader(ticket) => {
+                    let flight = ticket.flight();
+                    self.send(key, bytes, force, ticket)?;
+                    flight
                 }
-                _ => Err(error),
-            },
-            landing => value_of(landing?),
+            };
+            match flight.wait(Some(patience)) {
+                Ok(None) => {}
+                Ok(Some(landing)) => return value_of(landing),
+                Err(error @ Error::Timeout { .. }) => {
+                    let old = old.filter(|old| {
+                        self.policy.serves_on_error(old.fresh_until, self.cache.now())
+                    });
+                    let served = old.map(|old| old.value.clone());
+                    self.cache.shared.counters.stale_served.add(u64::from(served.is_some()));
+                    return served.ok_or(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -414,18 +458,5 @@ where
             // Whoever waits is told; if nobody does, the failure is on record.
             let _ = this.cache.lead(ticket, &bytes, force, &this.policy, load);
         }))
-    }
-
-    /// Loads in the background, unless that is being done, or failed a moment ago.
-    fn refresh_behind(&self, key: &K, bytes: &[u8], now: Timestamp) {
-        let flights = &self.cache.shared.flights;
-        let again = |at: Timestamp| at.saturating_add_ms(ms(self.policy.retry_after));
-        if flights.is_flying(bytes) || flights.failed_at(bytes).is_some_and(|at| now < again(at)) {
-            return;
-        }
-        if let Boarding::Leader(ticket) = flights.board(bytes) {
-            // Without a worker the value just gets older: the next caller tries again.
-            let _ = self.send(key, bytes, true, ticket);
-        }
     }
 }

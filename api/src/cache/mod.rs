@@ -1,23 +1,27 @@
 //! A typed cache: entries with lifetimes and tags, which may be forgotten to stay under the store's limits.
 
+mod entry;
 mod events;
 mod flight;
 mod invalidate;
 mod load;
+mod load_task;
 mod loader;
 mod put;
 mod record;
 mod stats;
+mod waits;
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tierce_engine::{PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{PutOptions, Timestamp, View};
 
 use self::{
+    entry::describe,
     events::{Listeners, Raw},
     flight::Flights,
-    record::{Standing, fresh_until, standing, stored_at},
+    record::{Standing, fresh_until, standing},
     stats::Counters,
 };
 use crate::{
@@ -30,7 +34,9 @@ use crate::{
     ttl::{End, Ttl},
 };
 
+pub use entry::Entry;
 pub use events::{Event, Events, Removal};
+pub(crate) use loader::Verdict;
 pub use loader::{LoadPolicy, Loaded, Loading, Old};
 pub use put::Put;
 pub use stats::CacheStats;
@@ -56,7 +62,7 @@ pub use stats::CacheStats;
 /// # Ok::<(), tierce::Error>(())
 /// ```
 pub struct Cache<K, V, C = MsgPack> {
-    typed: Typed<K, V, C>,
+    pub(crate) typed: Typed<K, V, C>,
     shared: Arc<CacheShared>,
 }
 
@@ -78,30 +84,6 @@ pub(crate) struct CacheShared {
     counters: Counters,
     flights: Arc<Flights>,
     listeners: Listeners,
-}
-
-/// An entry with what is known of it.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Entry<V> {
-    /// The value.
-    pub value: V,
-    /// Order of the write that stored it.
-    pub version: SequenceNumber,
-    /// When it was stored.
-    pub stored_at: Option<Timestamp>,
-    /// When it is gone; `None` = never.
-    pub expires_at: Option<Timestamp>,
-    /// Until when it is fresh; later than that it is served only by a loader that allows stale values.
-    pub fresh_until: Option<Timestamp>,
-    /// Whether it is fresh no more.
-    pub is_stale: bool,
-    /// Its tags, sorted.
-    pub tags: Vec<String>,
-    /// Whether it is never evicted.
-    pub pinned: bool,
-    /// Bytes of its record in the log, key and header included.
-    pub bytes: u64,
 }
 
 impl Store {
@@ -251,6 +233,16 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         value: &V,
         put: &Put,
     ) -> Result<bool> {
+        self.insert_encoded(key, &self.typed.encode(value)?, put)
+    }
+
+    /// As [`Self::insert_with`], with the bytes of a value.
+    pub(crate) fn insert_encoded<Q: Lookup<K> + ?Sized>(
+        &self,
+        key: &Q,
+        value: &[u8],
+        put: &Put,
+    ) -> Result<bool> {
         self.typed.with_key(key, |key| {
             let was_there = self.was_there(key)?;
             let is_stored = self.insert_at(key, value, put)?;
@@ -276,7 +268,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
     }
 
-    fn insert_at(&self, key: &[u8], value: &V, put: &Put) -> Result<bool> {
+    fn insert_at(&self, key: &[u8], value: &[u8], put: &Put) -> Result<bool> {
         let now = self.now();
         let end = put.ttl.end(self.typed.space().info.ttl(), now);
         let expires_at = match end {
@@ -295,7 +287,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             return self.insert_keeping_ttl(key, value, options);
         }
         let options = if put.if_absent { options.only_if_absent() } else { options };
-        match self.typed.put_at(key, value, &options) {
+        match self.typed.put_raw(key, value, &options) {
             Ok(()) => Ok(true),
             Err(Error::Engine(tierce_engine::Error::Conflict { .. })) if put.if_absent => {
                 self.replace_stale(key, value, options)
@@ -305,20 +297,18 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     /// An entry that is stale counts as absent.
-    fn replace_stale(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
-        let bytes = self.typed.encode(value)?;
+    fn replace_stale(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
         let stored = self.typed.put_over(key, &mut |old| {
-            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (bytes.clone(), options.clone()))
+            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (value.to_vec(), options.clone()))
         })?;
         Ok(stored)
     }
 
-    fn insert_keeping_ttl(&self, key: &[u8], value: &V, options: PutOptions) -> Result<bool> {
-        let bytes = self.typed.encode(value)?;
+    fn insert_keeping_ttl(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
         self.typed.put_over(key, &mut |old| {
             let old = old.and_then(|view| view.expires_at);
             let options = old.into_iter().fold(options.clone(), PutOptions::expires_at);
-            Some((bytes.clone(), options))
+            Some((value.to_vec(), options))
         })
     }
 
@@ -573,22 +563,5 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             }
             found => found,
         }
-    }
-}
-
-/// The whole entry of a record. Its scopes are the space and, behind the space's prefix, its tags.
-fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V> {
-    let mut tags: Vec<_> = view.scopes().filter_map(record::tag_of).collect();
-    tags.sort();
-    Entry {
-        value,
-        version: view.sequence,
-        stored_at: stored_at(view),
-        expires_at: view.expires_at,
-        fresh_until: fresh_until(view),
-        is_stale: standing(view, || now) != Standing::Fresh,
-        tags,
-        pinned: !view.evictable,
-        bytes: view.record_bytes,
     }
 }

@@ -47,6 +47,11 @@ impl<'a> KeyWriter<'a> {
         self.escaped(bytes);
     }
 
+    /// Appends what another writer made.
+    pub(crate) fn encoded(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn escaped(&mut self, mut bytes: &[u8]) {
         while let Some(zero) = bytes.iter().position(|byte| *byte == END) {
             self.0.extend_from_slice(&bytes[..=zero]);

@@ -46,6 +46,35 @@ pub trait Lookup<K>: Key {}
 
 impl<K, Q: Lookup<K> + ?Sized> Lookup<K> for &Q {}
 
+/// A key that was encoded before, to be looked up on another thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded(Vec<u8>);
+
+impl Encoded {
+    pub(crate) fn new<Q: Key + ?Sized>(key: &Q) -> Self {
+        Self(encode(key))
+    }
+
+    /// As a part of another key.
+    pub(crate) fn nested<Q: Key + ?Sized>(key: &Q) -> Self {
+        let mut bytes = Vec::new();
+        key.write_nested(&mut KeyWriter::new(&mut bytes));
+        Self(bytes)
+    }
+}
+
+impl Key for Encoded {
+    fn kind() -> String {
+        "encoded".to_owned()
+    }
+
+    fn write(&self, out: &mut KeyWriter<'_>) {
+        out.encoded(&self.0);
+    }
+}
+
+impl<K> Lookup<K> for Encoded {}
+
 impl<Q: Key + ?Sized> Key for &Q {
     fn kind() -> String {
         Q::kind()

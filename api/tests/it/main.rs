@@ -4,6 +4,8 @@
     reason = "a test that finds an error where none belongs fails by it"
 )]
 
+mod asynchronous; // tasks of any runtime, and what is dropped at any point
+mod both_faces; // what the blocking face and the async one answer alike
 mod config; // settings from TOML, from the environment, and layered
 mod coordinator; // polls, requests, failures, pushes
 mod coordinator_life; // restarts, threads, the end of a coordinator

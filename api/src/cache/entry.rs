@@ -1,0 +1,46 @@
+//! An entry with what is known of it.
+
+use tierce_engine::{SequenceNumber, Timestamp, View};
+
+use super::record::{self, Standing, fresh_until, standing, stored_at};
+
+/// An entry with what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry<V> {
+    /// The value.
+    pub value: V,
+    /// Order of the write that stored it.
+    pub version: SequenceNumber,
+    /// When it was stored.
+    pub stored_at: Option<Timestamp>,
+    /// When it is gone; `None` = never.
+    pub expires_at: Option<Timestamp>,
+    /// Until when it is fresh; later than that it is served only by a loader that allows stale values.
+    pub fresh_until: Option<Timestamp>,
+    /// Whether it is fresh no more.
+    pub is_stale: bool,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+    /// Whether it is never evicted.
+    pub pinned: bool,
+    /// Bytes of its record in the log, key and header included.
+    pub bytes: u64,
+}
+
+/// The whole entry of a record. Its scopes are the space and, behind the space's prefix, its tags.
+pub(super) fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V> {
+    let mut tags: Vec<_> = view.scopes().filter_map(record::tag_of).collect();
+    tags.sort();
+    Entry {
+        value,
+        version: view.sequence,
+        stored_at: stored_at(view),
+        expires_at: view.expires_at,
+        fresh_until: fresh_until(view),
+        is_stale: standing(view, || now) != Standing::Fresh,
+        tags,
+        pinned: !view.evictable,
+        bytes: view.record_bytes,
+    }
+}
