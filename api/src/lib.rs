@@ -15,9 +15,9 @@ pub mod migrations;
 pub mod ops;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
+pub mod recipes;
 #[cfg(feature = "redis")]
 mod remote;
-pub mod recipes;
 mod room;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;

@@ -34,25 +34,25 @@ impl Stored {
     }
 }
 
+/// What only this crate knows of numbers.
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for i64 {}
-    impl Sealed for f64 {}
+    use super::Stored;
+
+    pub trait Number: Sized {
+        const NAME: &'static str;
+        fn into_stored(self) -> Stored;
+        fn from_stored(stored: Stored) -> Option<Self>;
+        fn plus(self, delta: Self) -> Option<Self>;
+    }
 }
 
 /// What counters count in: `i64` or `f64`.
-pub trait Number: Copy + Default + fmt::Debug + Send + Sync + sealed::Sealed + 'static {
-    #[doc(hidden)]
-    const NAME: &'static str;
-    #[doc(hidden)]
-    fn into_stored(self) -> Stored;
-    #[doc(hidden)]
-    fn from_stored(stored: Stored) -> Option<Self>;
-    #[doc(hidden)]
-    fn plus(self, delta: Self) -> Option<Self>;
-}
+pub trait Number: Copy + Default + fmt::Debug + Send + Sync + sealed::Number + 'static {}
 
-impl Number for i64 {
+impl Number for i64 {}
+impl Number for f64 {}
+
+impl sealed::Number for i64 {
     const NAME: &'static str = "an integer";
 
     fn into_stored(self) -> Stored {
@@ -71,7 +71,7 @@ impl Number for i64 {
     }
 }
 
-impl Number for f64 {
+impl sealed::Number for f64 {
     const NAME: &'static str = "a float";
 
     fn into_stored(self) -> Stored {

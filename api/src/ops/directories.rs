@@ -96,8 +96,8 @@ pub(super) const TEMP: &str = "temp";
 /// [`Error::Name`] if the name is empty, longer than 255 bytes, or would lead out of `data_dir`.
 ///
 /// ```
-/// let path = tierce::ops::cache_of("/home/user/.hassette", "WeatherApp")?;
-/// assert_eq!(path.to_str(), Some("/home/user/.hassette/WeatherApp/cache"));
+/// let path = tierce::ops::cache_of("/var/lib/hassette", "WeatherApp")?;
+/// assert_eq!(path.to_str(), Some("/var/lib/hassette/WeatherApp/cache"));
 /// # Ok::<(), tierce::Error>(())
 /// ```
 pub fn cache_of(data_dir: impl AsRef<Path>, class_name: &str) -> Result<PathBuf> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use tierce::collections::Deque;
 use tierce_kit::{rng::Rng, seed::cases};
 
 use crate::home::{Home, threads};
@@ -43,6 +44,18 @@ impl Model {
         let from_first = if index < 0 { index + self.items.len() as i64 } else { index };
         usize::try_from(from_first).ok().and_then(|index| self.items.get(index)).copied()
     }
+}
+
+fn is_as_the_model(deque: &Deque<u32>, model: &Model, step: u32, near: i64, item: u32) {
+    assert_eq!(model.items, deque.items().unwrap(), "step {step}");
+    assert_eq!(deque.len().unwrap(), model.items.len());
+    assert_eq!(deque.is_empty().unwrap(), model.items.is_empty());
+    assert_eq!(deque.max_len().unwrap(), model.max);
+    assert_eq!(deque.get(near).unwrap(), model.at(near));
+    assert_eq!(deque.front().unwrap(), model.items.front().copied());
+    assert_eq!(deque.back().unwrap(), model.items.back().copied());
+    let count = model.items.iter().filter(|one| **one == item).count();
+    assert_eq!(deque.count(&item).unwrap(), count);
 }
 
 /// Goal: any history of calls and restarts leaves what `VecDeque` holds.
@@ -113,18 +126,7 @@ fn any_history() {
                 }
                 _ => store = home.reopen(store),
             }
-            let deque = store.deque::<u32>("d").unwrap();
-            assert_eq!(model.items, deque.items().unwrap(), "step {step}");
-            assert_eq!(deque.len().unwrap(), model.items.len());
-            assert_eq!(deque.is_empty().unwrap(), model.items.is_empty());
-            assert_eq!(deque.max_len().unwrap(), model.max);
-            assert_eq!(deque.get(near).unwrap(), model.at(near));
-            assert_eq!(deque.front().unwrap(), model.items.front().copied());
-            assert_eq!(deque.back().unwrap(), model.items.back().copied());
-            assert_eq!(
-                deque.count(&item).unwrap(),
-                model.items.iter().filter(|one| **one == item).count()
-            );
+            is_as_the_model(&store.deque::<u32>("d").unwrap(), &model, step, near, item);
         }
         let stats = store.space_stats("d").unwrap().unwrap();
         assert!(stats.entries <= model.items.len() as u64 + 1, "nothing is left behind");

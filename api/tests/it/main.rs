@@ -19,14 +19,14 @@ mod mutations; // what follows a write, and its order
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
 mod policies; // when states are saved, and the loop around handlers
+mod queue; // queues against a list of items
+mod recipes; // recipes under races and at their instants
 #[cfg(feature = "redis")]
 mod redis; // caches and maps on a server
 #[cfg(feature = "redis")]
 mod redis_failing; // servers that die, are silent or full
 #[cfg(feature = "redis")]
 mod redis_server; // a server for a test
-mod queue; // queues against a list of items
-mod recipes; // recipes under races and at their instants
 mod space_versions; // values of one version become values of another
 mod state; // the dictionary of a device, and typed documents
 #[cfg(feature = "redis")]

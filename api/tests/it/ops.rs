@@ -214,8 +214,8 @@ fn directories() {
 
 #[test]
 fn caches_of_classes() {
-    let path = ops::cache_of("/home/user/.hassette", "WeatherApp").unwrap();
-    assert_eq!(path, Path::new("/home/user/.hassette/WeatherApp/cache"));
+    let path = ops::cache_of("/var/lib/hassette", "WeatherApp").unwrap();
+    assert_eq!(path, Path::new("/var/lib/hassette/WeatherApp/cache"));
     for name in ["", ".", "..", "a/b", "a\\b", "/etc", "C:", "a\0b", &"n".repeat(256)] {
         assert_eq!(ops::cache_of("/data", name).unwrap_err().kind(), "name", "{name:?}");
     }
