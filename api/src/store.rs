@@ -212,12 +212,13 @@ impl Store {
     ) -> Result<Arc<SpaceState>> {
         let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let info = catalog::open(&*self.kv, wanted, options)?;
-        if let Some(space) = spaces.get(&info.name)
-            && space.info.id == info.id
-        {
-            return Ok(Arc::clone(space));
-        }
-        let space = Arc::new(SpaceState::new(info, &*self.kv)?);
+        let space = match spaces.get(&info.name) {
+            Some(space) if space.info == info => return Ok(Arc::clone(space)),
+            // Something else was agreed. Handles that are around already stay as they were.
+            Some(space) if space.info.id == info.id => space.renewed(info, &*self.kv)?,
+            _ => SpaceState::new(info, &*self.kv)?,
+        };
+        let space = Arc::new(space);
         spaces.insert(space.info.name.clone(), Arc::clone(&space));
         Ok(space)
     }
@@ -230,8 +231,8 @@ impl Store {
         self.kv.sync()
     }
 
-    /// Closes the store for every handle in this process, and says how it went. What was acknowledged is on the device
-    /// then. Closing twice, or another handle, is no error.
+    /// Gives this handle up, and says how it went. What was acknowledged is on the device then. With the last handle, and
+    /// the last cache, map and so on of it, the store is closed: sealed, so that the next opening is fast.
     ///
     /// # Errors
     /// As [`Engine::close`].

@@ -34,6 +34,8 @@ pub(crate) mod item {
     pub(crate) const VALIDATOR: u8 = 0x23;
     /// The words with which loading failed; the value is empty.
     pub(crate) const FAILURE: u8 = 0x24;
+    /// Milliseconds that the value is fresh from each load on: 8 bytes.
+    pub(crate) const LIFETIME: u8 = 0x25;
 }
 
 /// Begins the prefixes of spaces whose id needs more than a byte.
@@ -53,14 +55,23 @@ pub(crate) fn prefix_bytes(bytes: &[u8]) -> Option<usize> {
     Some(if *bytes.first()? == LONG { 5 } else { 1 })
 }
 
-/// One open space.
+/// One open space, as it was agreed when a handle was made.
 #[derive(Debug)]
 pub(crate) struct SpaceState {
     pub(crate) info: SpaceInfo,
     /// What its keys begin with; also the scope that all its entries belong to.
     pub(crate) prefix: Vec<u8>,
-    /// Its keys in order, if that was asked for: all that are stored, and maybe some that are gone.
-    order: Option<Mutex<BTreeSet<Vec<u8>>>>,
+    shared: Arc<SpaceShared>,
+}
+
+/// What all handles of a space share, whatever was agreed when each of them was made.
+#[derive(Debug, Default)]
+struct SpaceShared {
+    /// Its keys in order, from the first time on that somebody asked for it: all that are stored, and maybe some that
+    /// are gone.
+    order: OnceLock<Mutex<BTreeSet<Vec<u8>>>>,
+    /// Whether those that were stored before are in it.
+    has_order: AtomicBool,
     dropped: AtomicBool,
     /// Writes that are going on.
     writers: AtomicUsize,
@@ -76,8 +87,8 @@ pub(crate) struct Writing<'a> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let was_last = self.space.writers.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last && self.space.dropped.load(Ordering::SeqCst) {
+        let was_last = self.space.shared.writers.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.space.shared.dropped.load(Ordering::SeqCst) {
             // The space was dropped meanwhile. What was written after the cut could not be reached by anyone any more: it
             // is cut off, too. If that fails it only takes up space.
             let _ = self.kv.cut(&self.space.prefix);
@@ -87,27 +98,38 @@ impl Drop for Writing<'_> {
 
 impl SpaceState {
     pub(crate) fn new(info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
+        Self::with(info, kv, Arc::default())
+    }
+
+    /// This space with what is agreed by now.
+    pub(crate) fn renewed(&self, info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
+        Self::with(info, kv, Arc::clone(&self.shared))
+    }
+
+    fn with(info: SpaceInfo, kv: &dyn Kv, shared: Arc<SpaceShared>) -> Result<Self> {
         let prefix = prefix_of(info.id);
-        let order = match info.ordered {
-            true => Some(Mutex::new(keys_of(kv, &prefix)?)),
-            false => None,
-        };
-        let (dropped, writers) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Ok(Self { info, prefix, order, dropped, writers, attached: OnceLock::new() })
+        if info.ordered && !shared.has_order.load(Ordering::SeqCst) {
+            // Order: there before the keys are looked for, so that what is stored meanwhile is noted.
+            let order = shared.order.get_or_init(Mutex::default);
+            let keys = keys_of(kv, &prefix)?;
+            order.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+            shared.has_order.store(true, Ordering::SeqCst);
+        }
+        Ok(Self { info, prefix, shared })
     }
 
     /// What all handles of what the space is share: a space is of one kind, and so is this.
     pub(crate) fn attached<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let attached = self.attached.get_or_init(|| Arc::new(T::default()));
+        let attached = self.shared.attached.get_or_init(|| Arc::new(T::default()));
         Arc::clone(attached).downcast().unwrap_or_default()
     }
 
     /// Runs `end`, which ends the space; no write begins from here on, unless it fails.
     pub(crate) fn end_with(&self, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
-        self.dropped.store(true, Ordering::SeqCst);
+        self.shared.dropped.store(true, Ordering::SeqCst);
         let ended = end();
         if ended.is_err() {
-            self.dropped.store(false, Ordering::SeqCst);
+            self.shared.dropped.store(false, Ordering::SeqCst);
         }
         ended
     }
@@ -116,9 +138,9 @@ impl SpaceState {
     pub(crate) fn writing<'a>(&'a self, kv: &'a dyn Kv) -> Result<Writing<'a>> {
         // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see it
         // is counted, and the last of them cuts again.
-        self.writers.fetch_add(1, Ordering::SeqCst);
+        self.shared.writers.fetch_add(1, Ordering::SeqCst);
         let writing = Writing { space: self, kv };
-        if self.dropped.load(Ordering::SeqCst) {
+        if self.shared.dropped.load(Ordering::SeqCst) {
             Err(Error::Closed("the space"))
         } else {
             Ok(writing)
@@ -127,12 +149,22 @@ impl SpaceState {
 
     /// The keys in order, if the space is ordered.
     pub(crate) fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
-        self.order.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
+        if self.info.ordered { self.kept_order() } else { None }
+    }
+
+    /// The keys in order, if any handle keeps them so.
+    fn kept_order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
+        self.shared.order.get().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it has to be told which keys were stored, and which are gone.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.shared.order.get().is_some()
     }
 
     /// These keys were stored. Order: told after it was stored and before the write is acknowledged.
     pub(crate) fn note_stored<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) {
-        if let Some(mut order) = self.order() {
+        if let Some(mut order) = self.kept_order() {
             order.extend(keys.into_iter().map(<[u8]>::to_vec));
         }
     }
@@ -144,7 +176,7 @@ impl SpaceState {
         kv: &dyn Kv,
         keys: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<()> {
-        let Some(mut order) = self.order() else { return Ok(()) };
+        let Some(mut order) = self.kept_order() else { return Ok(()) };
         for key in keys {
             if !kv.contains(key)? {
                 order.remove(key);
@@ -155,7 +187,7 @@ impl SpaceState {
 
     /// As [`Self::note_gone`], for every key.
     pub(crate) fn note_all_gone(&self, kv: &dyn Kv) {
-        if let Some(mut order) = self.order() {
+        if let Some(mut order) = self.kept_order() {
             // One that cannot be looked up stays: it is only a key too many.
             order.retain(|key| kv.contains(key).unwrap_or(true));
         }
