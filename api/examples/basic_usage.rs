@@ -3,6 +3,8 @@
 //!
 //! This is state, which nothing may evict: so it is a map, and not a cache. Each name has its own type.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::collections::HashMap;
 
 use jiff::Zoned;

@@ -1,6 +1,8 @@
 //! Shows the types of data that the document on persistent storage (seed 000) lists: text, numbers, booleans, nothing, lists,
 //! maps, tuples, sets, times with their zones, and types of one's own. Each comes back as it was, after a restart too.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt::Debug,
@@ -81,7 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What cannot be turned into bytes is an error when it is stored, and nothing is.
     let store = Store::open_with("types", Options::new().disk(disk))?;
     let odd = store.map_with::<String, BTreeMap<(u8, u8), u8>, Json>("odd", &Default::default())?;
-    let error = odd.insert("key", &BTreeMap::from([((1, 2), 3)])).unwrap_err();
+    let error = odd.insert("key", &BTreeMap::from([((1, 2), 3)])).expect_err("keys of two parts");
     assert_eq!(error.kind(), "encode");
     assert!(odd.is_empty()?);
     println!("{error}");

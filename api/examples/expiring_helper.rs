@@ -2,6 +2,8 @@
 //! age, and `set_cached_data`, under keys `data:{key}`. The age is the reader's choice here, so two readers may see the same
 //! entry differently; where the writer knows the lifetime, `Put::ttl` is simpler.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use serde::{Serialize, de::DeserializeOwned};
 use tierce::{Cache, Options, Store, codec::Json, engine::io::MemoryDisk};
 use tierce_kit::clock::TestClock;

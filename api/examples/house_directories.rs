@@ -2,6 +2,8 @@
 //! instances of a class, made when it is first used and not before, limited to 100 MiB. Instances put their own name into
 //! their keys.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -66,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = data_dir.path().join("file");
     std::fs::write(&file, "")?;
     let broken = App::new(&file, "WeatherApp", "0");
-    let error = broken.cache().map(drop).unwrap_err();
+    let error = broken.cache().map(drop).expect_err("a file is in the way");
     println!("{error}");
     Ok(())
 }

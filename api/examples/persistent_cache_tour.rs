@@ -2,6 +2,8 @@
 //! set and get, lifetimes, delete, clear, statistics, scoped use, sets from several threads, nested data, the content of
 //! files, answers of an interface, settings from the environment, two handles of one directory.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{collections::HashMap, path::Path, thread, time::Duration};
 
 use serde_json::{Value, json};

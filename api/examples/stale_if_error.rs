@@ -2,6 +2,8 @@
 //! value that is a little old is served at once while one load replaces it, an older one is served when the service is down,
 //! also after a restart, and a value that the service calls unchanged is not written again.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{
     sync::{
         Arc,

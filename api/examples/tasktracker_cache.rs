@@ -4,6 +4,8 @@
 //! A key of two parts says the same without text to take apart: nobody is called "None" by accident, and who clears
 //! `gabriel` leaves `gabriella` alone.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::cell::RefCell;
 
 use tierce::{BoxError, Cache, Loaded, Options, Store, Ttl, engine::io::MemoryDisk};

@@ -1,6 +1,8 @@
 //! Shows the sessions of the usage guide (seed 002, `session:abc` for an hour) as an application would keep them: they live as
 //! long as they are used, a user's sessions end together, and a restart ends none.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

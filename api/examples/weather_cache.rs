@@ -4,6 +4,8 @@
 //! One look-up answers both questions, "is it there" and "is it fresh": there is no moment in between in which the entry
 //! could vanish.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};

@@ -134,6 +134,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Files are not those that the backup was made of. Nothing was changed: restore the backup again, or another one.
+    #[error("the backup in {} cannot be used: {}", directory.display(), backup_faults(missing, damaged))]
+    Backup {
+        /// The directory.
+        directory: PathBuf,
+        /// Files that are not there, relative to it.
+        missing: Vec<String>,
+        /// Files with other bytes than they had, relative to it.
+        damaged: Vec<String>,
+    },
     /// Another kind of store, beyond a network or in a foreign file, failed. Nothing is silently lost: try again.
     #[error("{backend} failed to {operation}: {source}")]
     Backend {
@@ -165,6 +175,18 @@ pub enum Error {
 
 fn kept(quarantined: Option<&std::path::Path>) -> String {
     quarantined.map_or_else(String::new, |path| format!("; it was moved to {}", path.display()))
+}
+
+fn backup_faults(missing: &[String], damaged: &[String]) -> String {
+    let list = |what, files: &[String]| {
+        let (first, rest) = files.split_at(files.len().min(3));
+        let more =
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let first = first.join(", ");
+        if files.is_empty() { None } else { Some(format!("{what}: {first}{more}")) }
+    };
+    let lists = [list("missing", missing), list("damaged", damaged)];
+    lists.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// An error that several waiters share.
@@ -216,6 +238,7 @@ impl Error {
             Self::Timeout { .. } => "timeout",
             Self::Io { .. } => "io",
             Self::CorruptFile { .. } => "corrupt-file",
+            Self::Backup { .. } => "backup",
             Self::Backend { .. } => "backend",
             Self::Unsupported { .. } => "unsupported",
             Self::Closed(_) => "closed",

@@ -2,25 +2,36 @@
 
 pub mod cache;
 pub mod codec;
+pub mod config;
+pub mod coordinator;
 mod error;
 mod found;
 pub mod key;
 mod kv;
 mod map;
+pub mod migrations;
+pub mod ops;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
+pub mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ttl;
+mod version;
 
 pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};
+pub use config::Config;
 pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
 pub use map::Map;
-pub use space::{SpaceInfo, SpaceOptions, SpaceStats};
+pub use migrations::Migrations;
+pub use space::{Migrated, SpaceInfo, SpaceOptions, SpaceStats};
 pub use store::Store;
 pub use tierce_engine as engine;
 pub use tierce_engine::{Durability, Evict, Options, Timestamp};
 pub use ttl::Ttl;
+pub use version::{ParseVersionError, Version};

@@ -15,8 +15,10 @@ use crate::{
     key::OwnedKey,
     kv::Kv,
     map::Map,
+    migrations::Migrations,
     pool::Pool,
-    space::{SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog},
+    space::{Migrated, SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog, migrate},
+    version::Version,
 };
 
 /// An open store with named spaces. A cheap handle: clones share it, and it may be used from any thread.
@@ -180,6 +182,68 @@ impl Store {
     /// The engine's.
     pub fn space_stats(&self, name: &str) -> Result<Option<SpaceStats>> {
         catalog::stats(&*self.kv, name)
+    }
+
+    /// Brings the values of a space to version `wanted`, as JSON values, and then the space to that version. All of them are
+    /// tried before the first is stored: if one fails, nothing has changed. Each is stored as one write that keeps lifetime,
+    /// tags and the rest; after a crash in between, call it again: it goes on where it was, and until then the space is
+    /// refused to programs that know only the old version. Do it before the space is in use.
+    ///
+    /// For values in MessagePack or JSON without raw bytes in them. A space that is not there needs nothing.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tierce::{Migrations, SpaceOptions, Store, Version, migrations::Step};
+    /// # let store = Store::in_memory()?;
+    /// store.map::<u32, String>("names")?.insert(&1, &"Ada Lovelace".into())?;
+    ///
+    /// let (old, new) = (Version::ZERO, Version::new(0, 1, 0));
+    /// let split = |name: serde_json::Value| {
+    ///     let (first, last) = name.as_str().and_then(|name| name.split_once(' ')).ok_or("no space in it")?;
+    ///     Ok(serde_json::json!({ "first": first, "last": last }))
+    /// };
+    /// let mut steps = Migrations::new([Step::new(old, new, split)])?;
+    /// assert_eq!(store.rehearse_migration("names", &mut steps, new)?.entries, 1);
+    /// store.migrate_space("names", &mut steps, new)?;
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TooNew`](crate::Error::TooNew), nothing changed; [`Error::Migration`](crate::Error::Migration), nothing
+    /// changed; the engine's.
+    pub fn migrate_space(
+        &self,
+        name: &str,
+        steps: &mut Migrations<serde_json::Value>,
+        wanted: Version,
+    ) -> Result<Migrated> {
+        self.migrate(name, steps, wanted, false)
+    }
+
+    /// As [`Self::migrate_space`], and stores nothing.
+    ///
+    /// # Errors
+    /// As [`Self::migrate_space`].
+    pub fn rehearse_migration(
+        &self,
+        name: &str,
+        steps: &mut Migrations<serde_json::Value>,
+        wanted: Version,
+    ) -> Result<Migrated> {
+        self.migrate(name, steps, wanted, true)
+    }
+
+    fn migrate(
+        &self,
+        name: &str,
+        steps: &mut Migrations<serde_json::Value>,
+        wanted: Version,
+        is_rehearsal: bool,
+    ) -> Result<Migrated> {
+        // Held, so that nobody opens it meanwhile. Whoever opens it next sees what it is then.
+        let _spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(info) = catalog::find(&*self.kv, name)? else { return Ok(Migrated::default()) };
+        migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)
     }
 
     /// Drops a space with all that is in it, at a cost that does not depend on how much that is; says whether there was

@@ -48,11 +48,11 @@ mod writer;
 
 pub use engine::{Change, CompactionReport, Engine, Health, Swept, Ticket, Usage};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
-pub use evictor::{Cause, Eviction};
+pub use evictor::{Cause, Evicted, Eviction};
 pub use options::{
     Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,
 };
-pub use reader::{Entry, Iter, Snapshot, View};
+pub use reader::{Changed, Changes, Entry, Iter, Snapshot, View, Wrote};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::Value;
 pub use stats::Stats;

@@ -190,6 +190,13 @@ impl Lookup {
         }
     }
 
+    /// The key of the record at this place, if it can be read.
+    pub(crate) fn key_at(&self, at: Location) -> Option<Vec<u8>> {
+        let segment = self.catalog.get(at.slot)?;
+        let record = segment.record(at.offset, 256, Depth::Head).ok()??;
+        Some(segment.head(record.of(&segment), at.offset).ok()?.key.to_vec())
+    }
+
     /// Whether the index still has an entry of this record.
     fn points_to(&self, hash: u64, entry: IndexEntry) -> bool {
         self.index.peek(hash).iter().any(|e: IndexEntry| e.location == entry.location)

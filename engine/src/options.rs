@@ -56,7 +56,8 @@ pub enum ReadMode {
     Positioned,
 }
 
-/// Which entry goes first when a limit is reached. Only entries stored as evictable ([`PutOptions::evictable`]) ever go.
+/// Which entry goes first when a limit is reached. Only entries stored as evictable ([`PutOptions::evictable`]) ever
+/// go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Evict {
     /// The one that was not used for the longest time; reads and writes count. The default.

@@ -149,6 +149,11 @@ impl Space {
     /// # Errors
     /// [`Error::Full`] at the limit; [`Error::LowSpace`] if the file system would have too little left.
     pub(crate) fn take(&self, bytes: u64, purpose: Purpose) -> Result<()> {
+        self.take_beside(bytes, 0, purpose)
+    }
+
+    /// As [`Self::take`], if as many bytes as `free` are left as well.
+    pub(crate) fn take_beside(&self, bytes: u64, free: u64, purpose: Purpose) -> Result<()> {
         if self.min_free > 0 && purpose == Purpose::Write {
             let free = self.disk.space(&self.dir).map_or(u64::MAX, |space| space.available);
             let required = self.min_free.saturating_add(bytes);
@@ -160,7 +165,8 @@ impl Space {
         let mut charges = self.lock();
         let used = charges.total();
         let most = self.limit_for(purpose);
-        if used.saturating_add(bytes).saturating_add(self.kept_back(purpose)) > most {
+        let left = free.saturating_add(self.kept_back(purpose));
+        if used.saturating_add(bytes).saturating_add(left) > most {
             return Err(Error::Full { what: BYTES, used, limit });
         }
         charges.segments += bytes;

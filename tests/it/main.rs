@@ -5,6 +5,7 @@
 )]
 
 mod basics; // every operation, its meaning and its limits
+mod changes; // following a store by what was written and what was evicted
 mod compaction; // what is dead leaves the disk, what lives stays, nothing comes back
 mod concurrency; // many threads, one store; many handles, one directory; a forked child
 mod crash; // power cuts at every disk call, against the model

@@ -9,7 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tierce_engine::{Batch, Error, Evict, Options, PutOptions, io::MemoryDisk};
+use tierce_engine::{
+    Batch, Change, Durability, Engine, Error, Evict, Options, PutOptions, io::MemoryDisk,
+};
+use tierce_kit::{
+    clock::TestClock,
+    crash::{CrashPlan, image},
+    recorder::RecordingDisk,
+    store::{STORE, Setup},
+};
 
 fn options() -> Options {
     Options::new().disk(MemoryDisk::new()).background(false).segment_bytes(8 << 10)
@@ -121,4 +129,77 @@ fn recovery_stays_within_the_limit() {
         .unwrap();
     assert_eq!(engine.get("k").unwrap().unwrap().len(), largest);
     assert!(engine.usage().used <= LIMIT);
+}
+
+/// How an entry that has expired is deleted.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Alone,
+    InABatch,
+    ByUpdate,
+}
+
+/// Deletes an entry that has expired, or was swept, and crashes so that no more is left than the delete promised. The
+/// clock is a year back when the store opens again. Says whether the entry is there.
+fn comes_back(put: Durability, delete: Durability, sweeps: bool, way: Way) -> bool {
+    const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+    let (disk, clock, setup) = (RecordingDisk::new(), TestClock::new(), Setup::new(delete));
+    let engine = setup.options(Arc::new(disk.clone()), &clock).open(STORE).unwrap();
+    // The segment is there before the expiry, and not all dead: to begin or to seal one puts the time on record.
+    let first = PutOptions::new().durability(Durability::Sync);
+    engine.put_with("stays", vec![1; 500], &first).unwrap();
+    let at = engine.now().saturating_add_ms(50);
+    engine.put_with("k", "v", &PutOptions::new().expires_at(at).durability(put)).unwrap();
+    clock.advance(100);
+    if sweeps {
+        engine.sweep(None).unwrap();
+    }
+    assert!(!delete_absent(&engine, delete, way), "it has expired");
+    let left = match delete {
+        Durability::Sync => CrashPlan::Nothing,
+        Durability::Os => CrashPlan::Everything,
+        Durability::Buffered | Durability::Periodic => {
+            engine.sync().unwrap();
+            CrashPlan::Nothing
+        }
+    };
+    let log = disk.log();
+    let disk = image(&log, log.events.len(), &left).memory_disk();
+    let clock = TestClock::at(clock.time());
+    clock.jump_wall(-YEAR_MS);
+    clock.reboot();
+    let engine = setup.options(Arc::new(disk), &clock).open(STORE).unwrap();
+    assert!(engine.get("stays").unwrap().is_some(), "it was synced");
+    engine.get("k").unwrap().is_some()
+}
+
+fn delete_absent(engine: &Engine, durability: Durability, way: Way) -> bool {
+    match way {
+        Way::Alone => engine.delete_with("k", durability).unwrap(),
+        Way::InABatch => {
+            let mut batch = Batch::new();
+            batch.delete("k").durability(durability);
+            engine.commit(batch).unwrap();
+            false
+        }
+        Way::ByUpdate => engine.update("k", |_| Change::Delete).unwrap().is_some(),
+    }
+}
+
+/// Goal: an entry that had expired when it was deleted stays absent, whatever the clock says after a crash.
+/// Method: every durability of the put and of the delete, swept before or not, deleted in every way.
+#[test]
+fn a_deleted_entry_that_had_expired_stays_gone() {
+    const ALL: [Durability; 4] =
+        [Durability::Sync, Durability::Os, Durability::Buffered, Durability::Periodic];
+    for (put, delete) in ALL.into_iter().flat_map(|put| ALL.map(|delete| (put, delete))) {
+        for sweeps in [false, true] {
+            for way in [Way::Alone, Way::InABatch, Way::ByUpdate] {
+                assert!(
+                    !comes_back(put, delete, sweeps, way),
+                    "put {put:?}, delete {delete:?}, swept {sweeps}, {way:?}"
+                );
+            }
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use wildmatch::WildMatch;
 
 use super::{
-    Cache, Entry, describe,
+    Cache, Entry, Removal, describe,
+    events::Raw,
     record::{self, TAG},
 };
 use crate::{
@@ -47,7 +48,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn cut_tag(&self, tag: &str) -> Result<()> {
         let scope = self.scope_of(tag)?;
         let _writing = self.shared.flights.write_all();
-        self.typed.cut(&scope)
+        self.typed.cut(&scope)?;
+        self.shared.listeners.tell(|| Raw::TagCut(tag.to_owned()));
+        Ok(())
     }
 
     /// As [`Self::cut_tag`], and says how many entries had the tag, which are counted first: reads the head of every entry
@@ -86,7 +89,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// The engine's; then nothing has changed.
     pub fn cut(&self) -> Result<()> {
         let _writing = self.shared.flights.write_all();
-        self.typed.cut(&self.typed.space().prefix)
+        self.typed.cut(&self.typed.space().prefix)?;
+        self.shared.listeners.tell(|| Raw::Cleared);
+        Ok(())
     }
 
     /// As [`Self::cut`], and says how many entries there were, which are counted first.
@@ -179,7 +184,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     fn delete_all(&self, keys: impl Iterator<Item = (Vec<u8>, bool)>) -> Result<u64> {
         let mut count = 0;
         for (key, is_fresh) in keys {
-            count += u64::from(self.typed.delete_at(&key)? && is_fresh);
+            if self.typed.delete_at(&key)? && is_fresh {
+                count += 1;
+                self.shared.listeners.tell(|| Raw::Removed(key, Removal::Invalidated));
+            }
         }
         Ok(self.invalidated(count))
     }

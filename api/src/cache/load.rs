@@ -250,7 +250,12 @@ where
         let now = self.now();
         let fresh_until = match self.end_of(loaded, policy, now) {
             // To be looked up, and never to be stored; nor is what was there right any more.
-            End::Now => return self.typed.delete_at(key).map(drop),
+            End::Now => {
+                if self.typed.delete_at(key)? {
+                    self.note_removed(key);
+                }
+                return Ok(());
+            }
             End::At(at) => Some(at),
             End::Never => None,
         };
@@ -276,8 +281,9 @@ where
         if let Some(validator) = &loaded.validator {
             options = options.item(item::VALIDATOR, validator.as_slice());
         }
+        let was_there = self.was_there(key)?;
         self.typed.put_at(key, value, &options)?;
-        self.shared.counters.inserts.add(1);
+        self.note_stored(key, was_there);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! A typed cache: entries with lifetimes and tags, which may be forgotten to stay under the store's limits.
 
+mod events;
 mod flight;
 mod invalidate;
 mod lifetime;
@@ -15,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, SequenceNumber, Timestamp, View};
 
 use self::{
+    events::{Listeners, Raw},
     flight::Flights,
     record::{Standing, fresh_until, standing, stored_at},
     stats::Counters,
@@ -29,6 +31,7 @@ use crate::{
     ttl::End,
 };
 
+pub use events::{Event, Events, Removal};
 pub use loader::{LoadPolicy, Loaded, Loading, Old};
 pub use put::Put;
 pub use stats::CacheStats;
@@ -75,6 +78,7 @@ impl<K, V, C> Clone for Cache<K, V, C> {
 pub(crate) struct CacheShared {
     counters: Counters,
     flights: Arc<Flights>,
+    listeners: Listeners,
 }
 
 /// An entry with what is known of it.
@@ -233,10 +237,28 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         put: &Put,
     ) -> Result<bool> {
         self.typed.with_key(key, |key| {
+            let was_there = self.was_there(key)?;
             let is_stored = self.insert_at(key, value, put)?;
-            self.shared.counters.inserts.add(u64::from(is_stored));
+            if is_stored {
+                self.note_stored(key, was_there);
+            }
             Ok(is_stored)
         })
+    }
+
+    /// Whether there is a value of `key` already; asked for only if somebody listens.
+    fn was_there(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.shared.listeners.are_there() && self.typed.kv().contains(key)?)
+    }
+
+    fn note_stored(&self, key: &[u8], was_there: bool) {
+        self.shared.counters.inserts.add(1);
+        self.shared.listeners.tell(|| Raw::Stored { key: key.to_vec(), was_there });
+    }
+
+    fn note_removed(&self, key: &[u8]) {
+        self.shared.counters.removed.add(1);
+        self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
     }
 
     fn insert_at(&self, key: &[u8], value: &V, put: &Put) -> Result<bool> {
@@ -336,7 +358,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let _writing = self.shared.flights.write(key);
         let is_fresh = self.window_at(key)?.is_some();
         let deleted = self.typed.delete_at(key)? && is_fresh;
-        self.shared.counters.removed.add(u64::from(deleted));
+        if deleted {
+            self.note_removed(key);
+        }
         Ok(deleted)
     }
 
@@ -351,10 +375,12 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             self.typed.update_raw_at(key, &mut |old| {
                 taken = old.and_then(|view| self.fresh_value(key, &view));
                 Ok(if taken.is_some() { Outcome::Remove } else { Outcome::Keep })
-            })
-        })?;
-        self.shared.counters.removed.add(u64::from(taken.is_some()));
-        Ok(taken)
+            })?;
+            if taken.is_some() {
+                self.note_removed(key);
+            }
+            Ok(taken.take())
+        })
     }
 
     /// Gives the value of `key`, or `None`, to `change`, and stores what it returns with the options given, or removes the
@@ -370,30 +396,36 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     ) -> Result<Option<V>> {
         let now = self.now();
         let end = put.ttl.end(self.typed.space().info.ttl(), now);
-        let stored = self.typed.with_key(key, |key| {
+        let expires_at = if let End::At(at) = end { Some(at) } else { None };
+        self.typed.with_key(key, |key| {
             let _writing = self.shared.flights.write(key);
-            self.typed.update_raw_at(key, &mut |old| {
+            let (mut was_there, mut is_removed) = (false, false);
+            let stored = self.typed.update_raw_at(key, &mut |old| {
                 let fresh = old.filter(|view| self.is_fresh(view));
-                let was_there = fresh.is_some();
+                was_there = fresh.is_some();
+                is_removed = false;
                 let value = change(fresh.and_then(|view| self.fresh_value(key, &view)));
-                Ok(match (value, fresh, end) {
-                    (Some(value), Some(old), End::Never | End::At(_)) if put.keep_ttl => {
+                Ok(match (value.filter(|_| end != End::Now), fresh) {
+                    (Some(value), Some(old)) if put.keep_ttl => {
                         let options = self.put_options(put, None, now)?;
                         Outcome::Put(value, record::with_expiry_of(options, &old))
                     }
-                    (Some(value), _, End::At(at)) => {
-                        Outcome::Put(value, self.put_options(put, Some(at), now)?)
+                    (Some(value), _) => {
+                        Outcome::Put(value, self.put_options(put, expires_at, now)?)
                     }
-                    (Some(value), _, End::Never) => {
-                        Outcome::Put(value, self.put_options(put, None, now)?)
+                    _ => {
+                        is_removed = was_there;
+                        if was_there { Outcome::Remove } else { Outcome::Keep }
                     }
-                    _ if was_there => Outcome::Remove,
-                    _ => Outcome::Keep,
                 })
-            })
-        })?;
-        self.shared.counters.inserts.add(u64::from(stored.is_some()));
-        Ok(stored)
+            })?;
+            if stored.is_some() {
+                self.note_stored(key, was_there);
+            } else if is_removed {
+                self.note_removed(key);
+            }
+            Ok(stored)
+        })
     }
 
     /// Every fresh entry at this moment; sorted by key if the space is ordered. Entries that cannot be decoded are left

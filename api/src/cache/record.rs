@@ -7,7 +7,7 @@
 //! | 22 cost | 8: milliseconds that loading it took |
 //! | 23 validator | up to 255: what the loader wants back |
 //! | 24 failure | up to 255: the loader failed with this; the value is empty |
-//! | 25 lifetime | 8: milliseconds that the value is fresh from each load on, if it is to be loaded ahead of time |
+//! | 26 lifetime | 8: milliseconds that the value is fresh from each load on, if it is to be loaded ahead of time |
 //!
 //! The stale window is relative to the expiry, so that a touch moves both.
 

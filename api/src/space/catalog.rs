@@ -68,7 +68,7 @@ fn parse<T: Serialize + DeserializeOwned>(key: &[u8], view: View<'_>) -> Result<
     })
 }
 
-fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
+pub(crate) fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
     let key = key_of(name);
     let mut found = None;
     kv.view(&key, &mut |view| found = Some(parse(&key, view)))?;
@@ -89,7 +89,7 @@ pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> R
     Ok(made)
 }
 
-fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
+pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
     kv.put(&key_of(&info.name), &json(info)?, &options())?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Named spaces: who is in them, how their keys begin, and what was agreed when they were made.
 
 pub(crate) mod catalog;
+pub(crate) mod migrate;
 mod options;
 mod typed;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub(crate) use self::typed::{Outcome, Typed};
+pub use migrate::Migrated;
 pub use options::{SpaceInfo, SpaceOptions, SpaceStats};
 
 use crate::{
@@ -34,8 +36,10 @@ pub(crate) mod item {
     pub(crate) const VALIDATOR: u8 = 0x23;
     /// The words with which loading failed; the value is empty.
     pub(crate) const FAILURE: u8 = 0x24;
+    /// The version that a migration gave the value, as text.
+    pub(crate) const VERSION: u8 = 0x25;
     /// Milliseconds that the value is fresh from each load on: 8 bytes.
-    pub(crate) const LIFETIME: u8 = 0x25;
+    pub(crate) const LIFETIME: u8 = 0x26;
 }
 
 /// Begins the prefixes of spaces whose id needs more than a byte.

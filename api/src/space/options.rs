@@ -8,6 +8,7 @@ use tierce_engine::Durability;
 use crate::{
     error::{Error, Result},
     ttl::Ttl,
+    version::Version,
 };
 
 /// How a space is to be. What is not said is as it is stored, or the default if the space is new.
@@ -25,6 +26,7 @@ pub struct SpaceOptions {
     pub(crate) value_type: Option<String>,
     pub(crate) durability: Option<Durability>,
     pub(crate) change: bool,
+    pub(crate) version: Option<Version>,
 }
 
 impl SpaceOptions {
@@ -73,6 +75,15 @@ impl SpaceOptions {
         self
     }
 
+    /// The version of the values that this program reads and writes. A space with newer ones is refused, and left as it is;
+    /// one with older ones, too: bring it up to date with [`Store::migrate_space`](crate::Store::migrate_space) first.
+    /// Stored with the space when it is made.
+    #[must_use]
+    pub const fn version(mut self, version: Version) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     /// Takes these options from now on where the space was made with others, instead of refusing. Entries that are
     /// stored keep what they were stored with.
     #[must_use]
@@ -94,7 +105,7 @@ pub struct SpaceInfo {
     pub kind: String,
     /// The kind of its keys.
     pub keys: String,
-    /// The type of its values.
+    /// The type of its values; empty after a migration, until it is opened.
     pub values: String,
     /// The codec with which it was opened last.
     pub codec: u8,
@@ -107,6 +118,12 @@ pub struct SpaceInfo {
     /// Whether its keys are kept in order.
     #[serde(default)]
     pub ordered: bool,
+    /// The version of its values, if somebody said one.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The version to which its values are being brought; a migration was cut off if this is there.
+    #[serde(default)]
+    pub migrating_to: Option<String>,
 }
 
 impl SpaceInfo {
@@ -137,6 +154,8 @@ impl SpaceInfo {
             ttl_ms: ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)),
             evictable: options.evictable.unwrap_or(kind == "cache"),
             ordered: options.ordered.unwrap_or(false),
+            version: options.version.map(|version| version.to_string()),
+            migrating_to: None,
         })
     }
 
@@ -157,8 +176,19 @@ impl SpaceInfo {
         };
         is_of("a collection", &self.kind, &wanted.kind)?;
         is_of("keys", &self.keys, &wanted.keys)?;
-        is_of("values", &self.values, &wanted.values)?;
+        if !self.values.is_empty() {
+            is_of("values", &self.values, &wanted.values)?;
+        }
+        if let Some(known) = options.version {
+            super::migrate::check_version(self, known)?;
+        }
         let mut complaints = Vec::new();
+        if options.version.is_some()
+            && (self.version != wanted.version || self.migrating_to.is_some())
+        {
+            let stored = self.version.as_deref().unwrap_or("0.0.0");
+            complaints.push(format!("its values have version {stored}: migrate them first"));
+        }
         let mut differs =
             |is_asked: bool, is_same: bool, what: &str, stored: String, asked: String| {
                 if is_asked && !is_same && !options.change {
@@ -185,6 +215,7 @@ impl SpaceInfo {
             return Err(complain(&self.name, complaints));
         }
         Ok(Self {
+            values: wanted.values.clone(),
             codec: wanted.codec,
             ttl_ms: if asks_ttl { wanted.ttl_ms } else { self.ttl_ms },
             evictable: options.evictable.unwrap_or(self.evictable),

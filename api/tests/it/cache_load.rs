@@ -151,6 +151,9 @@ fn recursion_in_a_circle() {
     assert_eq!(errors.load(Ordering::SeqCst), 1);
 }
 
+/// What is done while a load goes on, and what is stored then.
+type During<'a> = (&'a str, &'a dyn Fn(), Option<u32>);
+
 /// Goal: an insert, a remove and each kind of invalidation during a load are later than it: it is not stored.
 #[test]
 fn a_load_does_not_overwrite_what_came_after_it_began() {
@@ -159,7 +162,7 @@ fn a_load_does_not_overwrite_what_came_after_it_began() {
         let options = SpaceOptions::new().ordered(ordered);
         let cache: tierce::Cache<String, u32> =
             store.cache_with(&format!("c/{ordered}"), &options).unwrap();
-        let during: [(&str, &dyn Fn(), Option<u32>); 8] = [
+        let during: [During<'_>; 8] = [
             ("insert", &|| cache.insert("k", &2).unwrap(), Some(2)),
             (
                 "update",

@@ -1,10 +1,30 @@
 //! The typed face from the outside, one module a theme.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that finds an error where none belongs fails by it"
+)]
 
-mod cache;
-mod cache_invalidate;
-mod cache_load;
-mod cache_model;
-mod cache_regressions;
-mod cache_stale;
-mod map;
-mod spaces;
+mod cache; // what is stored, how long, what is known of it
+mod cache_invalidate; // removing many at once
+mod cache_load; // one load for all who ask
+mod cache_model; // random operations beside a model
+mod cache_regressions; // faults found once
+mod cache_stale; // stale values, refreshes ahead
+mod config; // settings from TOML, from the environment, and layered
+mod coordinator; // polls, requests, failures, pushes
+mod coordinator_life; // restarts, threads, the end of a coordinator
+mod events; // what happens to entries, told to who listens
+mod map; // verbs, ranges, all or none
+mod mutations; // what follows a write, and its order
+mod ops; // files around a store: atomic writes, directories, retention, free space, logs
+mod ops_data; // documents, backups, restores, migrations
+#[cfg(feature = "testing")]
+mod policies; // when states are saved, and the loop around handlers
+mod space_versions; // values of one version become values of another
+mod spaces; // names, types, options, the end of a space
+#[cfg(feature = "testing")]
+mod state; // the dictionary of a device, and typed documents
+#[cfg(all(feature = "testing", feature = "redis"))]
+mod state_redis; // states in a real server
+#[cfg(feature = "testing")]
+mod state_stores; // every place for states, and what each does with damage

@@ -22,7 +22,7 @@ use crate::{
         output::{CopiedRecord, Output},
         read::{Depth, RecordBytes},
         seal::entries_by_scan,
-        transfer::{Ended, Ending, Move, Transfer},
+        transfer::{Ended, Ending, Leftover, Move, Transfer},
     },
     space::{Purpose, Space},
     types::{Location, SequenceNumber, is_live},
@@ -42,6 +42,8 @@ pub(crate) struct Job<'a> {
     /// Chooses the stream of a survivor, 1 or more: by its age in sequence numbers, and by what is left of its lifetime
     /// in milliseconds.
     pub(crate) place: &'a dyn Fn(u64, Option<u64>) -> u8,
+    /// Removes a file of which nobody knows, and gives back what was taken for it once it is gone.
+    pub(crate) abandon: &'a dyn Fn(Leftover),
     /// Told of bytes read and copied, now and then; says whether to go on.
     pub(crate) go_on: &'a dyn Fn(u64, u64) -> ControlFlow<()>,
 }
@@ -387,17 +389,15 @@ impl Copying<'_> {
 
     /// Completes the output of a stream.
     fn seal(&mut self, stream: u8) -> Result<()> {
-        let Some(output) = self.outputs.remove(&stream) else { return Ok(()) };
-        let (capacity, slot) = (output.capacity(), output.slot());
+        let Some(mut output) = self.outputs.remove(&stream) else { return Ok(()) };
         match output.finish(self.job.maps) {
             Ok(finished) => {
-                self.job.space.give(capacity.saturating_sub(finished.seal.file_bytes));
+                self.job.space.give(output.capacity().saturating_sub(finished.seal.file_bytes));
                 self.transfer.outputs.push(finished);
                 Ok(())
             }
             Err(error) => {
-                self.job.lookup.catalog.give_slot_back(slot);
-                self.job.space.give(capacity);
+                (self.job.abandon)(output.into_leftover());
                 Err(error)
             }
         }
@@ -417,24 +417,8 @@ impl Copying<'_> {
 
     /// Removes what was written so far: nobody knows it.
     fn undo(&mut self) {
-        for (_, output) in std::mem::take(&mut self.outputs) {
-            let (slot, capacity) = (output.slot(), output.capacity());
-            // Order: its bytes are gone before others may use the room.
-            drop(output);
-            self.job.lookup.catalog.give_slot_back(slot);
-            self.job.space.give(capacity);
-        }
-        discard(self.job.home, self.job.lookup, self.job.space, &mut self.transfer);
-    }
-}
-
-/// Removes the outputs of a job that is not installed.
-pub(crate) fn discard(home: &Home, lookup: &Lookup, space: &Space, transfer: &mut Transfer) {
-    for output in transfer.outputs.drain(..) {
-        if home.disk.remove(&output.segment.path).is_ok() {
-            space.give(output.seal.file_bytes);
-        }
-        lookup.catalog.give_slot_back(output.segment.slot);
+        let open = std::mem::take(&mut self.outputs).into_values().map(Output::into_leftover);
+        open.chain(self.transfer.abandon()).for_each(self.job.abandon);
     }
 }
 

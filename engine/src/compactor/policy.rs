@@ -57,7 +57,8 @@ pub(crate) struct SegmentFacts {
     pub(crate) live_records: u64,
     /// Estimate of the `live_bytes` that are past their expiry; 0 if unknown.
     pub(crate) expired_bytes: u64,
-    /// Mean sequence number of the recent deaths, kept by `types::mean_death`; 0 if there was none since the store opened.
+    /// Mean sequence number of the recent deaths, kept by `types::mean_death`; 0 if there was none since the store
+    /// opened.
     pub(crate) dead_at: u64,
     /// Greatest sequence number of its records.
     pub(crate) sequence_max: u64,

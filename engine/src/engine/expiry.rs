@@ -1,4 +1,5 @@
-//! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the records that may have expired.
+//! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the
+//! records that may have expired.
 
 use std::{
     collections::HashMap,
@@ -64,6 +65,10 @@ type Suspects = Vec<(u64, IndexEntry)>;
 impl Shared {
     /// Removes every expired entry, and then their bytes from the disk, until `budget` is used up.
     pub(super) fn sweep(&self, budget: Option<Duration>) -> Result<Swept> {
+        self.sweep_within(budget).inspect_err(|error| self.note_failure(error))
+    }
+
+    fn sweep_within(&self, budget: Option<Duration>) -> Result<Swept> {
         let clock = self.lookup.clock.machine();
         let end = budget.map(|budget| {
             let ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -182,8 +187,7 @@ impl Shared {
         let mut ended = Ended::default();
         for (hash, entry) in suspects {
             let at = entry.location;
-            let victim =
-                Victim { hash, location: at, epoch: entry.epoch, bytes: entry.size.bytes() };
+            let victim = Victim::new(hash, entry);
             match self.end_of(segment, at) {
                 Ok((_, true)) => ended.cut.push(victim),
                 Ok((expires_at, false)) if is_live(expires_at, now) => {

@@ -5,8 +5,9 @@ use std::{ops::ControlFlow, time::Duration};
 use super::{CompactionReport, Engine, Swept, Usage};
 use crate::{
     error::Result,
-    evictor::{Eviction, Need},
-    types::SegmentId,
+    evictor::{Evicted, Eviction, Need},
+    reader::Changes,
+    types::{SegmentId, SequenceNumber},
 };
 
 impl Engine {
@@ -20,7 +21,7 @@ impl Engine {
 
     /// As [`Self::compact`], of the `segments` with these ids only if they are given, in one job whether it is worth it
     /// or not. `go_on` is asked now and then, with the report so far; a job that it breaks off leaves everything as
-    /// it was.
+    /// it was. It must not compact, sweep or recover: that waits for this job.
     ///
     /// # Errors
     /// As [`Self::compact`].
@@ -79,22 +80,26 @@ impl Engine {
         self.shared.usage()
     }
 
-    /// Changes [`Options::max_bytes`](crate::Options::max_bytes) from now on. A smaller limit makes the store shrink: entries are evicted and
-    /// segments compacted until it fits, or until nothing is left that may go; then writes are refused.
+    /// Changes [`Options::max_bytes`](crate::Options::max_bytes) from now on. A smaller limit makes the store shrink:
+    /// entries are evicted and segments compacted until it fits, or until nothing is left that may go; then writes are
+    /// refused.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`](crate::Error::InvalidOptions) if it is below the least that works; [`Error::Full`](crate::Error::Full) if it does not fit yet.
+    /// [`Error::InvalidOptions`](crate::Error::InvalidOptions) if it is below the least that works;
+    /// [`Error::Full`](crate::Error::Full) if it does not fit yet.
     pub fn set_max_bytes(&self, limit: Option<u64>) -> Result<()> {
         self.check_write()?;
         self.shared.set_max_bytes(limit)
     }
 
-    /// Changes [`Options::max_entries`](crate::Options::max_entries); what is too much is evicted before the next write is acknowledged.
+    /// Changes [`Options::max_entries`](crate::Options::max_entries); what is too much is evicted before the next write
+    /// is acknowledged.
     pub fn set_max_entries(&self, limit: Option<u64>) {
         self.shared.writer.set_live_limits(|limits| limits.entries = limit.unwrap_or(u64::MAX));
     }
 
-    /// Changes [`Options::max_live_bytes`](crate::Options::max_live_bytes); what is too much is evicted before the next write is acknowledged.
+    /// Changes [`Options::max_live_bytes`](crate::Options::max_live_bytes); what is too much is evicted before the next
+    /// write is acknowledged.
     pub fn set_max_live_bytes(&self, limit: Option<u64>) {
         self.shared.writer.set_live_limits(|limits| limits.bytes = limit.unwrap_or(u64::MAX));
     }
@@ -112,5 +117,58 @@ impl Engine {
         const UNKNOWN: u64 = 0xff;
         let hash = self.shared.lookup.hasher.hash(key.as_ref()) & !UNKNOWN;
         self.evictions().into_iter().rev().find(|eviction| eviction.hash & !UNKNOWN == hash)
+    }
+
+    /// From now on the key of what is evicted or expires is kept, too, for [`Self::evicted_since`]: each costs a look at the
+    /// record.
+    pub fn keep_evicted_keys(&self) {
+        self.shared.lookup.journal.keep_keys();
+    }
+
+    /// All evictions but the first `seen`, as far as they are kept. Entries that expired and left with their whole segment,
+    /// unread, are not among them; [`Stats`](crate::Stats) counts those.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, PutOptions, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).max_entries(1).open("store")?;
+    /// engine.keep_evicted_keys();
+    /// engine.put_with("a", "1", &PutOptions::new().evictable(true))?;
+    /// engine.put_with("b", "2", &PutOptions::new().evictable(true))?;
+    /// let evicted = engine.evicted_since(0);
+    /// assert_eq!(evicted.evictions[0].1.as_deref(), Some(&b"a"[..]));
+    /// assert_eq!(engine.evicted_since(evicted.next).evictions, []);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn evicted_since(&self, seen: u64) -> Evicted {
+        self.shared.lookup.journal.since(seen)
+    }
+
+    /// The first `limit` writes after the one with the number `since`, in their order, read from the log: for copies, indexes
+    /// and caches that follow the store. Begin with 0 and go on with [`Changes::next`], also after a restart; a crash may take
+    /// back writes that were not safe yet, and their numbers are then given to others. Evictions and expiries are no writes.
+    ///
+    /// Costs a look at every record of the segments that hold something newer than `since`.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, SequenceNumber, Wrote, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("a", "1")?;
+    /// let seen = engine.changes_since(SequenceNumber(0), 100)?;
+    /// assert_eq!((seen.changes[0].wrote, &seen.changes[0].key[..]), (Wrote::Put, &b"a"[..]));
+    /// engine.delete("a")?;
+    /// let later = engine.changes_since(seen.next, 100)?;
+    /// assert!(later.is_complete && later.changes.len() == 1);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corruption`](crate::Error::Corruption) and [`Error::Io`](crate::Error::Io) of the first record that cannot be
+    /// read.
+    pub fn changes_since(&self, since: SequenceNumber, limit: usize) -> Result<Changes> {
+        self.check()?;
+        self.shared.writer.settle_staged()?;
+        let newest = self.shared.writer.at_frontier(|newest| newest)?;
+        self.shared.reader.changes(since, newest, limit)
     }
 }

@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    options::{Durability, Options, PutOptions},
+    options::{Condition, Durability, Options, PutOptions},
     reader::{Entry, Iter, Snapshot, View},
     recovery::RecoveryReport,
     segment::Value,
@@ -328,7 +328,8 @@ impl Engine {
         })
     }
 
-    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing.
+    /// Deletes `key`; says whether a live entry was there. An absent key writes nothing, unless it is absent because
+    /// its entry has expired or was evicted: that is written down, so that no crash and no clock brings the entry back.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -372,7 +373,7 @@ impl Engine {
     }
 
     /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
-    /// asked again with what is there then. `None` if nothing was written.
+    /// asked again with what is there then. `None` if it kept what was there, or was to delete what was not.
     ///
     /// # Errors
     /// As [`Self::put`] and [`Self::get`].
@@ -387,9 +388,14 @@ impl Engine {
             self.shared.writer.settle_staged()?;
             let old = self.shared.reader.entry(key)?;
             let outcome = match (change(old.as_ref()), &old) {
-                (Change::Keep, _) | (Change::Delete, None) => return Ok(None),
-                (Change::Delete, Some(old)) => {
-                    self.shared.writer.delete_if_unchanged(key, old.sequence)?
+                (Change::Keep, _) => return Ok(None),
+                (Change::Delete, old) => {
+                    let found = old.as_ref().map(|old| old.sequence);
+                    let condition = found.map_or(Condition::Absent, Condition::Unchanged);
+                    match self.shared.writer.delete_if(key, condition)? {
+                        Outcome::Absent => return Ok(None),
+                        outcome => outcome,
+                    }
                 }
                 (Change::Put(value, options), old) => {
                     let options = match old {
@@ -493,10 +499,10 @@ impl Engine {
     /// writes again. Everything that had been acknowledged is there. Does nothing on a healthy store.
     ///
     /// # Errors
-    /// [`Error::Io`] if it still fails; call again later.
+    /// [`Error::Io`] if it still fails; [`Error::Full`] if snapshots hold the room that it needs. Call again later.
     pub fn try_recover(&self) -> Result<()> {
         self.check_write()?;
-        self.shared.writer.try_recover()?;
+        self.shared.try_recover()?;
         self.shared.writer.flush_overdue()
     }
 

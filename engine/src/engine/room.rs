@@ -6,7 +6,7 @@ use super::{Shared, hold, upkeep::CompactionReport};
 use crate::{
     background,
     error::{Error, Result},
-    evictor::Need,
+    evictor::{BATCH_PART, Need},
     format::{
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
         segment_header::SEGMENT_HEADER_BYTES,
@@ -41,8 +41,6 @@ pub struct Usage {
 const LIVE_MAX_PERCENT: u64 = 92;
 /// Header and trailer of a segment.
 const OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + FOOTER_TRAILER_BYTES) as u64;
-/// Evictions come in batches of this part of what is live, so that the index is swept seldom.
-const BATCH_PART: u64 = 64;
 
 impl Shared {
     pub(super) fn usage(&self) -> Usage {
@@ -91,7 +89,10 @@ impl Shared {
             }
             self.evict_for_room(wanted)?;
             let mut report = CompactionReport::default();
-            if self.has_garbage(wanted) {
+            // Of room for a large segment only what is missing has to come back, and manifest and checkpoint become
+            // smaller with the segments that go.
+            let missing = wanted.saturating_sub(self.space.room(Purpose::Write));
+            if self.has_garbage(wanted.min((missing / 2).max(self.segment_bytes))) {
                 match self.compact_once(None, true, None, &mut report) {
                     // Its outputs did not fit: less has to be live.
                     Ok(_) | Err(Error::Full { .. }) => {}
@@ -215,7 +216,7 @@ impl Housekeeper for Shared {
         let found = self.find_room(wanted);
         if let Err(error) = &found {
             // Whoever writes is told that there is no room; why, the health says.
-            self.note_outcome(Err(error));
+            self.note_failure(error);
         }
         found
     }

@@ -125,7 +125,7 @@ impl Shared {
         if !options.read_only {
             // What was not sealed is written anew before anything else. If that fails (a full disk), the store
             // opens all the same: everything can be read, and writes are refused until it succeeds.
-            if let Err(error) = writer.try_recover() {
+            if let Err(error) = writer.recover_at_open() {
                 writer.say_why(&error.to_string());
             }
         }
@@ -182,8 +182,8 @@ impl Shared {
         if newest.0 == 0 {
             return Ok(());
         }
-        // A checkpoint that was lost is written anew, even by a session that wrote nothing else. Evictions are not in the
-        // log: only a checkpoint keeps them.
+        // A checkpoint that was lost is written anew, even by a session that wrote nothing else. Evictions are not in
+        // the log: only a checkpoint keeps them.
         let has_evicted = self.lookup.counters.snapshot().evicted > 0;
         if is_clean && self.report.from_checkpoint && !has_evicted {
             return self.keep_time();

@@ -15,15 +15,14 @@ use super::{Shared, expiry::Seen, hold};
 use crate::{
     background,
     compactor::{
-        copy::{Copied, Job, copy, discard},
+        copy::{Copied, Job, copy},
         policy::{Goal, SegmentFacts, Streams, plan},
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{RECORDS_AT, Segment, transfer::Transfer},
+    segment::{RECORDS_AT, Segment, manifest_file::Unapplied, transfer::Transfer},
     space::Purpose,
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
-    writer::UNSURE,
 };
 
 /// What one call of `Engine::compact`, or all jobs of a session, came to.
@@ -117,7 +116,7 @@ impl Shared {
     pub(super) fn upkeep(&self) -> Result<bool> {
         let done = self.upkeep_due();
         if let Err(error) = &done {
-            self.note_outcome(Err(error));
+            self.note_failure(error);
             // The files stay as they were; it is tried again later.
             let now = self.lookup.clock.machine().monotonic_ms();
             self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
@@ -125,20 +124,16 @@ impl Shared {
         done
     }
 
-    /// Keeps why compaction failed for the health, until a job succeeds. A segment that cannot be read stays a failure.
-    pub(super) fn note_outcome(&self, done: std::result::Result<bool, &Error>) {
-        let is_whole = match done {
-            Ok(true) => self.upkeep.job().unreadable.is_empty(),
-            _ => false,
-        };
-        let mut failure = hold(&self.upkeep.failure);
-        match done {
-            Ok(true) if is_whole => *failure = None,
-            Ok(_) => {}
-            Err(error) => {
-                *failure = Some(error.to_string());
-                self.lookup.counters.compaction_failures.add(1);
-            }
+    /// Keeps why upkeep failed for the health, until a job succeeds.
+    pub(super) fn note_failure(&self, cause: &dyn std::fmt::Display) {
+        *hold(&self.upkeep.failure) = Some(cause.to_string());
+        self.lookup.counters.compaction_failures.add(1);
+    }
+
+    /// A job succeeded. A segment that cannot be read stays a failure.
+    fn note_success(&self, job: &JobState) {
+        if job.unreadable.is_empty() {
+            *hold(&self.upkeep.failure) = None;
         }
     }
 
@@ -206,8 +201,16 @@ impl Shared {
             return Ok(false);
         }
         self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+        Ok(self.try_recover().is_ok())
+    }
+
+    /// As [`Writer::try_recover`](crate::writer::Writer::try_recover), with all the room that there is.
+    pub(super) fn try_recover(&self) -> Result<()> {
+        // Order: a job that runs has what it copied installed or thrown away first. It works with the room that is kept
+        // back for writing anew what is not sealed.
+        let _job = self.upkeep.job();
         self.writer.unlink_retired();
-        Ok(self.writer.try_recover().is_ok())
+        self.writer.try_recover()
     }
 
     /// Whether a limited store is so near its limit that writers will soon wait.
@@ -248,15 +251,21 @@ impl Shared {
         only: Option<&[SegmentId]>,
         go_on: &mut dyn FnMut(&CompactionReport) -> ControlFlow<()>,
     ) -> Result<CompactionReport> {
+        self.compact_all(only, go_on).inspect_err(|error| self.note_failure(error))
+    }
+
+    fn compact_all(
+        &self,
+        only: Option<&[SegmentId]>,
+        go_on: &mut dyn FnMut(&CompactionReport) -> ControlFlow<()>,
+    ) -> Result<CompactionReport> {
         let mut report = CompactionReport::default();
         let rate = self.options.compaction.bytes_per_second;
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
         loop {
             let before = report.bytes_reclaimed;
-            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report);
-            self.note_outcome(done.as_ref().copied());
-            let done = done?;
+            let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
             // A job that gave nothing back would be repeated for ever.
             let is_vain = report.bytes_reclaimed == before;
             if !done || only.is_some() || report.cancelled || is_vain {
@@ -312,12 +321,13 @@ impl Shared {
                     self.install(&mut transfer)?;
                     report.jobs += 1;
                     add_to(report, &transfer);
-                    if job.unreadable.is_empty() {
-                        *hold(&self.upkeep.failure) = None;
-                    }
+                    self.note_success(&job);
                     return Ok(true);
                 }
                 Copied::Cancelled => {
+                    if let Some(cause) = self.writer.stopped() {
+                        return Err(Error::Stopped { cause });
+                    }
                     report.cancelled = true;
                     return Ok(false);
                 }
@@ -326,8 +336,7 @@ impl Shared {
                     most = usize::MAX;
                     job.unreadable.push(segment.id());
                     report.unreadable.push(corruption.clone());
-                    *hold(&self.upkeep.failure) = Some(corruption.to_string());
-                    self.lookup.counters.compaction_failures.add(1);
+                    self.note_failure(&corruption);
                 }
             }
         }
@@ -352,7 +361,8 @@ impl Shared {
                 let now = self.lookup.clock.machine().monotonic_ms();
                 background::rest(due.saturating_sub(now).min(1_000));
             }
-            if self.closed.load(Ordering::Acquire) {
+            // What is copied could not be installed any more, and recovery waits.
+            if self.closed.load(Ordering::Acquire) || self.writer.is_stopped() {
                 return ControlFlow::Break(());
             }
             let so_far = CompactionReport {
@@ -371,21 +381,21 @@ impl Shared {
             horizon,
             header: &|class, horizon| self.writer.output_header(class, horizon),
             place: &place,
+            abandon: &|file| self.writer.abandon(file),
             go_on: &go_on,
         };
         copy(&job, inputs)
     }
 
     fn install(&self, transfer: &mut Transfer) -> Result<()> {
-        let installed = self.writer.install(transfer);
-        if let Err(error) = &installed {
-            let is_unsure = matches!(error, Error::Stopped { cause } if cause.starts_with(UNSURE));
-            if is_unsure {
-                self.writer.doubt(transfer);
-            } else {
-                discard(&self.home, &self.lookup, &self.space, transfer);
+        if let Err(error) = self.writer.install(transfer) {
+            match &error {
+                Unapplied::Unsure(_) => self.writer.doubt(transfer),
+                Unapplied::Disowned(_) => {
+                    transfer.abandon().for_each(|output| self.writer.abandon(output));
+                }
             }
-            return installed;
+            return Err(error.into());
         }
         let counters = &self.lookup.counters;
         counters.compactions.add(1);

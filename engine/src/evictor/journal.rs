@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::types::Timestamp;
@@ -39,25 +42,74 @@ pub struct Eviction {
     pub bytes: u64,
 }
 
+/// Evictions since some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evicted {
+    /// The evictions, oldest first, each with its key if keys were kept when it happened.
+    pub evictions: Vec<(Eviction, Option<Vec<u8>>)>,
+    /// Where the next call goes on.
+    pub next: u64,
+    /// How many in between are known no more, because more than 1,024 came after them.
+    pub lost: u64,
+}
+
 /// The last 1,024 evictions.
 #[derive(Debug, Default)]
-pub(crate) struct Journal(Mutex<VecDeque<Eviction>>);
+pub(crate) struct Journal {
+    kept: Mutex<Kept>,
+    keeps_keys: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: VecDeque<(Eviction, Option<Vec<u8>>)>,
+    /// How many there were in all.
+    total: u64,
+}
 
 impl Journal {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn keep_keys(&self) {
+        self.keeps_keys.store(true, Ordering::Release);
+    }
+
+    /// Whether keys are asked for; they have to be read from the log.
+    pub(crate) fn keeps_keys(&self) -> bool {
+        self.keeps_keys.load(Ordering::Acquire)
+    }
+
     /// Adds evictions, the oldest first; what is too many leaves at the other end.
-    pub(crate) fn record(&self, evictions: impl IntoIterator<Item = Eviction>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn record(&self, evictions: impl IntoIterator<Item = (Eviction, Option<Vec<u8>>)>) {
+        let mut kept = self.kept();
         for eviction in evictions {
-            if kept.len() == KEPT {
-                kept.pop_front();
+            if kept.last.len() == KEPT {
+                kept.last.pop_front();
             }
-            kept.push_back(eviction);
+            kept.last.push_back(eviction);
+            kept.total += 1;
         }
     }
 
     /// What is kept, the oldest first.
     #[must_use]
     pub(crate) fn recent(&self) -> Vec<Eviction> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.kept().last.iter().map(|(eviction, _)| *eviction).collect()
+    }
+
+    /// All but the first `seen` evictions.
+    #[must_use]
+    pub(crate) fn since(&self, seen: u64) -> Evicted {
+        let kept = self.kept();
+        let first = kept.total - kept.last.len() as u64;
+        let skipped = usize::try_from(seen.saturating_sub(first)).unwrap_or(usize::MAX);
+        Evicted {
+            evictions: kept.last.iter().skip(skipped).cloned().collect(),
+            next: kept.total,
+            lost: first.saturating_sub(seen),
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! S3-FIFO: strangers queue apart, in a tenth of the room, and only what is used again there comes to the main queue.
 //!
 //! The queues live in the epochs of the entries (`recency::Place`). A batch is what the one-by-one algorithm would do
-//! without insertions in between, computed from sums by order and uses; then one pass collects those that go and another
-//! moves those that stay:
+//! without insertions in between, computed from sums by order and uses; then one pass collects those that go and
+//! another moves those that stay:
 //!
-//! 1. while the small queue has more than a tenth of all: its oldest moves to the main queue if it was used twice, or goes,
-//!    and is remembered as a ghost;
+//! 1. while the small queue has more than a tenth of all: its oldest moves to the main queue if it was used twice, or
+//!    goes, and is remembered as a ghost;
 //! 2. then the oldest of the main queue goes if it was not used, or moves to the end with one use less;
 //! 3. if that is not enough, the rest of the small queue goes.
 //!
-//! Source: J. Yang, Y. Zhang, Z. Qiu, Y. Yue, K. V. Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023.
+//! Source: J. Yang, Y. Zhang, Z. Qiu, Y. Yue, K. V. Rashmi, "FIFO queues are all you need for cache eviction", SOSP
+//! 2023.
 
 use super::{
     Need, Victim,

@@ -221,7 +221,7 @@ fn who_is_used_meanwhile_stays() {
         assert_eq!(victims.len(), 10, "{policy:?}");
         for (at, victim) in victims.iter().enumerate() {
             if at % 2 == 0 {
-                assert!(!index.lookup(victim.hash, recency.access()).is_empty());
+                assert!(!index.lookup(victim.hash, recency.access()).as_slice().is_empty());
             }
             let gone = index.evict(victim.hash, victim.location, victim.epoch);
             assert_eq!(gone, at % 2 == 1, "{policy:?}");
@@ -255,7 +255,9 @@ fn epochs_of_the_future_are_taken_back() {
 fn s3_fifo_does_as_the_paper_says() {
     let (index, recency) = (Index::new(), Recency::new(Evict::S3Fifo));
     recency.set_capacity(10);
-    let use_it = |number: u64| assert!(!index.lookup(hash_of(number), recency.access()).is_empty());
+    let use_it = |number: u64| {
+        assert!(!index.lookup(hash_of(number), recency.access()).as_slice().is_empty())
+    };
     let epoch_of = |number| index.peek(hash_of(number)).iter().next().expect("the entry").epoch;
     for number in 1..=10 {
         add(&index, number, entry(number, recency.admit(hash_of(number))));
@@ -287,8 +289,8 @@ fn s3_fifo_does_as_the_paper_says() {
     assert_eq!(choose(&index, &recency, entries(100), &[]).len(), 10);
 }
 
-/// Goal: within one order of the small queue: only what is above its share goes, what goes is still as it was chosen, and
-/// what was used twice moves.
+/// Goal: within one order of the small queue: only what is above its share goes, what goes is still as it was chosen,
+/// and what was used twice moves.
 #[test]
 fn s3_fifo_divides_one_order() {
     let (index, recency) = (Index::new(), Recency::new(Evict::S3Fifo));
@@ -349,8 +351,8 @@ fn the_journal_keeps_the_last() {
         bytes: 128,
     };
     assert_eq!(journal.recent(), []);
-    journal.record((0..600).map(eviction));
-    journal.record((600..1_500).map(eviction));
+    journal.record((0..600).map(|n| (eviction(n), None)));
+    journal.record((600..1_500).map(|n| (eviction(n), None)));
     let kept: Vec<_> = journal.recent().iter().map(|eviction| eviction.at.0).collect();
     assert_eq!(kept, (476..1_500).collect::<Vec<_>>());
 }

@@ -16,7 +16,8 @@
 //!    record leaves the log. Until then writers find it, because the record it points to still stands there.
 //!
 //! Checkpoints hold these words as they are (`format::checkpoint`, layout 1): another packing is another layout. A step
-//! of 0 is what was there before steps had a meaning, and is still right: the record has at most the bytes of its class.
+//! of 0 is what was there before steps had a meaning, and is still right: the record has at most the bytes of its
+//! class.
 
 use super::Size;
 use crate::types::{Location, Slot};
@@ -182,14 +183,6 @@ impl Candidates {
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         self.as_slice().iter().copied()
-    }
-
-    /// Whether the key is surely not in the index.
-    #[inline]
-    #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests ask so far"))]
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! The index at one moment, for checkpoints and for long looks at everything.
 //!
-//! 1. Locations, flags, the set of entries and which of them are evicted never change. The epochs of the others may, until
-//!    the shard is written to: a reader of the living index stores them into the table that both share.
+//! 1. Locations, flags, the set of entries and which of them are evicted never change. The epochs of the others may,
+//!    until the shard is written to: a reader of the living index stores them into the table that both share.
 //! 2. No locks: nothing that is done here makes a reader or a writer of the index wait.
 
 use super::{
@@ -38,7 +38,8 @@ impl Frozen {
         self.shards[shard].words().map(entry).filter(|(_, entry)| !entry.is_evicted())
     }
 
-    /// The packed entries of a shard, sorted by tag, evicted ones too: for whom is in the log must be in the checkpoint.
+    /// The packed entries of a shard, sorted by tag, evicted ones too: for whom is in the log must be in the
+    /// checkpoint.
     pub(crate) fn shard_words(&self, shard: usize) -> impl Iterator<Item = Words> + '_ {
         self.shards[shard].words()
     }

@@ -7,14 +7,14 @@
 //! 1. No verb holds more than one shard's lock, and none calls out of this room while it holds one, except
 //!    [`Index::retain`], [`Index::sweep`] and [`Index::remap`], which ask their closures.
 //! 2. The writer, in its turn, is unconditional: it says which entry it displaces. The background is conditional
-//!    ([`Index::relocate`], [`Index::forget`], [`Index::evict`]) because it may be late.
+//!    ([`Index::relocate`], [`Index::evict`]) because it may be late.
 //! 3. An entry is named by hash and location. Two entries never have one location.
 //! 4. A panic under a lock leaves no table half changed, so a poisoned lock is taken as it is.
 //! 5. An evicted entry stays where it is until it is displaced or taken out, and nothing gives it an epoch again, but
 //!    an `insert` in its place. All verbs return it like any other; what it means, the caller knows.
 //!
-//! A snapshot ([`Frozen`]) shares the tables. Whoever changes a shard first after that copies its table; only the epochs
-//! of lookups are stored into shared tables too.
+//! A snapshot ([`Frozen`]) shares the tables. Whoever changes a shard first after that copies its table; only the
+//! epochs of lookups are stored into shared tables too.
 
 mod entry;
 mod frozen;
@@ -74,16 +74,6 @@ pub(crate) enum Relocation {
     /// The entry points to the new location.
     Moved,
     /// The entry was displaced or taken out before: the copy is dead.
-    Overtaken,
-}
-
-/// What became of a conditional removal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Forgetting {
-    /// The entry is gone, and the record it pointed to is dead.
-    Forgotten,
-    /// The entry was displaced or taken out before.
     Overtaken,
 }
 
@@ -174,18 +164,6 @@ impl Index {
         Relocation::Moved
     }
 
-    /// Takes out the entry at that location, if it is still there.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a verb of the evictor, which is not built yet")
-    )]
-    pub(crate) fn forget(&self, hash: u64, at: Location) -> Forgetting {
-        match self.remove(hash, at) {
-            true => Forgetting::Forgotten,
-            false => Forgetting::Overtaken,
-        }
-    }
-
     /// Makes the entry at that location absent for readers, if it still has that epoch: nobody used it since it was
     /// chosen. Whether it did so; the record it points to is dead then, but still in the log.
     #[must_use]
@@ -205,29 +183,15 @@ impl Index {
     /// Sets flags of the entry at that location. Whether there was one.
     #[must_use]
     pub(crate) fn mark(&self, hash: u64, at: Location, flags: u8) -> bool {
-        self.change(hash, at, |word1| word1 | pack_flags(flags))
-    }
-
-    /// Clears flags of the entry at that location. Whether there was one.
-    #[must_use]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a verb of the evictor, which is not built yet")
-    )]
-    pub(crate) fn unmark(&self, hash: u64, at: Location, flags: u8) -> bool {
-        self.change(hash, at, |word1| word1 & !pack_flags(flags))
-    }
-
-    fn change(&self, hash: u64, at: Location, change: impl FnOnce(u64) -> u64) -> bool {
         let mut table = self.shard(hash).write();
         let Some(at) = table.find(hash, at) else {
             return false;
         };
         let [word0, word1] = table.get(at);
-        let changed = change(word1);
+        let marked = word1 | pack_flags(flags);
         // No write, no copy of a shared table.
-        if changed != word1 {
-            table.set(at, [word0, changed]);
+        if marked != word1 {
+            table.set(at, [word0, marked]);
         }
         true
     }
@@ -264,7 +228,7 @@ impl Index {
     }
 
     /// Replaces the content of a shard by packed entries. `false`, and nothing is replaced, if they are not sorted or
-    /// one is empty: such words do not come from [`Index::shard_words`].
+    /// one is empty: such words do not come from [`Frozen::shard_words`].
     #[must_use]
     pub(crate) fn load_words(&self, shard: usize, words: impl Iterator<Item = Words>) -> bool {
         let words: Vec<Words> = words.collect();
@@ -273,16 +237,6 @@ impl Index {
         };
         *self.shards[shard].write() = table;
         true
-    }
-
-    /// The packed entries of a shard, sorted by tag.
-    #[must_use]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a verb of the evictor, which is not built yet")
-    )]
-    pub(crate) fn shard_words(&self, shard: usize) -> Vec<Words> {
-        self.shards[shard].read().words().collect()
     }
 
     /// Takes out of a shard what `keep` refuses; how many. `keep` is asked once for each entry, under the shard's lock:
@@ -314,7 +268,8 @@ impl Index {
         self.shards[shard].write().reset_epochs(epoch);
     }
 
-    /// The index as it is now. Shards are taken one after the other: the caller sees to it that nobody writes meanwhile.
+    /// The index as it is now. Shards are taken one after the other: the caller sees to it that nobody writes
+    /// meanwhile.
     #[must_use]
     pub(crate) fn snapshot(&self) -> Frozen {
         Frozen::new(self.shards.iter().map(|shard| shard.read().clone()).collect())

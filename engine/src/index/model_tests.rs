@@ -120,21 +120,12 @@ impl Run {
                 let moved = self.model.at(hash, at).map(|entry| entry.location = to).is_some();
                 assert_eq!(self.index.relocate(hash, at, to) == Relocation::Moved, moved);
             }
-            80..84 => {
-                let forgotten = self.model.remove(hash, at);
-                assert_eq!(self.index.forget(hash, at) == Forgetting::Forgotten, forgotten);
-            }
-            84..88 => {
+            80..87 => {
                 let marked =
                     self.model.at(hash, at).map(|entry| entry.flags |= Entry::TOUCHED).is_some();
                 assert_eq!(self.index.mark(hash, at, Entry::TOUCHED), marked);
             }
-            88..92 => {
-                let cleared =
-                    self.model.at(hash, at).map(|entry| entry.flags &= !Entry::SCOPED).is_some();
-                assert_eq!(self.index.unmark(hash, at, Entry::SCOPED), cleared);
-            }
-            92..94 => {
+            87..92 => {
                 let epoch = match self.model.at(hash, at) {
                     Some(entry) if self.random.below(4) > 0 => entry.epoch,
                     _ => self.random.next() as u16,

@@ -1,9 +1,9 @@
 //! The size of a record in twelve bits: what an entry weighs, without reading it.
 //!
-//! A class and a step. Each of the 63 classes reaches a quarter further than the one before, the first to 32 bytes; a step is
-//! one of the 64 parts of a class, counted from its top. Rounding is up and at most 0.5 %; records up to 2 KiB, whose
-//! lengths are multiples of 8, come back exact. Above the last class (30 MiB) only the step counts, and each reaches a
-//! quarter further.
+//! A class and a step. Each of the 63 classes reaches a quarter further than the one before, the first to 32 bytes; a
+//! step is one of the 64 parts of a class, counted from its top. Rounding is up and at most 0.5 %; records up to 2 KiB,
+//! whose lengths are multiples of 8, come back exact. Above the last class (30 MiB) only the step counts, and each
+//! reaches a quarter further.
 
 /// The class of a record that is larger than every class, or of unknown size.
 const CLASS_HUGE: u8 = 63;

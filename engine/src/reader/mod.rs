@@ -2,6 +2,7 @@
 //!
 //! Bytes are checked against their checksums before anyone sees them (I13).
 
+mod changes;
 mod snapshot;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::{
     types::{SequenceNumber, Timestamp},
 };
 
+pub use changes::{Changed, Changes, Wrote};
 pub use snapshot::{Iter, Snapshot};
 
 /// An entry with what is known of it.
@@ -198,10 +200,11 @@ impl Reader {
     /// The values of many keys. Lookups come first and the records' first bytes are touched before any is
     /// checked, so that the waits for memory overlap.
     pub(crate) fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        const AT_ONCE: usize = 32;
+        /// Keys whose waits overlap.
+        const OVERLAPPED: usize = 32;
         let lookup = &self.lookup;
         let mut values = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(AT_ONCE) {
+        for chunk in keys.chunks(OVERLAPPED) {
             let ask = |key: &&[u8]| {
                 let hash = lookup.hasher.hash(key);
                 (hash, lookup.index.lookup(hash, lookup.recency.access()))

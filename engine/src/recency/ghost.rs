@@ -1,8 +1,8 @@
 //! The ghosts of S3-FIFO: fingerprints of what left the small queue lately.
 //!
-//! Buckets of eight fingerprints of 16 bits, each with 16 bits of the time it came, counted in ghosts. As many ghosts count
-//! as the main queue has entries, 0.9 of the capacity; a bucket that is full loses its oldest. Six bytes for an entry of
-//! the capacity. A stranger is taken for a ghost once in about ten thousand times.
+//! Buckets of eight fingerprints of 16 bits, each with 16 bits of the time it came, counted in ghosts. As many ghosts
+//! count as the main queue has entries, 0.9 of the capacity; a bucket that is full loses its oldest. Six bytes for an
+//! entry of the capacity. A stranger is taken for a ghost once in about ten thousand times.
 
 /// Fingerprints in a bucket.
 const WAYS: usize = 8;

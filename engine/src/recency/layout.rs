@@ -7,8 +7,8 @@
 //! | queues | 14..2  | order | 1 to 8,191, larger = entered the queue later |
 //! | queues | 1..0   | uses  | since it entered, at most 3                 |
 //!
-//! In both, 0 means evicted and is not used. Orders begin at 1; what was loaded with epoch 1, because nothing is known of
-//! its use, is the oldest of the small queue.
+//! In both, 0 means evicted and is not used. Orders begin at 1; what was loaded with epoch 1, because nothing is known
+//! of its use, is the oldest of the small queue.
 
 use crate::options::Evict;
 
@@ -159,8 +159,8 @@ fn ranks(counts: &[u32], limit: usize) -> Vec<u16> {
     counts.iter().map(next).collect()
 }
 
-/// Places in the queues as plain epochs: the queues side by side, so that what is a third from the end of its queue comes
-/// to stand a third from the end.
+/// Places in the queues as plain epochs: the queues side by side, so that what is a third from the end of its queue
+/// comes to stand a third from the end.
 fn merged(counts: &[u32]) -> Map {
     let mut places = Vec::new();
     for (queue, orders) in [Queue::Small, Queue::Main].into_iter().zip(by_order(counts)) {

@@ -5,7 +5,8 @@
 //! Evicted entries have epoch 0 and are no business of this room.
 //!
 //! 1. A clock advances after every `step` = 1/1024 of the capacity of entries that were given its epoch, not with time:
-//!    so about as many entries have one epoch as another, and what is chosen by epoch is exact to 0.1 % of the capacity.
+//!    so about as many entries have one epoch as another, and what is chosen by epoch is exact to 0.1 % of the
+//!    capacity.
 //! 2. A hit of an entry that already has the current epoch stores nothing, and without a limit no hit does.
 //! 3. Epochs never wrap. Before they run out, [`Recency::renumber`] closes the gaps between them and keeps their order.
 //!    Who reads or stores while that goes on may leave an epoch of before: one above the clock counts as the clock's,

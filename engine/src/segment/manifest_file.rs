@@ -28,6 +28,23 @@ const GROWN_BYTES_MAX: u64 = 256 << 10;
 /// More than the edits of one segment take.
 const SEGMENT_EDITS_BYTES: u64 = 192;
 
+/// Why edits were not made, and with it what the manifest on disk may say.
+#[derive(Debug)]
+pub(crate) enum Unapplied {
+    /// It has none of them: the files that they would have named may go.
+    Disowned(Error),
+    /// It may have them: the files of both sides must stay.
+    Unsure(Error),
+}
+
+impl From<Unapplied> for Error {
+    fn from(unapplied: Unapplied) -> Self {
+        match unapplied {
+            Unapplied::Disowned(error) | Unapplied::Unsure(error) => error,
+        }
+    }
+}
+
 /// The manifest of a store that is open for writing.
 #[derive(Debug)]
 pub(crate) struct ManifestFile {
@@ -71,11 +88,11 @@ impl ManifestFile {
     }
 
     /// As [`Self::apply`]. After a failure the manifest is written anew as it was before, so that it surely has none of
-    /// the edits: `true` beside the error says that this succeeded. Otherwise the files of both sides must stay.
-    pub(crate) fn apply_or_disown(&mut self, edits: &[Edit]) -> Result<(), (Error, bool)> {
-        self.apply(edits).map_err(|error| {
-            let is_disowned = self.apply(&[Edit::Clock(self.state.high_water)]).is_ok();
-            (error, is_disowned)
+    /// the edits.
+    pub(crate) fn apply_or_disown(&mut self, edits: &[Edit]) -> Result<(), Unapplied> {
+        self.apply(edits).map_err(|error| match self.apply(&[Edit::Clock(self.state.high_water)]) {
+            Ok(()) => Unapplied::Disowned(error),
+            Err(_) => Unapplied::Unsure(error),
         })
     }
 

@@ -8,6 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Home, RECORDS_AT, Segment,
     seal::{Collect, open_sealed, seal_edit},
+    transfer::Leftover,
 };
 use crate::{
     error::{Error, Result},
@@ -146,7 +147,7 @@ impl Output {
     }
 
     /// Writes the footer, makes all of it durable, and gives the file its name.
-    pub(crate) fn finish(mut self, maps: bool) -> Result<Finished> {
+    pub(crate) fn finish(&mut self, maps: bool) -> Result<Finished> {
         let records_end = self.end();
         let collect = std::mem::replace(&mut self.collect, Collect::new(0));
         let trailer = Trailer {
@@ -182,14 +183,16 @@ impl Output {
         Ok(Finished { segment, seal })
     }
 
-    /// The slot its records are in.
-    pub(crate) const fn slot(&self) -> Slot {
-        self.slot
-    }
-
     /// Bytes that were charged for it.
     pub(crate) const fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// Where its file is, with all that was taken for it. The file stays; whoever has this sees to it.
+    pub(crate) fn into_leftover(mut self) -> Leftover {
+        self.is_finished = true;
+        let path = std::mem::take(&mut self.tmp);
+        Leftover { path, slot: Some(self.slot), charged: self.capacity }
     }
 }
 

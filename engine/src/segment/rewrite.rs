@@ -2,7 +2,7 @@
 //!
 //! Written aside, synced, renamed: until the manifest names it, it is an orphan that recovery deletes.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Home, RECORDS_AT, Segment, seal::write_footer};
 use crate::{
@@ -35,14 +35,15 @@ pub(crate) struct Rewritten {
     pub(crate) offsets: Vec<u64>,
 }
 
-/// Writes `sources` into a new segment with `header`. Its image stays until `Segment::finish`.
+/// Writes `sources` into a new segment with `header`. Its image stays until `Segment::finish`. With an error comes where
+/// the file is that may be left.
 pub(crate) fn rewrite<'a>(
     home: &Home,
     header: &SegmentHeader,
     slot: Slot,
     hasher: KeyHasher,
     sources: impl Iterator<Item = Source<'a>>,
-) -> Result<Rewritten> {
+) -> Result<Rewritten, (Error, PathBuf)> {
     let add = AddSegment::from(header);
     let segment = Arc::new(Segment::unsealed(home, add, slot));
     let mut offsets = Vec::new();
@@ -59,14 +60,23 @@ pub(crate) fn rewrite<'a>(
         at += record.len() as u64;
     }
     let tmp = home.path(&file_name::segment_tmp(header.id));
-    let seal = match write_aside(home, &tmp, header, &segment, hasher) {
-        Ok(seal) => seal,
-        Err(error) => {
-            let _ = home.disk.remove(&tmp);
-            return Err(error);
-        }
+    let failed = |operation| {
+        let tmp = tmp.clone();
+        move |source| Error::io(operation, tmp, source)
     };
-    Ok(Rewritten { segment, seal, offsets })
+    // Order: the bytes are durable before the name shows them, the name before the manifest says it (I7).
+    let written = write_aside(home, &tmp, header, &segment, hasher).and_then(|seal| {
+        home.disk.rename(&tmp, &segment.path).map_err(failed("rename"))?;
+        Ok(seal)
+    });
+    let seal = match written {
+        Ok(seal) => seal,
+        Err(error) => return Err((error, tmp)),
+    };
+    match home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of")) {
+        Ok(()) => Ok(Rewritten { segment, seal, offsets }),
+        Err(error) => Err((error, segment.path.clone())),
+    }
 }
 
 fn write_aside(
@@ -82,9 +92,5 @@ fn write_aside(
     let file = FailStopFile::new(raw);
     file.write(&header.encode(), 0).map_err(failed("write"))?;
     file.write(&segment.image(), RECORDS_AT).map_err(failed("write"))?;
-    // Order: the bytes are durable before the name shows them, the name before the manifest says it (I7).
-    let seal = write_footer(segment, &file, hasher)?;
-    home.disk.rename(tmp, &segment.path).map_err(failed("rename"))?;
-    home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of"))?;
-    Ok(seal)
+    write_footer(segment, &file, hasher)
 }

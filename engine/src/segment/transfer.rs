@@ -1,10 +1,12 @@
 //! What a compaction job hands to the writer, who installs it: where records are now, and which entries ended.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Segment, output::Finished};
-use crate::overrides::Touch;
-use crate::types::{Location, SequenceNumber, Timestamp};
+use crate::{
+    overrides::Touch,
+    types::{Location, SequenceNumber, Slot, Timestamp},
+};
 
 /// A record that was copied.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,16 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
 }
 
+/// A file that is of no use any more and still there: nobody may have its room until it is gone.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) path: PathBuf,
+    /// A slot that is kept for it.
+    pub(crate) slot: Option<Slot>,
+    /// Bytes that are charged for it.
+    pub(crate) charged: u64,
+}
+
 /// A finished job: its outputs are complete on disk, and the manifest does not name them yet.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
@@ -46,4 +58,15 @@ pub(crate) struct Transfer {
     pub(crate) now: Timestamp,
     pub(crate) records_copied: u64,
     pub(crate) bytes_copied: u64,
+}
+
+impl Transfer {
+    /// The files of the outputs, which are not outputs any more.
+    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = Leftover> + '_ {
+        self.outputs.drain(..).map(|output| Leftover {
+            path: output.segment.path.clone(),
+            slot: Some(output.segment.slot),
+            charged: output.seal.file_bytes,
+        })
+    }
 }

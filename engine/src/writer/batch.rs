@@ -55,7 +55,7 @@ impl Batch {
         self
     }
 
-    /// Adds a delete; of an absent key it does nothing.
+    /// Adds a delete; of an absent key it does what [`Engine::delete`](crate::Engine::delete) does.
     pub fn delete(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
         self.changes.push(BatchChange::Delete(key.into()));
         self

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::atomic::Ordering};
 
 use super::{
-    Writer,
+    TURN_ENTRIES_MAX, Writer,
     effects::Group,
     request::{Op, Request},
     turn::Turn,
@@ -37,12 +37,8 @@ impl LiveLimits {
     }
 }
 
-/// Evictions come in batches of this part of the limit, so that the index is swept seldom.
-const BATCH_PART: u64 = 64;
 /// A choice may bring less than was asked for, because entries are used meanwhile: so often it is tried (I12).
 const ROUNDS_MAX: usize = 64;
-/// Entries marked while the turn is held.
-const AT_ONCE: usize = 256;
 
 /// What a group brings, less what it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +132,9 @@ impl Turn {
         if need == Need::default() {
             return;
         }
-        let batch =
-            |need: u64, limit: u64| if need == 0 { 0 } else { need.max(limit / BATCH_PART) };
+        let batch = |need: u64, limit: u64| {
+            if need == 0 { 0 } else { need.max(limit / evictor::BATCH_PART) }
+        };
         let need = Need {
             entries: batch(need.entries, limits.entries),
             bytes: batch(need.bytes, limits.bytes),
@@ -174,7 +171,7 @@ impl Turn {
     /// Marks entries as evicted; says how many, and how much they weighed.
     pub(super) fn mark(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
         let Lookup { index, catalog, tally, counters, journal, clock, recency, .. } = &*self.lookup;
-        let (mut entries, mut bytes) = (0, 0);
+        let (mut entries, mut sum) = (0, 0);
         let now = self.log.newest();
         let at = if victims.is_empty() { Timestamp::default() } else { clock.now() };
         for victim in victims {
@@ -183,24 +180,22 @@ impl Turn {
             if entry.is_evicted() || !index.evict(victim.hash, victim.location, victim.epoch) {
                 continue;
             }
+            // Before it is counted dead: a segment may leave with its last live record.
+            let key = journal.keeps_keys().then(|| self.lookup.key_at(victim.location)).flatten();
             catalog.count_dead(victim.location.slot, victim.bytes, now);
             tally.sub(victim.bytes, entry.flags & IndexEntry::EVICTABLE != 0);
-            journal.record([Eviction {
-                at,
-                cause,
-                hash: victim.hash,
-                age: recency.age(victim.epoch),
-                bytes: victim.bytes,
-            }]);
+            let age = recency.age(victim.epoch);
+            let (hash, bytes) = (victim.hash, victim.bytes);
+            journal.record([(Eviction { at, cause, hash, age, bytes }, key)]);
             entries += 1;
-            bytes += victim.bytes;
+            sum += victim.bytes;
         }
         match cause {
             Cause::Expired => counters.expired.add(entries),
             Cause::Cut => counters.cut.add(entries),
             Cause::Capacity => counters.evicted.add(entries),
         }
-        (entries, bytes)
+        (entries, sum)
     }
 }
 
@@ -235,7 +230,7 @@ impl Writer {
     /// Marks entries as gone; says how many, and how much they weighed.
     pub(crate) fn mark_all(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
         let mut sum = (0, 0);
-        for victims in victims.chunks(AT_ONCE) {
+        for victims in victims.chunks(TURN_ENTRIES_MAX) {
             let (entries, bytes) = self.turn().mark(victims, cause);
             sum = (sum.0 + entries, sum.1 + bytes);
         }

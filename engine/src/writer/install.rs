@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use super::{Writer, log::Doubtful};
+use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful};
 use crate::{
     error::{Error, Result},
     format::{
@@ -13,13 +13,11 @@ use crate::{
     lookup::Lookup,
     segment::{
         Segment,
-        transfer::{Ended, Ending, Move, Transfer},
+        manifest_file::Unapplied,
+        transfer::{Ended, Ending, Leftover, Move, Transfer},
     },
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
 };
-
-/// Entries that are changed while the turn is held: writers wait for so many at most.
-const AT_ONCE: usize = 256;
 
 impl Writer {
     /// Every record written so far is below this.
@@ -32,13 +30,13 @@ impl Writer {
         self.turn().log.header(class, horizon)
     }
 
-    /// Puts the outputs of a job in the place of its inputs. On an error nothing has changed for readers; the
-    /// outputs stay with the caller if `Err` comes with them.
-    pub(crate) fn install(&self, transfer: &mut Transfer) -> Result<()> {
+    /// Puts the outputs of a job in the place of its inputs. On an error nothing has changed for readers, and the
+    /// outputs are what the caller has to see to.
+    pub(crate) fn install(&self, transfer: &Transfer) -> Result<(), Unapplied> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        // Order: what made a record garbage is durable before that record is destroyed (I18). Everything that a liveness
-        // test can have seen is in the log by now.
-        self.sync_to(self.next_sequence())?;
+        // Order: what made a record garbage is durable before that record is destroyed (I18). Everything that a
+        // liveness test can have seen is in the log by now.
+        self.sync_to(self.next_sequence()).map_err(Unapplied::Disowned)?;
         self.replace_in_manifest(transfer)?;
         let outputs: Vec<_> =
             transfer.outputs.iter().map(|output| Arc::clone(&output.segment)).collect();
@@ -47,11 +45,11 @@ impl Writer {
             let _turn = self.turn();
             self.lookup.catalog.change(outputs, &[]);
         }
-        for moves in transfer.moves.chunks(AT_ONCE) {
+        for moves in transfer.moves.chunks(TURN_ENTRIES_MAX) {
             let _turn = self.turn();
             moves.iter().for_each(|moved| self.relocate_one(moved));
         }
-        for ended in transfer.ended.chunks(AT_ONCE) {
+        for ended in transfer.ended.chunks(TURN_ENTRIES_MAX) {
             let _turn = self.turn();
             ended.iter().for_each(|ended| self.end_one(ended));
         }
@@ -80,7 +78,7 @@ impl Writer {
         }
     }
 
-    fn replace_in_manifest(&self, transfer: &Transfer) -> Result<()> {
+    fn replace_in_manifest(&self, transfer: &Transfer) -> Result<(), Unapplied> {
         let (inputs, newest, next_id) = {
             let turn = self.turn();
             let inputs = transfer.inputs.iter().map(|input| input.id()).collect::<Vec<_>>();
@@ -96,26 +94,22 @@ impl Writer {
         self.apply_or_disown(&edits)
     }
 
-    /// Applies edits; an error says that the manifest surely has none of them, unless it begins with [`UNSURE`].
-    fn apply_or_disown(&self, edits: &[Edit]) -> Result<()> {
+    fn apply_or_disown(&self, edits: &[Edit]) -> Result<(), Unapplied> {
         let manifest = Arc::clone(&self.turn().log.manifest);
         let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-        match manifest.apply_or_disown(edits) {
-            Ok(()) => Ok(()),
-            Err((error, true)) => Err(error),
-            Err((error, false)) => Err(Error::Stopped { cause: format!("{UNSURE}: {error}") }),
-        }
+        manifest.apply_or_disown(edits)
     }
 
     /// These files may or may not be named by the manifest on disk: they stay, and stay charged, until it is certain
     /// that they are not.
     pub(crate) fn doubt(&self, transfer: &mut Transfer) {
-        let doubtful = transfer.outputs.drain(..).map(|output| Doubtful {
-            path: output.segment.path.clone(),
-            slot: Some(output.segment.slot),
-            charged: output.seal.file_bytes,
-        });
+        let doubtful = transfer.abandon().map(|file| Doubtful { file, may_be_named: true });
         self.turn().log.doubtful.extend(doubtful);
+    }
+
+    /// Removes a file that the manifest surely does not name.
+    pub(crate) fn abandon(&self, file: Leftover) {
+        self.turn().log.abandon(file);
     }
 
     /// Removes the files that were in doubt, once the manifest surely does not name them. Until then nothing may be
@@ -247,6 +241,3 @@ impl Writer {
         self.stopped.load(Ordering::Acquire)
     }
 }
-
-/// How an error begins after which outputs must not be removed.
-pub(crate) const UNSURE: &str = "whether the manifest has a change is unknown";

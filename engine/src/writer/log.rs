@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,11 +21,15 @@ use crate::{
     },
     io::{StoreClock, remove_if_there},
     segment::{
-        Home, RECORDS_AT, append::OpenSegment, catalog::Catalog, manifest_file::ManifestFile,
+        Home, RECORDS_AT,
+        append::OpenSegment,
+        catalog::Catalog,
+        manifest_file::{ManifestFile, Unapplied},
+        transfer::Leftover,
     },
     space::{Purpose, Space},
     stats::Counters,
-    types::{Location, SegmentId, SequenceNumber, Slot},
+    types::{Location, SegmentId, SequenceNumber},
 };
 
 /// A failure of a write.
@@ -70,17 +73,17 @@ pub(super) struct Log {
     pub(super) space: Arc<Space>,
     /// Whether the active segment was begun with the reserve.
     pub(super) is_in_reserve: bool,
-    /// Files that the manifest on disk may name although its state here does not.
+    /// Files that are in the way: the manifest on disk may name them although its state here does not, or they could
+    /// not be removed.
     pub(super) doubtful: Vec<Doubtful>,
 }
 
-/// A file left by an edit of the manifest that failed.
+/// A file that has to go and is still there.
 #[derive(Debug)]
 pub(super) struct Doubtful {
-    pub(super) path: PathBuf,
-    pub(super) slot: Option<Slot>,
-    /// Bytes that are charged for it.
-    pub(super) charged: u64,
+    pub(super) file: Leftover,
+    /// Whether the manifest on disk may name it, because of an edit that failed.
+    pub(super) may_be_named: bool,
 }
 
 /// Room that a request wants.
@@ -153,6 +156,15 @@ impl Log {
         self.segment_bytes.max(RECORDS_AT + wanted.bytes + footer)
     }
 
+    /// Room that has to be there before a segment is begun for this: its own, and what recovery would need to write
+    /// everything that is not sealed again. The reserve has that for two usual segments.
+    pub(super) fn room_for(&self, wanted: Wanted) -> u64 {
+        let capacity = self.capacity_for(wanted);
+        let unsealed = self.closing.iter().chain(&self.active).map(|open| open.charged);
+        let again = unsealed.sum::<u64>().saturating_add(capacity);
+        capacity.saturating_add(again.saturating_sub(2 * self.segment_bytes))
+    }
+
     /// Makes room in one segment, rolling to a new one if need be.
     pub(super) fn make_room(&mut self, wanted: Wanted) -> Result<(), Fault> {
         if self.has_room(wanted) {
@@ -165,7 +177,8 @@ impl Log {
             let bytes = wanted.bytes;
             return Err(Fault::Refused(Error::TooLarge { what: "record", bytes, limit }));
         }
-        self.space.take(capacity, wanted.purpose).map_err(Fault::Refused)?;
+        let beside = self.room_for(wanted) - capacity;
+        self.space.take_beside(capacity, beside, wanted.purpose).map_err(Fault::Refused)?;
         let open = self.begin(capacity)?;
         self.is_in_reserve =
             wanted.purpose == Purpose::Delete && self.space.room(Purpose::Write) == 0;
@@ -194,24 +207,29 @@ impl Log {
 
     /// Makes sure that no file is in doubt any more.
     pub(super) fn settle_doubt(&mut self) -> Result<()> {
-        if self.doubtful.is_empty() {
-            return Ok(());
-        }
         // Order: the manifest on disk is as the state here before a file goes that it might have named.
-        let now = self.clock.now();
-        self.manifest().apply(&[Edit::Clock(now)])?;
-        let disk = Arc::clone(&self.home.disk);
-        self.doubtful.retain(|file| {
-            if remove_if_there(disk.as_ref(), &file.path).is_err() {
-                return true;
-            }
-            self.space.give(file.charged);
-            if let Some(slot) = file.slot {
-                self.catalog.give_slot_back(slot);
-            }
-            false
-        });
+        if self.doubtful.iter().any(|doubtful| doubtful.may_be_named) {
+            let now = self.clock.now();
+            self.manifest().apply(&[Edit::Clock(now)])?;
+        }
+        for Doubtful { file, .. } in std::mem::take(&mut self.doubtful) {
+            self.abandon(file);
+        }
         Ok(())
+    }
+
+    /// Removes a file that the manifest surely does not name. One that cannot be removed stays charged for, and is tried
+    /// again.
+    pub(super) fn abandon(&mut self, file: Leftover) {
+        // Order: its bytes are gone before others may use the room.
+        if remove_if_there(self.home.disk.as_ref(), &file.path).is_err() {
+            self.doubtful.push(Doubtful { file, may_be_named: false });
+            return;
+        }
+        self.space.give(file.charged);
+        if let Some(slot) = file.slot {
+            self.catalog.give_slot_back(slot);
+        }
     }
 
     /// A header for a new segment, with an id that was never tried.
@@ -252,16 +270,17 @@ impl Log {
             Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
         let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
         let applied = self.manifest().apply_or_disown(&edits);
-        let Err((error, is_disowned)) = applied else { return Ok(open) };
-        let path = open.segment.path.clone();
-        if is_disowned && self.home.disk.remove(&path).is_ok() {
-            self.catalog.give_slot_back(slot);
-            return Err(Fault::Refused(error));
-        }
-        // The manifest may name it: it stays, with a charge of its own, and nothing is begun before that is settled.
+        let Err(unapplied) = applied else { return Ok(open) };
+        // It has a charge of its own: that of the caller is given back.
+        let file =
+            Leftover { path: open.segment.path.clone(), slot: Some(slot), charged: capacity };
         self.space.found(capacity);
-        self.doubtful.push(Doubtful { path, slot: Some(slot), charged: capacity });
-        Err(Fault::Refused(error))
+        match &unapplied {
+            Unapplied::Disowned(_) => self.abandon(file),
+            // Nothing is begun before that is settled.
+            Unapplied::Unsure(_) => self.doubtful.push(Doubtful { file, may_be_named: true }),
+        }
+        Err(Fault::Refused(unapplied.into()))
     }
 
     /// Appends a record and gives it the next sequence number. There is room.

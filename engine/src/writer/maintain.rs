@@ -274,17 +274,28 @@ impl Writer {
 
     /// Seals the active segment if most of it is dead, so that compaction may have it; says whether it was.
     pub(crate) fn seal_dead_active(&self) -> Result<bool> {
+        self.seal_active_if(|open| {
+            let (live, _) = open.segment.live();
+            live < (open.end - RECORDS_AT) / 2
+        })
+    }
+
+    /// Seals the active segment if it is larger than usual, so that recovery never has to write it again.
+    pub(super) fn seal_large_active(&self) -> Result<bool> {
+        let usual = self.turn().log.segment_bytes;
+        self.seal_active_if(|open| open.charged > usual)
+    }
+
+    /// Seals the active segment if there is anything in it and it `is_due`, and all that waits to be sealed.
+    fn seal_active_if(&self, is_due: impl Fn(&OpenSegment) -> bool) -> Result<bool> {
         {
             let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
             let mut turn = self.turn();
             if turn.stopped.is_some() {
                 return Ok(false);
             }
-            let is_dead = |open: &mut OpenSegment| {
-                let (live, _) = open.segment.live();
-                open.end > RECORDS_AT && live < (open.end - RECORDS_AT) / 2
-            };
-            if let Some(mut closed) = turn.log.active.take_if(is_dead) {
+            let is_due = |open: &mut OpenSegment| open.end > RECORDS_AT && is_due(open);
+            if let Some(mut closed) = turn.log.active.take_if(is_due) {
                 let written = closed.write_out(false, &self.lookup.counters);
                 turn.log.closing.push_back(closed);
                 if let Err(error) = written {

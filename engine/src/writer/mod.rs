@@ -5,8 +5,8 @@
 //!                        \-> staging (Periodic) --every few seconds--/
 //! ```
 //!
-//! Lock order: maintenance, turn, manifest, catalog, index shard (I11). Only maintenance, the
-//! turn and the manifest's lock are held across disk I/O.
+//! Lock order: the job of upkeep, maintenance, turn, manifest, catalog, index shard (I11). Only the
+//! first four are held across disk I/O.
 
 mod batch;
 mod effects;
@@ -40,16 +40,15 @@ use self::{
 use crate::{
     error::{Error, Result},
     format::record::{KEY_BYTES_MAX, Kind},
-    lookup::Lookup,
+    lookup::{Found, Lookup},
     options::{Condition, Durability, Options, PutOptions},
     segment::{Home, append::OpenSegment, manifest_file::ManifestFile, retired::Retired},
     space::{BYTES, Space},
-    types::{SegmentId, SequenceNumber, Timestamp},
+    types::{SegmentId, SequenceNumber, Timestamp, is_live},
 };
 
 pub use batch::Batch;
 pub(crate) use evict::LiveLimits;
-pub(crate) use install::UNSURE;
 pub(crate) use request::Outcome;
 pub(crate) use staging::StagedChange;
 
@@ -65,6 +64,9 @@ pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
 const CLOSING_MAX: usize = 2;
+
+/// Entries that are changed in one turn for others than writers, who wait for so many at most.
+const TURN_ENTRIES_MAX: usize = 256;
 
 /// Writes to one open store.
 #[derive(Debug)]
@@ -317,26 +319,27 @@ impl Writer {
     }
 
     fn stage_delete(&self, key: &[u8]) -> Result<Outcome> {
-        let is_there = match self.staging.get(key) {
+        // What is absent and may be back after a crash is deleted all the same: see `Op::ends`.
+        let (is_there, may_return) = match self.staging.get(key) {
             Some(StagedChange::Put(_, options)) => {
                 let now = self.lookup.clock.now_for(options.expires_at);
-                crate::types::is_live(options.expires_at, now)
+                (is_live(options.expires_at, now), options.expires_at.is_some())
             }
-            Some(StagedChange::Delete) => false,
+            Some(StagedChange::Delete) => (false, false),
             None => {
-                let hash = self.lookup.hasher.hash(key);
-                let found = self.lookup.current(key, hash)?;
-                if found
-                    .as_ref()
-                    .is_some_and(|found| found.is_evicted || found.expires_at.is_some())
-                {
-                    // It may be absent, and must not come back after a crash.
-                    self.stage(key, StagedChange::Delete)?;
-                }
-                found.is_some_and(|found| found.is_live)
+                let found = self.lookup.current(key, self.lookup.hasher.hash(key))?;
+                let may_return = |found: &Found| found.is_evicted || found.expires_at.is_some();
+                (
+                    found.as_ref().is_some_and(|found| found.is_live),
+                    found.as_ref().is_some_and(may_return),
+                )
             }
         };
-        if is_there { self.stage(key, StagedChange::Delete) } else { Ok(Outcome::Absent) }
+        if !is_there && !may_return {
+            return Ok(Outcome::Absent);
+        }
+        let staged = self.stage(key, StagedChange::Delete)?;
+        Ok(if is_there { staged } else { Outcome::Absent })
     }
 
     fn check_stopped(&self) -> Result<()> {
@@ -354,14 +357,10 @@ impl Writer {
         self.turn().stopped.clone()
     }
 
-    /// Deletes `key` if its newest record still has this sequence number.
-    pub(crate) fn delete_if_unchanged(
-        &self,
-        key: &[u8],
-        sequence: SequenceNumber,
-    ) -> Result<Outcome> {
+    /// Deletes `key` if this holds.
+    pub(crate) fn delete_if(&self, key: &[u8], condition: Condition) -> Result<Outcome> {
         let op = Op::end(Kind::Delete, key, self.lookup.hasher);
-        self.run(Op { condition: Condition::Unchanged(sequence), ..op }, self.durability)
+        self.run(Op { condition, ..op }, self.durability)
     }
 
     /// Takes staged writes into the log, so that what comes next sees them there.
@@ -433,7 +432,9 @@ impl Leader for Writer {
             let mut rounds = 0;
             while is_full(request) && rounds < ROOM_ROUNDS_MAX {
                 rounds += 1;
-                let wanted = self.turn().log.capacity_for(Wanted::by(request.ops.as_slice()));
+                // Order: what is sealed needs no room to be written again.
+                let _ = self.seal_large_active();
+                let wanted = self.turn().log.room_for(Wanted::by(request.ops.as_slice()));
                 if !housekeeper.make_room(wanted).unwrap_or(false) {
                     break;
                 }

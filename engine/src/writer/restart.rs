@@ -10,28 +10,53 @@ use super::{
 };
 use crate::{
     error::Result,
-    format::{file_name, manifest::Edit, record::Kind, segment_header::Class},
+    format::{
+        file_name,
+        footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
+        manifest::Edit,
+        record::Kind,
+        segment_header::Class,
+    },
     index::{Relocation, weight},
     lookup::Lookup,
     segment::{
         RECORDS_AT, Sealed, Segment,
+        manifest_file::Unapplied,
         rewrite::{Rewritten, Source, rewrite},
         scan::{Item, Scanned, scan},
         seal::open_sealed,
+        transfer::Leftover,
     },
+    space::{Purpose, Space},
     types::{Location, SegmentId, SequenceNumber},
 };
 
+/// Charges for a file of so many bytes at most.
+type Charge = fn(&Space, u64) -> Result<()>;
+
 impl Writer {
     /// After a failed write or sync: writes everything that is not sealed anew, from memory, into new files. The
-    /// files that failed are not trusted again. Does nothing on a healthy store.
+    /// files that failed are not trusted again. Does nothing on a healthy store. No job of compaction may run meanwhile.
     pub(crate) fn try_recover(&self) -> Result<()> {
+        self.recover(|space, bytes| space.take(bytes, Purpose::Compact))
+    }
+
+    /// The same when the store opens. What it found takes the room that it takes: a store that was written to under
+    /// its limit had kept back what this needs, and any other must open all the same.
+    pub(crate) fn recover_at_open(&self) -> Result<()> {
+        self.recover(|space, bytes| {
+            space.found(bytes);
+            Ok(())
+        })
+    }
+
+    fn recover(&self, charge: Charge) -> Result<()> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         let mut turn = self.turn();
         if turn.stopped.is_none() {
             return Ok(());
         }
-        self.rewrite_open(&mut turn)?;
+        self.rewrite_open(&mut turn, charge)?;
         turn.stopped = None;
         turn.log.durable = turn.log.newest();
         turn.log.watermark = turn.log.durable;
@@ -39,34 +64,35 @@ impl Writer {
         Ok(())
     }
 
-    fn rewrite_open(&self, turn: &mut Turn) -> Result<()> {
+    fn rewrite_open(&self, turn: &mut Turn, charge: Charge) -> Result<()> {
         let log = &mut turn.log;
         log.settle_doubt()?;
         let open = log.closing.iter().chain(&log.active);
         let open: Vec<_> = open.map(|open| Arc::clone(&open.segment)).collect();
         let mut copies = Vec::new();
-        if let Err(error) = copy_all(log, &open, self.maps, &mut copies) {
-            // The manifest knows none of them: what is left of them only takes room.
-            for copy in &copies {
-                let _ = log.home.disk.remove(&copy.written.segment.path);
-                log.catalog.give_slot_back(copy.written.segment.slot);
+        for old in &open {
+            if let Err(error) = copy_one(log, old, (self.maps, charge), &mut copies) {
+                // The manifest knows none of them: what is left of them only takes room.
+                copies.into_iter().for_each(|copy| log.abandon(copy.into_leftover()));
+                return Err(error);
             }
-            return Err(error);
         }
         let edits = replacement(log, &open, &copies);
         let applied = log.manifest().apply_or_disown(&edits);
-        if let Err((error, _)) = applied {
-            // The manifest on disk may name either side: the copies stay until that is settled.
-            for Copy { written, .. } in copies {
-                let (path, slot) = (written.segment.path.clone(), Some(written.segment.slot));
-                let charged = written.seal.file_bytes;
-                log.space.found(charged);
-                log.doubtful.push(Doubtful { path, slot, charged });
+        if let Err(unapplied) = applied {
+            for copy in copies {
+                let file = copy.into_leftover();
+                match &unapplied {
+                    Unapplied::Disowned(_) => log.abandon(file),
+                    // The manifest on disk may name either side: the copies stay until that is settled.
+                    Unapplied::Unsure(_) => {
+                        log.doubtful.push(Doubtful { file, may_be_named: true });
+                    }
+                }
             }
-            return Err(error);
+            return Err(unapplied.into());
         }
         for Copy { old, records, image, written, sealed } in copies {
-            self.space.found(written.seal.file_bytes);
             written.segment.finish(sealed);
             log.catalog.change(vec![Arc::clone(&written.segment)], &[]);
             self.relocate(&old, &records, &image, &written);
@@ -81,10 +107,8 @@ impl Writer {
                 // It is set aside, not removed, and so it is still charged for.
                 let aside = log.home.path(&file_name::quarantine(old.id()));
                 let _ = log.home.disk.rename(&old.path, &aside);
-            } else if log.home.disk.remove(&old.path).is_ok() {
-                self.space.give(charged);
             } else {
-                log.doubtful.push(Doubtful { path: old.path.clone(), slot: None, charged });
+                log.abandon(Leftover { path: old.path.clone(), slot: None, charged });
             }
         }
         Ok(())
@@ -127,28 +151,57 @@ struct Copy {
     sealed: Sealed,
 }
 
-/// Writes what counts of each segment in `open` into a new one.
-fn copy_all(
+impl Copy {
+    fn into_leftover(self) -> Leftover {
+        let Rewritten { segment, seal, .. } = self.written;
+        let slot = Some(segment.slot);
+        Leftover { path: segment.path.clone(), slot, charged: seal.file_bytes }
+    }
+}
+
+/// Writes what counts of a segment into a new one, if anything does.
+fn copy_one(
     log: &mut Log,
-    open: &[Arc<Segment>],
-    maps: bool,
+    old: &Arc<Segment>,
+    (maps, charge): (bool, Charge),
     copies: &mut Vec<Copy>,
 ) -> Result<()> {
-    for old in open {
-        let image = old.image().clone();
-        let records = records_of(&image, old.add.salt);
-        if records.is_empty() {
-            continue;
-        }
-        let mut header = log.header(Class::REWRITTEN, old.add.horizon);
-        header.parents = vec![old.id()];
-        let slot = log.catalog.free_slot();
-        let sources = records.iter().map(|record| source_of(record, &image));
-        let written = rewrite(&log.home, &header, slot, log.hasher, sources)?;
-        let sealed = open_sealed(&log.home, &written.seal, maps)?;
-        copies.push(Copy { old: Arc::clone(old), records, image, written, sealed });
+    let image = old.image().clone();
+    let records = records_of(&image, old.add.salt);
+    if records.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let bytes_max = file_bytes(&records);
+    charge(&log.space, bytes_max)?;
+    let mut header = log.header(Class::REWRITTEN, old.add.horizon);
+    header.parents = vec![old.id()];
+    let slot = log.catalog.free_slot();
+    let sources = records.iter().map(|record| source_of(record, &image));
+    let written =
+        rewrite(&log.home, &header, slot, log.hasher, sources).and_then(
+            |written| match open_sealed(&log.home, &written.seal, maps) {
+                Ok(sealed) => Ok((written, sealed)),
+                Err(error) => Err((error, written.segment.path.clone())),
+            },
+        );
+    match written {
+        Ok((written, sealed)) => {
+            debug_assert!(written.seal.file_bytes <= bytes_max, "more than was charged");
+            log.space.give(bytes_max.saturating_sub(written.seal.file_bytes));
+            copies.push(Copy { old: Arc::clone(old), records, image, written, sealed });
+            Ok(())
+        }
+        Err((error, path)) => {
+            log.abandon(Leftover { path, slot: Some(slot), charged: bytes_max });
+            Err(error)
+        }
+    }
+}
+
+/// Bytes of a segment of these records.
+fn file_bytes(records: &[Scanned]) -> u64 {
+    let footer = records.len() * FOOTER_ENTRY_BYTES + FOOTER_TRAILER_BYTES;
+    RECORDS_AT + records.iter().map(|record| record.bytes).sum::<u64>() + footer as u64
 }
 
 /// The edits that put the copies in place of the originals, and retire those of which nothing counts.

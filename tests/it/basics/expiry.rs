@@ -53,6 +53,8 @@ fn the_exact_instant_while_staged() {
     assert_eq!(bench.engine().entry("k").unwrap(), None);
     assert_eq!(bench.engine().get_many(&["k"]).unwrap(), [None]);
     assert!(!bench.engine().delete("k").unwrap());
+    bench.engine().put("k", "w").unwrap();
+    assert_eq!(value_of(bench.engine(), "k"), Some(b"w".to_vec()));
 }
 
 /// Goal: an entry whose expiry is past or now is gone at once; one in the far future is not, and nothing overflows.

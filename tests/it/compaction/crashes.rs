@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tierce_engine::{Health, io::Disk};
 use tierce_kit::{
     crash::{Bounds, CrashPlan, image},
-    fault::{EIO, ENOSPC, Fault},
+    fault::{CallKind, EIO, ENOSPC, Fault},
     history::History,
     model::CrashKind,
     op::{Chosen, Op, PutOp},
@@ -144,4 +144,111 @@ fn every_call_fails() {
             }
         }
     }
+}
+
+/// The files of segments beside those that the store has, and what is left of others.
+fn strays(runner: &Runner) -> Vec<String> {
+    let ends = |path: &str, end: &str| path.ends_with(end);
+    let paths = runner.disk.paths();
+    let names = paths.iter().map(|path| path.to_string_lossy().into_owned());
+    let (segments, rest): (Vec<_>, Vec<_>) = names.partition(|path| ends(path, ".seg"));
+    let mut strays: Vec<_> = rest.into_iter().filter(|path| ends(path, ".tmp")).collect();
+    if segments.len() as u64 != runner.engine().stats().segments {
+        strays.extend(segments);
+    }
+    strays
+}
+
+/// A compaction in which the `nth` call fails, and every removal from the given one on; then removing works again. Says
+/// whether something was left meanwhile; `None` if there are not so many calls.
+fn removes_later(setup: &Setup, nth: u64, removal: u64) -> Option<bool> {
+    let when = format!("call {nth}, removal {removal}");
+    let mut runner = worn(setup);
+    runner.faulty = true;
+    let used = |runner: &Runner| runner.engine().usage().used;
+    let (before, calls) = (used(&runner), runner.disk.call_count());
+    runner.disk.arm(Fault::nth(removal, EIO).of(&[CallKind::Remove]).lasting());
+    runner.disk.arm(Fault::nth(nth, EIO));
+    runner.step(&COMPACT).unwrap();
+    let is_struck = runner.disk.call_count() - calls >= nth;
+    let is_left = !strays(&runner).is_empty();
+    let (charged, there) = (used(&runner), runner.disk.used());
+    assert!(charged >= there, "{when}: {there} bytes are there, {charged} charged");
+    runner.disk.disarm();
+    if matches!(runner.engine().health(), Health::Stopped { .. }) {
+        runner.engine().try_recover().unwrap();
+    }
+    runner.faulty = false;
+    runner.run(&[COMPACT, Op::Settle]).unwrap();
+    assert_eq!(strays(&runner), Vec::<String>::new(), "{when}");
+    assert!(used(&runner) <= before, "{when}: {} of {before} are used", used(&runner));
+    is_struck.then_some(is_left)
+}
+
+/// Goal: what a job that failed could not remove is charged for until it is gone, and goes as soon as it can.
+/// Method: every call of a compaction fails once, and what is to be removed from any moment on stays.
+#[test]
+fn what_cannot_be_removed_goes_later() {
+    let setup = Setup { automatic: false, ..Setup::varied(tierce_engine::Durability::Os, 1) };
+    let mut left = 0;
+    for removal in 1..10 {
+        let struck = (1..).map_while(|nth| removes_later(&setup, nth, removal));
+        left += struck.filter(|is_left| *is_left).count();
+    }
+    assert!(left > 50, "only {left} left something");
+}
+
+/// Goal: killed at any disk call while files are settled of which a failed job could not tell whether they count, the
+/// store has everything.
+/// Method: from some call of a compaction on every call fails; then the store recovers, compacts and writes, and is
+/// crashed at every effect of that.
+#[test]
+fn killed_while_doubt_is_settled() {
+    let setup = Setup { automatic: false, ..Setup::varied(tierce_engine::Durability::Os, 2) };
+    let bounds = Bounds { prefixes: 3, singles: 3, randoms: 2, tears: 1 };
+    let depth = Depth { bounds, ..Depth::default() };
+    let (mut doubts, mut total) = (0, 0);
+    for nth in 1.. {
+        let mut runner = worn(&setup);
+        runner.faulty = true;
+        let before = runner.disk.fired();
+        runner.disk.arm(Fault::nth(nth, EIO).lasting());
+        runner.step(&COMPACT).unwrap();
+        runner.disk.disarm();
+        if runner.disk.fired() == before {
+            break;
+        }
+        if strays(&runner).is_empty() {
+            continue;
+        }
+        doubts += 1;
+        let first = runner.disk.event_count();
+        runner.faulty = false;
+        runner.engine().try_recover().unwrap();
+        runner.run(&[COMPACT, put(2, 31), put(3, 32), put(1, 33), Op::Settle]).unwrap();
+        let mut sweep = Sweep::new(&setup, depth, nth);
+        for life in runner.finish() {
+            let swept = sweep.life_from(&life, first);
+            swept.unwrap_or_else(|complaint| panic!("failing from call {nth} on: {complaint}"));
+        }
+        total += sweep.tally.checked;
+    }
+    assert!(doubts > 5 && total > 1_000, "{doubts} times doubt, {total} states");
+}
+
+/// Goal: killed at any disk call while an old checkpoint makes way for a new one, the store has everything.
+/// Method: a store with a limit of bytes writes checkpoints and closes; it is crashed at every effect.
+#[test]
+fn killed_while_a_checkpoint_makes_way() {
+    let mut setup = Setup::varied(tierce_engine::Durability::Os, 3);
+    setup.max_bytes = Some(160 << 10);
+    let mut runner = worn(&setup);
+    let rounds = |round: u64| [put(1, round), Op::Checkpoint, put(2, round), COMPACT, Op::Reopen];
+    (40..43).for_each(|round| runner.run(&rounds(round)).unwrap());
+    let removed = runner.disk.calls_of(CallKind::Remove);
+    let mut sweep = Sweep::new(&setup, Depth::default(), 3);
+    for life in runner.finish() {
+        sweep.life(&life).unwrap_or_else(|complaint| panic!("{complaint}"));
+    }
+    assert!(removed > 6 && sweep.tally.checked > 2_000, "{removed}, {:?}", sweep.tally);
 }

@@ -1,8 +1,17 @@
 //! What a sweep removes, and what it leaves on disk.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tierce_engine::{Compaction, Options};
+use tierce_engine::{Compaction, Health, Options, ReadMode};
+use tierce_kit::{
+    clock::TestClock,
+    fault::{EIO, Fault},
+    recorder::RecordingDisk,
+    store::{STORE, Setup},
+};
 
 use super::{put, there};
 use crate::limits::{Limited, meter::MeteredDisk, name, value};
@@ -136,4 +145,41 @@ fn it_vanishes_by_itself() {
     }
     assert_eq!(there(&engine, 0..2_000), [0; 0]);
     engine.close().unwrap();
+}
+
+/// Goal: a sweep that fails says so in the health and takes nothing that lives; the next one does the work.
+/// Method: every disk call of a sweep fails in turn.
+#[test]
+fn a_sweep_that_fails_says_so() {
+    let setup = Setup { automatic: false, read_mode: ReadMode::Positioned, ..Setup::default() };
+    let mut failed = 0;
+    for nth in 1.. {
+        let (disk, clock) = (RecordingDisk::new(), TestClock::new());
+        let engine = setup.options(Arc::new(disk.clone()), &clock).open(STORE).unwrap();
+        let soon = engine.now().saturating_add_ms(1_000);
+        for key in 0..60 {
+            let at = if key % 3 == 0 { tierce_engine::Timestamp(u64::MAX) } else { soon };
+            put(&engine, key, 400, at);
+        }
+        while engine.step().unwrap() {}
+        clock.advance(1_000);
+        let before = disk.fired();
+        disk.arm(Fault::nth(nth, EIO));
+        let swept = engine.sweep(None);
+        disk.disarm();
+        let health = engine.health();
+        match (&swept, &health) {
+            (Ok(_), Health::Good) => {}
+            (Err(_), Health::CompactionFails { .. } | Health::Stopped { .. }) => failed += 1,
+            unexpected => panic!("call {nth}: {unexpected:?}"),
+        }
+        engine.try_recover().unwrap();
+        engine.sweep(None).unwrap();
+        assert_eq!((engine.stats().entries, there(&engine, 0..60).len()), (20, 20), "call {nth}");
+        if disk.fired() == before {
+            assert_eq!(health, Health::Good, "nothing failed");
+            break;
+        }
+    }
+    assert!(failed > 5, "only {failed} of them failed");
 }

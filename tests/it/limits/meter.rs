@@ -11,12 +11,12 @@ use std::{
 use tierce_engine::io::{
     Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, Mapping, MemoryDisk, PathKind, Space,
 };
-use tierce_kit::fault::ENOSPC;
+use tierce_kit::fault::{EIO, ENOSPC};
 
 /// The disk; clones share it.
 #[derive(Clone)]
 pub(crate) struct MeteredDisk {
-    inner: Arc<dyn Disk>,
+    inner: MemoryDisk,
     meter: Arc<Mutex<Meter>>,
 }
 
@@ -32,6 +32,7 @@ struct Meter {
     refused: u64,
     capacity: Option<u64>,
     available: Option<u64>,
+    is_broken: bool,
 }
 
 impl Meter {
@@ -91,7 +92,17 @@ fn hold(meter: &Mutex<Meter>) -> MutexGuard<'_, Meter> {
 impl MeteredDisk {
     /// An empty disk in memory.
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::new(MemoryDisk::new()), meter: Arc::default() }
+        Self { inner: MemoryDisk::new(), meter: Arc::default() }
+    }
+
+    /// Another disk with the files of this one, as they are when the process dies.
+    pub(crate) fn copy(&self) -> Self {
+        let files = self.inner.files();
+        let copy = Self { inner: MemoryDisk::with_files(files.clone()), meter: Arc::default() };
+        for (path, bytes) in &files {
+            hold(&copy.meter).id(path, bytes.len() as u64);
+        }
+        copy
     }
 
     /// Bytes of all files that have a name.
@@ -123,6 +134,11 @@ impl MeteredDisk {
     /// Bytes that all files may have together; `None` = no limit.
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         hold(&self.meter).capacity = bytes;
+    }
+
+    /// From now on syncs of files fail, or do not fail any more.
+    pub(crate) fn set_broken(&self, is_broken: bool) {
+        hold(&self.meter).is_broken = is_broken;
     }
 
     /// What the disk says is free, whatever is true; `None` = very much.
@@ -257,7 +273,10 @@ impl File for MeteredFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
+        match hold(&self.meter).is_broken {
+            true => Err(io::Error::from_raw_os_error(EIO)),
+            false => self.inner.sync(),
+        }
     }
 
     fn map(&self, bytes: u64) -> io::Result<Mapping> {

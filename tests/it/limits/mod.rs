@@ -6,8 +6,10 @@
 //! - `full`: a store that may not forget says so, and works again when there is room
 //! - `moved`: limits changed at run time, the least limit, what `usage` says
 //! - `counts`: limits on entries and live bytes
+//! - `again`: what recovery writes again
 //! - `space`: a disk with little room, and with none
 
+mod again;
 mod counts;
 mod evictable;
 mod full;
@@ -77,6 +79,16 @@ impl Limited {
     pub(crate) fn reopen(&mut self) {
         self.close();
         self.engine = Some(self.options.clone().open(STORE).unwrap());
+    }
+
+    /// The process dies and another one opens the store.
+    #[track_caller]
+    pub(crate) fn crash(&mut self) {
+        let dead = self.engine.take();
+        self.disk = self.disk.copy();
+        self.options = self.options.clone().disk(self.disk.clone());
+        self.engine = Some(self.options.clone().open(STORE).unwrap());
+        drop(dead);
     }
 
     /// All background work that is due; fails if it never ends.

@@ -48,6 +48,8 @@ impl History {
         setup.segment_bytes = rng.weighted(&[(5, 8 << 10), (1, 12 << 10)]);
         let limited = rng.one_in(8) && !is_staged;
         setup.max_entries = limited.then(|| rng.between(3, 5));
+        // Far more than the keys need: nothing is refused or evicted for it, but files go before others come.
+        setup.max_bytes = rng.one_in(6).then_some(1 << 20);
         setup
     }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::{TestClock, Time},
     crash::{CrashPlan, image},
     log::Log,
-    model::{CrashKind, Effect, Model, State, Stored, Write, held, live},
+    model::{CrashKind, Effect, Model, State, Stored, Write, live},
     observe::{Evicted, Observation},
     op::{BatchPart, Op, PutOp, UpdateKind, key, scope, scopes, value},
     recorder::RecordingDisk,
@@ -242,8 +242,8 @@ impl Runner {
     fn intend(&self, op: &Op, state: &State, now: Timestamp) -> (Option<Write>, Option<bool>) {
         let default = self.setup.durability;
         let there = |number: u8| live(state, now).any(|(found, _)| *found == key(number));
-        // What was evicted could come back: whoever deletes it wants it gone all the same.
-        let held = |number: u8| held(state, now).any(|(found, _)| *found == key(number));
+        // What was evicted or has expired could come back: whoever deletes it wants it gone all the same.
+        let held = |number: u8| state.contains_key(&key(number));
         let one = |effect, durability: Option<Durability>| {
             Some(Write::new(vec![effect], durability.unwrap_or(default)))
         };
@@ -255,12 +255,8 @@ impl Runner {
                 (write.filter(|_| absent), Some(absent))
             }
             Op::Delete { key: number, durability } => {
-                let write = if held(*number) {
-                    one(Effect::Delete(key(*number)), *durability)
-                } else {
-                    unsure(state, *number)
-                };
-                (write, Some(there(*number)))
+                let write = one(Effect::Delete(key(*number)), *durability);
+                (write.filter(|_| held(*number)), Some(there(*number)))
             }
             Op::Touch { key: number, expires_in_ms } => {
                 let effect =
@@ -271,7 +267,7 @@ impl Runner {
                 let found = state.get(&key(*number)).filter(|_| there(*number));
                 let effect = match change {
                     UpdateKind::Keep => None,
-                    UpdateKind::Delete => found.map(|_| Effect::Delete(key(*number))),
+                    UpdateKind::Delete => held(*number).then(|| Effect::Delete(key(*number))),
                     UpdateKind::Append => {
                         let old = found.map_or(&[][..], |stored| &stored.value);
                         Some(Effect::Put(key(*number), plain(&appended(old, *seed))))
@@ -285,13 +281,7 @@ impl Runner {
                 let idle =
                     |part: &&BatchPart| matches!(part, BatchPart::Delete { key } if !held(*key));
                 if parts.iter().all(|part| idle(&part)) {
-                    let deleted = parts.iter().filter_map(|part| match part {
-                        BatchPart::Delete { key } => unsure(state, *key),
-                        _ => None,
-                    });
-                    let effects: Vec<_> = deleted.flat_map(|write| write.effects).collect();
-                    let write = Write::new(effects, Durability::Buffered);
-                    return (Some(write).filter(|write| !write.effects.is_empty()), None);
+                    return (None, None);
                 }
                 let effects = parts.iter().map(|part| part_effect(part, now)).collect();
                 (Some(Write::new(effects, durability.unwrap_or(default))), None)
@@ -476,13 +466,6 @@ fn check_iteration(engine: &Engine, state: &State, now: Timestamp) -> Result<(),
         return Ok(());
     }
     Err(Trouble::Wrong(format!("a snapshot shows {count} entries, expected {expected}")))
-}
-
-/// The delete of an entry that has expired: it is gone, but if a crash took the clock back, and the store had not
-/// noticed yet, it may be back.
-fn unsure(state: &State, number: u8) -> Option<Write> {
-    let effect = state.get(&key(number)).map(|_| Effect::Evict(key(number)))?;
-    Some(Write::new(vec![effect], Durability::Buffered))
 }
 
 fn put_effect(put: &PutOp, now: Timestamp) -> Effect {

@@ -31,6 +31,8 @@ pub struct Setup {
     pub automatic: bool,
     /// Most entries: beyond that it evicts.
     pub max_entries: Option<u64>,
+    /// Most bytes of all files.
+    pub max_bytes: Option<u64>,
 }
 
 impl Setup {
@@ -44,6 +46,7 @@ impl Setup {
             hash_bits: u64::BITS,
             automatic: true,
             max_entries: None,
+            max_bytes: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Setup {
         options.disk = disk;
         options.compaction.automatic = self.automatic;
         options.max_entries = self.max_entries;
+        options.max_bytes = self.max_bytes;
         options
     }
 }

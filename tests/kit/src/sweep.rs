@@ -83,9 +83,17 @@ impl<'a> Sweep<'a> {
     /// # Errors
     /// The first state that no crash may leave, for people.
     pub fn life(&mut self, life: &Life) -> Result<(), String> {
+        self.life_from(life, 0)
+    }
+
+    /// Crashes `life` at every effect from this one on.
+    ///
+    /// # Errors
+    /// As [`Self::life`].
+    pub fn life_from(&mut self, life: &Life, first: usize) -> Result<(), String> {
         let mut seen = HashSet::new();
         let bounds = self.depth.bounds;
-        sweep(&life.log, 0, &bounds, self.seed, |point, plan, image| {
+        sweep(&life.log, first, &bounds, self.seed, |point, plan, image| {
             let at = life.mark_at(point);
             let mark = &life.marks[at];
             self.tally.built += 1;

@@ -2,7 +2,7 @@
 //! own lines close the output.
 
 use crate::{
-    fuzz,
+    examples, fuzz,
     step::{Failure, Steps, cargo, has},
 };
 
@@ -22,6 +22,11 @@ pub(crate) fn run() -> Result<(), Failure> {
         cargo(&["bench", "--no-run", "--package", "tierce-benches"], &[])
     })?;
     steps.run("tour", || cargo(&["run", "--release", "--", "tour"], &[]))?;
+    steps.run("examples", examples::run)?;
+    // With everything that is optional: other stores of state, caches beyond a network, an async runtime.
+    steps.run("typed face, all features", || {
+        cargo(&["test", "--quiet", "--package", "tierce", "--all-features"], &[])
+    })?;
     steps.summary();
     steps.run("tests", || cargo(&["test", "--workspace"], &[]))?;
     eprintln!("== ci: everything holds, {:.0} s", steps.seconds());

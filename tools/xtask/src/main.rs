@@ -2,6 +2,7 @@
 //! the project builds.
 
 mod ci;
+mod examples;
 mod fuzz;
 mod golden;
 mod hit_ratios;
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   ci                             everything that must hold before a change goes in, fastest first
+  examples                       build and run every example of the typed face
   sweep [--cases N]              the long crash sweep, N cases per workload (default 2000)
   golden [--force]               write the store that later versions must be able to open
   fuzz TARGET [--seconds N] [--seed S]
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["ci"] => ci::run(),
+        ["examples"] => examples::run(),
         ["sweep"] => sweep("2000"),
         ["sweep", "--cases", count] => sweep(count),
         ["golden"] => golden::run(false),

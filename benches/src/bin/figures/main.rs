@@ -10,6 +10,7 @@ mod memory;
 mod reads;
 mod small;
 mod space;
+mod typed;
 mod writes;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;
-    let groups: [(&str, Measure); 15] = [
+    let groups: [(&str, Measure); 16] = [
         ("get", reads::get),
         ("put-os", writes::put_os),
         ("put-buffered", writes::put_buffered),
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         ("space-expiry", expiry::expiry),
         ("space-heap", small::memory_with_limits),
         ("space-limit", space::limits),
+        ("typed-hits", typed::hits),
     ];
     for (name, measure) in groups {
         if is_wanted(name) {

@@ -1,0 +1,146 @@
+//! Threads and time of coordinators: those of the process, some of their own, or a clock that a test moves.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use tierce_engine::{
+    Timestamp,
+    io::{Clock, OsClock},
+};
+
+use crate::pool::{Pool, Timer};
+
+/// The threads and the clock that coordinators and mutations run on. A cheap handle: clones are the same.
+///
+/// At most four worker threads and one timer thread, however many coordinators there are; they are started when first
+/// needed, end when nothing was to do for some seconds, and end for good when the last handle is gone. Nothing of it
+/// survives the process.
+///
+/// ```
+/// use tierce::coordinator::{Coordinator, FetchError, Runtime};
+/// let runtime = Runtime::new();
+/// let answer = Coordinator::builder(|| Ok::<_, FetchError>(42)).runtime(&runtime).build();
+/// answer.refresh()?;
+/// runtime.close();
+/// # Ok::<(), tierce::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Runtime(Arc<Parts>);
+
+struct Parts {
+    pool: Pool,
+    timer: Timer,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("pool", &self.0.pool)
+            .field("timer", &self.0.timer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Runtime {
+    /// As [`Runtime::shared`].
+    fn default() -> Self {
+        Self::shared()
+    }
+}
+
+impl Runtime {
+    /// Threads of its own, by the machine's clock.
+    ///
+    /// ```
+    /// let runtime = tierce::coordinator::Runtime::new();
+    /// runtime.close();
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Pool::new(), Arc::new(OsClock))
+    }
+
+    /// The runtime that the whole process shares; what a builder takes that was given none. It lives as long as
+    /// somebody uses it. Do not [`close`](Self::close) it.
+    ///
+    /// ```
+    /// let runtime = tierce::coordinator::Runtime::shared();
+    /// assert_eq!(runtime.tick(), 0);
+    /// ```
+    #[must_use]
+    pub fn shared() -> Self {
+        static SHARED: Mutex<Weak<Parts>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(parts) = shared.upgrade() {
+            return Self(parts);
+        }
+        let runtime = Self::new();
+        *shared = Arc::downgrade(&runtime.0);
+        runtime
+    }
+
+    /// No threads at all: work waits until [`Self::tick`], and time is what `clock` says. For tests.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tierce::{coordinator::Runtime, engine::io::OsClock};
+    /// let runtime = Runtime::manual(Arc::new(OsClock));
+    /// assert_eq!(runtime.tick(), 0);
+    /// ```
+    #[must_use]
+    pub fn manual(clock: Arc<dyn Clock>) -> Self {
+        Self::of(Pool::manual(), clock)
+    }
+
+    fn of(pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        let timer = Timer::with_clock(&pool, Arc::clone(&clock));
+        Self(Arc::new(Parts { pool, timer, clock }))
+    }
+
+    /// Runs on this thread all that is due by now, and what comes of it; says how many pieces of work that were. Only
+    /// with [`Self::manual`]; without effect otherwise.
+    ///
+    /// ```
+    /// assert_eq!(tierce::coordinator::Runtime::new().tick(), 0);
+    /// ```
+    pub fn tick(&self) -> usize {
+        self.0.timer.tick()
+    }
+
+    /// Ends all threads: fetches that run come to their end, nothing else is begun. Waits for that, unless it is called
+    /// from one of these threads. Coordinators on it poll no more; [`refresh`](super::Coordinator::refresh) still works.
+    ///
+    /// ```
+    /// let runtime = tierce::coordinator::Runtime::new();
+    /// runtime.close();
+    /// runtime.close();
+    /// ```
+    pub fn close(&self) {
+        // First the timer, which gives work to the pool.
+        self.0.timer.close();
+        self.0.pool.close();
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(super) fn timer(&self) -> &Timer {
+        &self.0.timer
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.0.clock.monotonic_ms()
+    }
+
+    pub(super) fn wall(&self) -> Timestamp {
+        Timestamp(self.0.clock.wall_ms())
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        self.0.clock.random()
+    }
+}

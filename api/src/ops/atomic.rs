@@ -1,0 +1,186 @@
+//! A file that is there whole, the old one or the new one, whenever somebody looks.
+//!
+//! The order that makes it so: write all under another name, sync the bytes, rename, sync the directory. A rename
+//! before the sync could, after a power cut, leave the name with no bytes behind it.
+
+use std::{
+    fs, io,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use tierce_engine::io::{Clock as _, Disk as _, OsClock, OsDisk};
+
+use crate::{Error, Result};
+
+const PREFIX: &str = ".tierce-";
+const SUFFIX: &str = ".tmp";
+
+/// Replaces the file at `path` by one with these bytes, or creates it: all or nothing.
+///
+/// Whoever reads meanwhile sees the old file or the new one. When this returns, the new file survives a power cut; if
+/// it fails or the power goes before, the old one is there, whole. A temporary file stands in the same directory
+/// meanwhile and is gone afterwards, after errors too; only a killed process can leave one (`.tierce-*.tmp`).
+///
+/// An existing file's permissions are kept, its owner where the system allows that; a new file gets what the process
+/// gives new files. A symbolic link stays one: the file it leads to is replaced. Other hard links keep the old bytes.
+///
+/// # Errors
+/// [`Error::Io`] if `path` is a directory or has no name, or the system refuses any step. The old file is untouched
+/// then, with one exception: after a failed "sync directory" the new one is there, but may not survive a power cut.
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("state.json");
+/// tierce::ops::atomic_write(&path, "{}")?;
+/// tierce::ops::atomic_write(&path, r#"{"count": 1}"#)?;
+/// assert_eq!(std::fs::read_to_string(&path)?, r#"{"count": 1}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn atomic_write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    atomic_write_with(path, |file| file.write_all(bytes.as_ref()))
+}
+
+/// As [`atomic_write`], with bytes that come piece by piece: whatever `write` writes, if it returns without error and
+/// does not panic. Its result is returned. Writes are buffered.
+///
+/// # Errors
+/// As [`atomic_write`], and the error of `write`.
+///
+/// ```
+/// use std::io::Write as _;
+///
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("numbers.txt");
+/// let lines = tierce::ops::atomic_write_with(&path, |file| {
+///     for number in 1..=3 {
+///         writeln!(file, "{number}")?;
+///     }
+///     Ok(3)
+/// })?;
+/// assert_eq!(lines, 3);
+/// assert_eq!(std::fs::read_to_string(&path)?, "1\n2\n3\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn atomic_write_with<T>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> Result<T> {
+    let path = target(path.as_ref())?;
+    let existing = metadata(&path)?;
+    let directory = parent(&path);
+    let (temporary, file) = Temporary::create(directory, existing.is_some())?;
+    let failed = |operation| {
+        let path = &path;
+        move |source| Error::io(operation, path, source)
+    };
+
+    let mut buffered = BufWriter::new(file);
+    let result = write(&mut buffered).map_err(failed("write"))?;
+    let file =
+        buffered.into_inner().map_err(|error| error.into_error()).map_err(failed("write"))?;
+    if let Some(existing) = existing {
+        keep_owner_and_mode(&file, &existing).map_err(failed("set the permissions of"))?;
+    }
+    file.sync_all().map_err(failed("sync"))?;
+    // Windows renames no open file.
+    drop(file);
+    temporary.rename(&path)?;
+    OsDisk.sync_dir(directory).map_err(|source| Error::io("sync directory", directory, source))?;
+    Ok(result)
+}
+
+/// Whether a file of this name can be one that a killed process left.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// The directory of a file; the current one for a bare name.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where a link leads: replacing the link itself would leave the file it leads to as it was.
+fn target(path: &Path) -> Result<PathBuf> {
+    if path.file_name().is_none() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name");
+        return Err(Error::io("write", path, source));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            fs::canonicalize(path).map_err(|source| Error::io("follow the link", path, source))
+        }
+        _ => Ok(path.to_owned()),
+    }
+}
+
+fn metadata(path: &Path) -> Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(Error::io("write", path, io::ErrorKind::IsADirectory.into()))
+        }
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io("look at", path, source)),
+    }
+}
+
+#[cfg(unix)]
+fn keep_owner_and_mode(file: &fs::File, existing: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (existing.uid(), existing.gid()) {
+        // Only some may give files away; who may not becomes the owner. Before the mode: a new owner clears bits of it.
+        let _ = fchown(file, Some(existing.uid()), Some(existing.gid()));
+    }
+    file.set_permissions(existing.permissions())
+}
+
+#[cfg(not(unix))]
+fn keep_owner_and_mode(file: &fs::File, existing: &fs::Metadata) -> io::Result<()> {
+    file.set_permissions(existing.permissions())
+}
+
+/// A file under another name; it is removed unless it was renamed.
+struct Temporary {
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl Temporary {
+    /// The name has a fixed length: a target with the longest name possible must not make a longer one.
+    fn create(directory: &Path, private: bool) -> Result<(Self, fs::File)> {
+        loop {
+            let path = directory.join(format!("{PREFIX}{:016x}{SUFFIX}", OsClock.random()));
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            if private {
+                // Nobody else may see the bytes of a private file before it has its permissions.
+                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            }
+            #[cfg(not(unix))]
+            let _ = private;
+            match options.open(&path) {
+                Ok(file) => return Ok((Self { path, renamed: false }, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::io("create a file in", directory, source)),
+            }
+        }
+    }
+
+    fn rename(mut self, to: &Path) -> Result<()> {
+        fs::rename(&self.path, to).map_err(|source| Error::io("replace", to, source))?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // There is nobody to tell, and the error that led here says more.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

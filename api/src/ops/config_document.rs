@@ -1,0 +1,191 @@
+//! Settings of a program in a JSON file that people may read and edit.
+
+use std::{
+    any::type_name,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{
+    document::{self, Loaded},
+    time,
+};
+use crate::{Error, Result};
+
+/// Settings in a JSON file. Read once, when opened, if the file is there; each change is written at once, as
+/// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Keys that
+/// this program does not know stay. The file is created by the first change.
+///
+/// ```
+/// use tierce::ops::ConfigDocument;
+///
+/// let dir = tempfile::tempdir()?;
+/// let mut config = ConfigDocument::open(dir.path().join("config.json"))?;
+/// assert_eq!(config.get_or("interval_s", 60)?, 60);
+/// config.set("interval_s", &30)?;
+///
+/// let config = ConfigDocument::open(dir.path().join("config.json"))?;
+/// assert_eq!(config.get::<u32>("interval_s")?, Some(30));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ConfigDocument {
+    path: PathBuf,
+    values: Map<String, Value>,
+    damage: Option<Error>,
+}
+
+impl ConfigDocument {
+    /// Reads the settings at `path`. A damaged file is renamed to `NAME.corrupt-TIME`, and the document starts empty:
+    /// look at [`Self::damage`], or use [`Self::open_strict`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file is there and cannot be read, or cannot be renamed. It is untouched then.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let (values, damage) = match document::load_json(&path, time::now())? {
+            Loaded::Missing => (Map::new(), None),
+            Loaded::Object(values) => (values, None),
+            Loaded::Quarantined(error) => (Map::new(), Some(error)),
+        };
+        Ok(Self { path, values, damage })
+    }
+
+    /// As [`Self::open`], but a damaged file is an error each time, and stays where it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::CorruptFile`].
+    ///
+    /// ```
+    /// use tierce::ops::ConfigDocument;
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("config.json");
+    /// std::fs::write(&path, "{\"cut off")?;
+    /// assert_eq!(ConfigDocument::open_strict(&path).unwrap_err().kind(), "corrupt-file");
+    /// assert!(path.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_strict(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let values = document::load_json_strict(&path)?.unwrap_or_default();
+        Ok(Self { path, values, damage: None })
+    }
+
+    /// What [`Self::open`] found to be damaged, and where it is now.
+    ///
+    /// ```
+    /// use tierce::ops::ConfigDocument;
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// std::fs::write(dir.path().join("config.json"), "{\"cut off")?;
+    /// let config = ConfigDocument::open(dir.path().join("config.json"))?;
+    /// assert!(config.damage().unwrap().to_string().contains("config.json.corrupt-"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn damage(&self) -> Option<&Error> {
+        self.damage.as_ref()
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The setting `key`; `None` if it is not there. One that is `null` is there, if `T` can be that.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if it is no `T`. The message says of which kind it is, never what it is.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(value) = self.values.get(key) else { return Ok(None) };
+        match T::deserialize(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => {
+                let found = document::kind_of(value);
+                let source = format!("{found} is stored there that is no {}", type_name::<T>());
+                let (space, key) = (self.path.display().to_string(), format!("`{key}`"));
+                Err(Error::Decode { space, key, source: source.into() })
+            }
+        }
+    }
+
+    /// The setting `key`, or `default` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::get`]: a setting of the wrong kind is not replaced by the default.
+    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> Result<T> {
+        Ok(self.get(key)?.unwrap_or(default))
+    }
+
+    /// Sets `key` and saves all.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if JSON cannot hold the value, [`Error::Io`] if the file cannot be written. The setting is as
+    /// it was then, here and in the file.
+    pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
+        let value = serde_json::to_value(value).map_err(|source| Error::Encode {
+            space: self.path.display().to_string(),
+            source: source.into(),
+        })?;
+        self.update(|values| {
+            values.insert(key.to_owned(), value);
+        })
+    }
+
+    /// Removes `key`, and saves all if it was there.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the setting is still there then.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let mut config = tierce::ops::ConfigDocument::open(dir.path().join("config.json"))?;
+    /// config.set("theme", "dark")?;
+    /// assert!(config.remove("theme")?);
+    /// assert!(!config.remove("theme")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove(&mut self, key: &str) -> Result<bool> {
+        if !self.values.contains_key(key) {
+            return Ok(false);
+        }
+        self.update(|values| {
+            values.remove(key);
+        })?;
+        Ok(true)
+    }
+
+    /// Changes several settings and saves once: all of them or none.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing is changed then.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let mut config = tierce::ops::ConfigDocument::open(dir.path().join("config.json"))?;
+    /// config.update(|values| {
+    ///     values.insert("host".to_owned(), "10.0.0.2".into());
+    ///     values.insert("port".to_owned(), 8123.into());
+    /// })?;
+    /// assert_eq!(config.get::<u16>("port")?, Some(8123));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update(&mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<()> {
+        let mut values = self.values.clone();
+        change(&mut values);
+        // First the file: what is held here is never newer than what a restart would find.
+        document::save_json(&self.path, &values)?;
+        self.values = values;
+        Ok(())
+    }
+
+    /// All settings.
+    #[must_use]
+    pub const fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+}

@@ -1,0 +1,243 @@
+//! A log of lines whose files never grow beyond a limit.
+
+use std::{
+    fmt, fs, io,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tierce_engine::{
+    Timestamp,
+    io::{Clock, OsClock},
+};
+
+use super::time;
+use crate::{Error, Result};
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// For who looks for a fault.
+    Debug,
+    /// As it should be.
+    Info,
+    /// Not as it should be, and the program goes on.
+    Warning,
+    /// Something was not done.
+    Error,
+    /// The program cannot go on.
+    Critical,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        })
+    }
+}
+
+/// A line of a log: time, name, level, message. The time is RFC 3339 in UTC with milliseconds.
+///
+/// ```
+/// use tierce::{Timestamp, ops::{Level, format_line}};
+///
+/// let line = format_line(Timestamp(1_700_000_000_000), "addon", Level::Info, "started");
+/// assert_eq!(line, "2023-11-14T22:13:20.000Z - addon - INFO - started");
+/// ```
+#[must_use]
+pub fn format_line(at: Timestamp, name: &str, level: Level, message: &str) -> String {
+    format!("{} - {name} - {level} - {message}", time::rfc3339_ms(at))
+}
+
+/// A file of lines. When the next line would make it longer than its limit, it is renamed to `NAME.1`, the one before
+/// to `NAME.2` and so on, and a new one begins; the oldest goes.
+///
+/// A line is in the hands of the operating system when [`Self::append`] returns: it survives a crash of the process, and
+/// a power cut after [`Self::sync`]. One log, one writer: two of the same file rotate each other's lines away.
+///
+/// ```
+/// use tierce::ops::{Level, RotatingLog};
+///
+/// let dir = tempfile::tempdir()?;
+/// let mut log = RotatingLog::open(dir.path().join("addon.log"))?;
+/// log.log(Level::Info, "addon", "started")?;
+/// assert!(std::fs::read_to_string(log.path())?.ends_with("Z - addon - INFO - started\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RotatingLog {
+    path: PathBuf,
+    file: fs::File,
+    /// Length of the file.
+    bytes: u64,
+    file_bytes_max: u64,
+    backups: u32,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for RotatingLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, bytes, file_bytes_max, backups, .. } = self;
+        write!(
+            f,
+            "RotatingLog({}, {bytes} of {file_bytes_max} bytes, {backups} backups)",
+            path.display()
+        )
+    }
+}
+
+impl RotatingLog {
+    /// Longest file by default: 10 MiB.
+    pub const FILE_BYTES_MAX_DEFAULT: u64 = 10 << 20;
+    /// Older files kept by default.
+    pub const BACKUPS_DEFAULT: u32 = 5;
+
+    /// Opens the log at `path` with the default limits, to go on where it ended. The directory must be there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(
+            path,
+            Self::FILE_BYTES_MAX_DEFAULT,
+            Self::BACKUPS_DEFAULT,
+            Arc::new(OsClock),
+        )
+    }
+
+    /// As [`Self::open`], with files of at most `file_bytes_max` bytes, so many older ones (0: none), and times from
+    /// `clock`. A single line longer than the limit has a file of its own.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tierce::{engine::io::OsClock, ops::RotatingLog};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("addon.log");
+    /// let mut log = RotatingLog::open_with(&path, 10, 1, Arc::new(OsClock))?;
+    /// for line in ["one", "two", "three", "four"] {
+    ///     log.append(line)?;
+    /// }
+    /// assert_eq!(std::fs::read_to_string(&path)?, "four\n");
+    /// assert_eq!(std::fs::read_to_string(dir.path().join("addon.log.1"))?, "three\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_with(
+        path: impl Into<PathBuf>,
+        file_bytes_max: u64,
+        backups: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let path = path.into();
+        let mut file = open(&path)?;
+        let bytes = end_last_line(&mut file).map_err(|source| Error::io("open", &path, source))?;
+        Ok(Self { path, file, bytes, file_bytes_max, backups, clock })
+    }
+
+    /// The file that is written to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a line as [`format_line`] makes it, with the clock's time.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn log(&mut self, level: Level, name: &str, message: &str) -> Result<()> {
+        self.append(&format_line(Timestamp(self.clock.wall_ms()), name, level, message))
+    }
+
+    /// Appends one line. Ends of lines inside it are written as `\n` and `\r`: nobody can smuggle in a second one.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The line may be there in part then; the next one begins a line of its own.
+    pub fn append(&mut self, line: &str) -> Result<()> {
+        let mut line = line.replace('\r', "\\r").replace('\n', "\\n");
+        line.push('\n');
+        let length = line.len() as u64;
+        if self.bytes > 0 && self.bytes.saturating_add(length) > self.file_bytes_max {
+            self.rotate()?;
+        }
+        if let Err(source) = self.file.write_all(line.as_bytes()) {
+            // How much of it is there is not known before somebody looks.
+            if let Ok(bytes) = end_last_line(&mut self.file) {
+                self.bytes = bytes;
+            }
+            return Err(Error::io("append to", &self.path, source));
+        }
+        self.bytes = self.bytes.saturating_add(length);
+        Ok(())
+    }
+
+    /// Begins a new file now.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The log goes on in the file it had; no line is lost.
+    pub fn rotate(&mut self) -> Result<()> {
+        if self.backups == 0 {
+            self.file.set_len(0).map_err(|source| Error::io("empty", &self.path, source))?;
+            self.bytes = 0;
+            return Ok(());
+        }
+        // From the oldest on: each name is free before the next file takes it.
+        for number in (0..self.backups).rev() {
+            let from = self.numbered(number);
+            match fs::rename(&from, self.numbered(number + 1)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("rename", from, source));
+                }
+                _ => {}
+            }
+        }
+        self.file = open(&self.path)?;
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Makes all lines so far survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_all().map_err(|source| Error::io("sync", &self.path, source))
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        if number > 0 {
+            path.push(format!(".{number}"));
+        }
+        path.into()
+    }
+}
+
+fn open(path: &Path) -> Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).append(true).create(true);
+    options.open(path).map_err(|source| Error::io("open", path, source))
+}
+
+/// Ends a line that a crash cut off, so that the next does not become part of it. Returns the length of the file.
+fn end_last_line(file: &mut fs::File) -> io::Result<u64> {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(bytes - 1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        return Ok(bytes);
+    }
+    file.write_all(b"\n")?;
+    Ok(bytes + 1)
+}

@@ -1,0 +1,170 @@
+//! Brings the values of a space from one version to another.
+//!
+//! The space says which version its values have, and, while they are being migrated, which one they are about to have.
+//! Each migrated record carries the new version until the space has it, so that a migration that was cut off goes on where
+//! it was.
+
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+use tierce_engine::{Change, PutOptions, View};
+
+use super::{SpaceInfo, catalog, item, prefix_of};
+use crate::{
+    codec::{Codec, Json, MsgPack},
+    error::{BoxError, Error, Result},
+    key::KeyReader,
+    kv::Kv,
+    migrations::Migrations,
+    version::Version,
+};
+
+/// What a migration did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migrated {
+    /// The steps, from version to version; none if the space was there already.
+    pub steps: Vec<(Version, Version)>,
+    /// Entries that were, or would be, changed.
+    pub entries: u64,
+}
+
+/// Which version the values of a space have.
+fn version_of(text: Option<&str>) -> Result<Version> {
+    let text = text.unwrap_or("0.0.0");
+    text.parse().map_err(|_| Error::Options {
+        what: "a space".to_owned(),
+        complaints: vec![format!("its version `{text}` cannot be read")],
+    })
+}
+
+impl SpaceInfo {
+    /// The newest version that any of its values may have.
+    fn newest(&self) -> Result<Version> {
+        version_of(self.migrating_to.as_deref().or(self.version.as_deref()))
+    }
+}
+
+/// Refuses a space that is, even partly, newer than `known`.
+pub(super) fn check_version(info: &SpaceInfo, known: Version) -> Result<()> {
+    let found = info.newest()?;
+    if found <= known {
+        return Ok(());
+    }
+    let what = format!("space `{}`", info.name);
+    Err(Error::TooNew { what, found: found.to_string(), known: known.to_string() })
+}
+
+/// Brings every value of `info` to version `wanted`: first all of them are tried, then they are stored one by one, then
+/// the space has the version. If one fails nothing has changed; after a crash it is called again and goes on.
+pub(crate) fn migrate(
+    kv: &dyn Kv,
+    info: &SpaceInfo,
+    steps: &mut Migrations<Value>,
+    wanted: Version,
+    is_rehearsal: bool,
+) -> Result<Migrated> {
+    check_version(info, wanted)?;
+    let found = version_of(info.version.as_deref())?;
+    let what = format!("space `{}`", info.name);
+    let plan = steps.plan(&what, found, wanted)?;
+    if found == wanted {
+        return Ok(Migrated::default());
+    }
+    let prefix = prefix_of(info.id);
+    let mut keys = Vec::new();
+    kv.scan(&prefix, false, &mut |key, view| {
+        if view.item(item::VERSION) != Some(wanted.to_string().as_bytes()) {
+            keys.push(key.to_vec());
+        }
+        ControlFlow::Continue(())
+    })?;
+    let done = Migrated { steps: plan, entries: keys.len() as u64 };
+    let mut run = |key: &[u8], store: bool| {
+        let own = key.get(prefix.len()..).unwrap_or_default();
+        let name = || format!("{what}, {}", KeyReader::new(own).readable());
+        let mut step = |value| steps.run(&name(), value, found, wanted);
+        migrate_one(kv, key, wanted, store, &mut step, &name)
+    };
+    // Order: all are tried before one is stored. What fails, fails with nothing changed.
+    keys.iter().try_for_each(|key| run(key, false))?;
+    if is_rehearsal {
+        return Ok(done);
+    }
+    // Order: it says what it is becoming before the first value is. A program that does not know that version refuses.
+    // Its type is whatever it is opened with next.
+    let becoming =
+        SpaceInfo { migrating_to: Some(wanted.to_string()), values: String::new(), ..info.clone() };
+    catalog::write(kv, &becoming)?;
+    keys.iter().try_for_each(|key| run(key, true))?;
+    let become_it = SpaceInfo { version: Some(wanted.to_string()), migrating_to: None, ..becoming };
+    catalog::write(kv, &become_it)?;
+    Ok(done)
+}
+
+fn migrate_one(
+    kv: &dyn Kv,
+    key: &[u8],
+    wanted: Version,
+    store: bool,
+    step: &mut dyn FnMut(Value) -> Result<Value>,
+    name: &dyn Fn() -> String,
+) -> Result<()> {
+    let mut failed = None;
+    kv.update(key, &mut |view| {
+        let Some(view) = view else { return Change::Keep };
+        if view.item(item::VERSION) == Some(wanted.to_string().as_bytes()) {
+            return Change::Keep;
+        }
+        let bytes = parse(&view).map_err(|source| Error::Migration {
+            what: name(),
+            from: "its bytes".to_owned(),
+            to: "a value".to_owned(),
+            source,
+        });
+        match bytes.and_then(&mut *step).and_then(|value| print(&value, view.codec, name)) {
+            Ok(bytes) if store => Change::Put(bytes, as_it_was(&view, wanted)),
+            Ok(_) => Change::Keep,
+            Err(error) => {
+                failed = Some(error);
+                Change::Keep
+            }
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// The options with which the record was put, and the version it has from now on.
+fn as_it_was(view: &View<'_>, version: Version) -> PutOptions {
+    let mut options = PutOptions::new()
+        .codec(view.codec, view.schema)
+        .evictable(view.evictable)
+        .item(item::VERSION, version.to_string());
+    for scope in view.scopes() {
+        options = options.scope(scope);
+    }
+    for (kind, bytes) in view.items().filter(|(kind, _)| *kind != item::VERSION) {
+        options = options.item(kind, bytes);
+    }
+    view.expires_at.into_iter().fold(options, PutOptions::expires_at)
+}
+
+const MSGPACK: u8 = <MsgPack as Codec<Value>>::ID;
+const JSON: u8 = <Json as Codec<Value>>::ID;
+
+fn parse(view: &View<'_>) -> Result<Value, BoxError> {
+    match view.codec {
+        MSGPACK | JSON => Json::decode(view.value, view.codec, view.schema),
+        other => Err(format!("values with codec {other} do not say what their fields are").into()),
+    }
+}
+
+fn print(value: &Value, codec: u8, name: &dyn Fn() -> String) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let printed = match codec {
+        MSGPACK => MsgPack::encode(value, &mut bytes),
+        _ => Json::encode(value, &mut bytes),
+    };
+    printed.map_err(|source| Error::Encode { space: name(), source })?;
+    Ok(bytes)
+}

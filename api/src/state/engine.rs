@@ -1,0 +1,207 @@
+//! States in a store of the engine: one record a state, so that a save costs what that state costs.
+
+use std::{fmt, ops::ControlFlow, sync::Arc};
+
+use tierce_engine::{Durability, Engine, PutOptions, Value as Bytes, io::Clock, io::OsClock};
+
+use super::{
+    Damage, Object, OnCorrupt, StateStore,
+    damage::{Found, corrupt_suffix},
+    value::check_depth,
+};
+use crate::{
+    codec::{Codec, MsgPack},
+    error::{BoxError, Error, Result},
+    store::Store,
+};
+
+/// Keys of states begin so: keys of spaces do not begin with a zero, and the catalog of spaces has other second bytes.
+const STATE: [u8; 2] = [0x00, b'S'];
+/// Keys of damaged states, moved aside, begin so.
+const ASIDE: [u8; 2] = [0x00, b'Q'];
+
+/// States in a [`tierce_engine`] store, one record each, never evicted. The best for many states, large ones, or
+/// frequent saves.
+///
+/// A save is on the device when it returns, unless [`Self::durability`] says otherwise. Names have up to 60,000 bytes.
+///
+/// ```
+/// use serde_json::json;
+/// use tierce::state::{EngineStore, StateStore};
+/// use tierce::engine::{Options, io::MemoryDisk};
+/// let store = EngineStore::new(Options::new().disk(MemoryDisk::new()).open("store")?);
+/// store.save("sensor", json!({"count": 1}).as_object().unwrap())?;
+/// assert_eq!(store.load("sensor")?.unwrap()["count"], 1);
+/// # Ok::<(), tierce::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct EngineStore {
+    engine: Engine,
+    durability: Durability,
+    on_corrupt: OnCorrupt,
+    clock: Arc<dyn Clock>,
+    found: Arc<Found>,
+}
+
+impl fmt::Debug for EngineStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EngineStore").field(&self.engine.path()).finish()
+    }
+}
+
+fn key(prefix: [u8; 2], name: &str) -> Vec<u8> {
+    [&prefix[..], name.as_bytes()].concat()
+}
+
+impl EngineStore {
+    /// The states of `engine`.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            durability: Durability::Sync,
+            on_corrupt: OnCorrupt::default(),
+            clock: Arc::new(OsClock),
+            found: Arc::default(),
+        }
+    }
+
+    /// The states of the engine under `store`, beside its spaces.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the store is a remote one.
+    pub fn in_store(store: &Store) -> Result<Self> {
+        let unsupported = Error::Unsupported { backend: "a remote store", what: "keep states" };
+        store.engine().cloned().map(Self::new).ok_or(unsupported)
+    }
+
+    /// Sets how safe a save is when it returns. Default: [`Durability::Sync`].
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets what to do with a record that is no state. Default: [`OnCorrupt::Quarantine`], to a record of its own. A
+    /// record with a wrong checksum is an error of the engine either way.
+    #[must_use]
+    pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
+        self.on_corrupt = on_corrupt;
+        self
+    }
+
+    /// Sets the clock that names damaged records.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The bytes of damaged states that were moved aside, with the names they were told under.
+    ///
+    /// # Errors
+    /// As [`Engine::snapshot`].
+    pub fn quarantined(&self) -> Result<Vec<(String, Bytes)>> {
+        let mut aside = Vec::new();
+        for name in self.names_of(ASIDE)? {
+            if let Some(bytes) = self.engine.get(key(ASIDE, &name))? {
+                aside.push((name, bytes));
+            }
+        }
+        Ok(aside)
+    }
+
+    fn names_of(&self, prefix: [u8; 2]) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.engine.snapshot()?.scan(false, &mut |key, _| {
+            if let Some(name) = key.strip_prefix(&prefix) {
+                names.extend(std::str::from_utf8(name).map(ToOwned::to_owned));
+            }
+            ControlFlow::Continue(())
+        })?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn set_aside(&self, name: &str, bytes: &[u8], codec: u8, error: &BoxError) -> Result<()> {
+        let suffix = corrupt_suffix(&*self.clock);
+        let (mut kept, mut number) = (format!("{name}.{suffix}"), 0_u32);
+        while self.engine.contains_key(key(ASIDE, &kept))? {
+            number += 1;
+            kept = format!("{name}.{suffix}-{number}");
+        }
+        let options = PutOptions::new().codec(codec, 0).durability(Durability::Sync);
+        // Order: the copy is there before the record goes.
+        self.engine.put_with(key(ASIDE, &kept), bytes, &options)?;
+        self.engine.delete_with(key(STATE, name), Durability::Sync)?;
+        self.found.add(Damage {
+            what: format!("the record of state `{name}`"),
+            name: Some(name.to_owned()),
+            kept: Some(kept),
+            reason: error.to_string(),
+        });
+        Ok(())
+    }
+}
+
+/// What a record holds. The error shows no content.
+fn decode(bytes: &[u8], codec: u8) -> Result<Object, BoxError> {
+    MsgPack::decode(bytes, codec, 0).map_err(|_| match codec {
+        1 | 2 => format!("its {} bytes hold no object", bytes.len()).into(),
+        other => format!("it was written with codec {other}").into(),
+    })
+}
+
+impl StateStore for EngineStore {
+    fn load(&self, name: &str) -> Result<Option<Object>> {
+        let Some(entry) = self.engine.entry(key(STATE, name))? else { return Ok(None) };
+        let error = match decode(&entry.value, entry.codec) {
+            Ok(object) => return Ok(Some(object)),
+            Err(error) => error,
+        };
+        match self.on_corrupt {
+            OnCorrupt::Quarantine => {
+                self.set_aside(name, &entry.value, entry.codec, &error)?;
+                Ok(None)
+            }
+            OnCorrupt::Fail => Err(Error::Decode {
+                space: "states".to_owned(),
+                key: format!("`{name}`"),
+                source: error,
+            }),
+        }
+    }
+
+    fn save(&self, name: &str, object: &Object) -> Result<()> {
+        check_depth(name, object)?;
+        let mut bytes = Vec::new();
+        MsgPack::encode(object, &mut bytes)
+            .map_err(|source| Error::Encode { space: name.to_owned(), source })?;
+        let codec = <MsgPack as Codec<Object>>::ID;
+        let options = PutOptions::new().codec(codec, 0).durability(self.durability);
+        self.engine.put_with(key(STATE, name), bytes, &options)?;
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<bool> {
+        Ok(self.engine.delete_with(key(STATE, name), self.durability)?)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        self.names_of(STATE)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.engine.sync()?)
+    }
+
+    fn take_damage(&self) -> Vec<Damage> {
+        self.found.take()
+    }
+}

@@ -1,0 +1,244 @@
+//! All states in one JSON file that people can read and edit. The file is the truth: it is read before each save.
+
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use serde_json::Value;
+use tierce_engine::{
+    Timestamp,
+    io::{Clock, OsClock},
+};
+
+use super::{
+    Damage, Object, OnCorrupt, StateStore,
+    damage::{Found, corrupt_suffix},
+    value::check_depth,
+};
+use crate::{
+    error::{Error, Result},
+    ops::{
+        atomic_write,
+        document::{Loaded, kind_of, load_json, load_json_strict, save_json},
+    },
+};
+
+/// All states in one pretty JSON file, one entry a name. For few small states: each save writes all of them.
+///
+/// A save is atomic and on the device when it returns: a crash leaves the old file or the new one. Missing parents are
+/// created. Several of these stores in one process may share a file; several processes must not, as the last to save
+/// would win.
+///
+/// A file that is no JSON object is moved aside to `<file>.corrupt-<time>` and told by
+/// [`StateStore::take_damage`]; states that this process has read or saved before are written back. A file that cannot
+/// be read is an [`Error::Io`], and it is not overwritten.
+///
+/// ```
+/// use serde_json::json;
+/// use tierce::state::{JsonFileStore, StateStore};
+/// let dir = tempfile::tempdir().unwrap();
+/// let store = JsonFileStore::new(dir.path().join("data/state.json"));
+/// store.save("sensor", json!({"count": 1}).as_object().unwrap())?;
+/// let text = std::fs::read_to_string(dir.path().join("data/state.json")).unwrap();
+/// assert_eq!(text, "{\n  \"sensor\": {\n    \"count\": 1\n  }\n}\n");
+/// # Ok::<(), tierce::Error>(())
+/// ```
+pub struct JsonFileStore {
+    path: PathBuf,
+    on_corrupt: OnCorrupt,
+    clock: Arc<dyn Clock>,
+    /// What this process last saw in the file; shared by every store of the file.
+    seen: Arc<Mutex<Object>>,
+    found: Found,
+}
+
+impl fmt::Debug for JsonFileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JsonFileStore").field(&self.path).finish()
+    }
+}
+
+type Places = HashMap<PathBuf, Weak<Mutex<Object>>>;
+
+/// One lock for each file in use, so that two stores of one file do not undo each other's saves.
+static PLACES: LazyLock<Mutex<Places>> = LazyLock::new(Mutex::default);
+
+fn place(path: &Path) -> Arc<Mutex<Object>> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(seen) = places.get(&absolute).and_then(Weak::upgrade) {
+        return seen;
+    }
+    places.retain(|_, seen| seen.strong_count() > 0);
+    let seen = Arc::default();
+    places.insert(absolute, Arc::downgrade(&seen));
+    seen
+}
+
+impl JsonFileStore {
+    /// The states of the file `path`. Touches nothing yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let seen = place(&path);
+        Self {
+            path,
+            on_corrupt: OnCorrupt::default(),
+            clock: Arc::new(OsClock),
+            seen,
+            found: Found::default(),
+        }
+    }
+
+    /// Sets what to do with a damaged file. Default: [`OnCorrupt::Quarantine`].
+    #[must_use]
+    pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
+        self.on_corrupt = on_corrupt;
+        self
+    }
+
+    /// Sets the clock that names damaged files.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Object> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees the file as it is now. A damaged one is moved aside; what was seen before takes its place, so that no state
+    /// of this process is lost because the file of all of them was damaged.
+    fn read(&self, seen: &mut Object) -> Result<()> {
+        let loaded = match self.on_corrupt {
+            OnCorrupt::Quarantine => load_json(&self.path, Timestamp(self.clock.wall_ms()))?,
+            OnCorrupt::Fail => {
+                load_json_strict(&self.path)?.map_or(Loaded::Missing, Loaded::Object)
+            }
+        };
+        match loaded {
+            Loaded::Object(object) => *seen = object,
+            // Somebody took it away, to begin anew.
+            Loaded::Missing => seen.clear(),
+            Loaded::Quarantined(Error::CorruptFile { quarantined, reason, .. }) => {
+                self.tell(None, quarantined.as_deref(), reason);
+                if !seen.is_empty() {
+                    self.write(seen)?;
+                }
+            }
+            Loaded::Quarantined(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn tell(&self, name: Option<&str>, kept: Option<&Path>, reason: String) {
+        self.found.add(Damage {
+            what: self.path.display().to_string(),
+            name: name.map(ToOwned::to_owned),
+            kept: kept.map(|path| path.display().to_string()),
+            reason,
+        });
+    }
+
+    /// An entry that is no object is no state. Before it is overwritten, a copy of the file is made.
+    fn check_entry(&self, seen: &Object, name: &str, is_overwritten: bool) -> Result<()> {
+        let reason = match seen.get(name) {
+            None | Some(Value::Object(_)) => return Ok(()),
+            Some(other) => format!("the entry `{name}` is {} instead of an object", kind_of(other)),
+        };
+        if self.on_corrupt == OnCorrupt::Fail {
+            return Err(Error::CorruptFile { file: self.path.clone(), quarantined: None, reason });
+        }
+        let mut aside = None;
+        if is_overwritten {
+            let copied = fs::read(&self.path)
+                .map_err(|error| Error::io("read", &self.path, error))
+                .and_then(|bytes| self.copy_aside(&bytes))?;
+            aside = Some(copied);
+        }
+        self.tell(Some(name), aside.as_deref(), reason);
+        Ok(())
+    }
+
+    fn copy_aside(&self, bytes: &[u8]) -> Result<PathBuf> {
+        let suffix = corrupt_suffix(&*self.clock);
+        let mut number = 1_u32;
+        loop {
+            let mut path = self.path.as_os_str().to_owned();
+            path.push(if number == 1 {
+                format!(".{suffix}")
+            } else {
+                format!(".{suffix}-{number}")
+            });
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    atomic_write(&path, bytes)?;
+                    return Ok(path.into());
+                }
+                Err(error) => return Err(Error::io("look at", path, error)),
+                Ok(_) => number += 1,
+            }
+        }
+    }
+
+    fn write(&self, all: &Object) -> Result<()> {
+        if let Some(dir) = self.path.parent() {
+            fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+        }
+        save_json(&self.path, all)
+    }
+}
+
+impl StateStore for JsonFileStore {
+    fn load(&self, name: &str) -> Result<Option<Object>> {
+        let mut seen = self.hold();
+        self.read(&mut seen)?;
+        self.check_entry(&seen, name, false)?;
+        Ok(seen.get(name).and_then(Value::as_object).cloned())
+    }
+
+    fn save(&self, name: &str, object: &Object) -> Result<()> {
+        check_depth(name, object)?;
+        let mut seen = self.hold();
+        self.read(&mut seen)?;
+        self.check_entry(&seen, name, true)?;
+        let mut next = seen.clone();
+        next.insert(name.to_owned(), Value::Object(object.clone()));
+        self.write(&next)?;
+        *seen = next;
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<bool> {
+        let mut seen = self.hold();
+        self.read(&mut seen)?;
+        let mut next = seen.clone();
+        if next.remove(name).is_none() {
+            return Ok(false);
+        }
+        self.write(&next)?;
+        *seen = next;
+        Ok(true)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let mut seen = self.hold();
+        self.read(&mut seen)?;
+        let names = seen.iter().filter(|(_, value)| value.is_object());
+        Ok(names.map(|(name, _)| name.clone()).collect())
+    }
+
+    fn take_damage(&self) -> Vec<Damage> {
+        self.found.take()
+    }
+}

@@ -1,0 +1,148 @@
+//! Values of one version become values of another: in order, all or nothing, and on from where it was cut off.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tierce::{
+    Error, Migrations, Options, Put, SpaceOptions, Store, Version, codec::MsgPack, migrations::Step,
+};
+use tierce_engine::io::MemoryDisk;
+
+const V0_2: Version = Version::new(0, 2, 0);
+const V0_10: Version = Version::new(0, 10, 0);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Reading {
+    celsius: f64,
+    priority: u8,
+}
+
+fn store(disk: &MemoryDisk) -> Store {
+    Store::open_with("store", Options::new().disk(disk.clone()).background(false)).unwrap()
+}
+
+/// 0.0.0: a number; 0.2.0: an object; 0.10.0: with a priority.
+fn steps(
+    mut also: impl FnMut() -> Result<(), tierce::BoxError> + Send + 'static,
+) -> Migrations<Value> {
+    Migrations::new([
+        Step::new(V0_2, V0_10, |mut value: Value| {
+            value["priority"] = 0.into();
+            Ok(value)
+        }),
+        Step::new(Version::ZERO, V0_2, move |value: Value| {
+            also()?;
+            Ok(json!({ "celsius": value.as_f64().ok_or("no number")? }))
+        }),
+    ])
+    .unwrap()
+}
+
+fn old_cache(store: &Store) {
+    let cache = store.cache::<u32, f64>("readings").unwrap();
+    for n in 0..20 {
+        let put = Put::new().ttl(Duration::from_secs(600)).tag("t").pinned();
+        cache.insert_with(&n, &f64::from(n), &put).unwrap();
+    }
+}
+
+fn versioned(version: Version) -> SpaceOptions {
+    SpaceOptions::new().version(version)
+}
+
+fn new_cache(store: &Store) -> tierce::Result<tierce::Cache<u32, Reading, MsgPack>> {
+    store.cache_with("readings", &versioned(V0_10))
+}
+
+/// Goal: steps run in the order of versions, not of texts; lifetime, tags and pins stay; the type may change; other spaces
+/// do not; a rehearsal changes nothing.
+#[test]
+fn values_become_new() {
+    let disk = MemoryDisk::new();
+    let store = store(&disk);
+    old_cache(&store);
+    store.map::<u32, f64>("other").unwrap().insert(&1, &1.0).unwrap();
+    let plan = store.rehearse_migration("readings", &mut steps(|| Ok(())), V0_10).unwrap();
+    assert_eq!((plan.entries, plan.steps), (20, vec![(Version::ZERO, V0_2), (V0_2, V0_10)]));
+    let before = store.cache::<u32, f64>("readings").unwrap().entry(&7).unwrap().unwrap();
+    assert!(matches!(new_cache(&store), Err(Error::Type { .. } | Error::Options { .. })));
+    assert_eq!(store.migrate_space("readings", &mut steps(|| Ok(())), V0_10).unwrap().entries, 20);
+    let cache = new_cache(&store).unwrap();
+    let entry = cache.entry(&7).unwrap().unwrap();
+    assert_eq!(entry.value, Reading { celsius: 7.0, priority: 0 });
+    assert_eq!(
+        (entry.expires_at, entry.stored_at, entry.tags, entry.pinned),
+        (before.expires_at, before.stored_at, before.tags, before.pinned)
+    );
+    assert_eq!(store.migrate_space("readings", &mut steps(|| Ok(())), V0_10).unwrap().entries, 0);
+    assert_eq!(store.map::<u32, f64>("other").unwrap().get(&1).unwrap(), Some(1.0));
+}
+
+/// Goal: a step that fails for one value changes none.
+#[test]
+fn a_failure_changes_nothing() {
+    let store = store(&MemoryDisk::new());
+    let map = store.map::<u32, Value>("readings").unwrap();
+    (0..20).for_each(|n| map.insert(&n, &json!(n)).unwrap());
+    map.insert(&13, &json!("not a number")).unwrap();
+    let before = store.engine().unwrap().stats().sequence;
+    let failed = store.migrate_space("readings", &mut steps(|| Ok(())), V0_10);
+    assert!(matches!(failed, Err(Error::Migration { .. })), "{failed:?}");
+    assert_eq!(store.engine().unwrap().stats().sequence, before);
+    assert_eq!(map.get(&0).unwrap(), Some(json!(0)));
+}
+
+/// Goal: a migration that was cut off in the middle is refused to old programs, and goes on where it was; each value takes
+/// each step once.
+/// Method: the step fails the second time it is asked of the tenth value: when it is to be stored.
+#[test]
+fn it_goes_on_where_it_was() {
+    let disk = MemoryDisk::new();
+    let first = store(&disk);
+    old_cache(&first);
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let mut cut_off =
+        steps(
+            move || {
+                if count.fetch_add(1, Ordering::Relaxed) == 29 { Err("cut".into()) } else { Ok(()) }
+            },
+        );
+    assert!(first.migrate_space("readings", &mut cut_off, V0_10).is_err());
+    assert_eq!(calls.load(Ordering::Relaxed), 30);
+    first.close().unwrap();
+    let second = store(&disk);
+    let refused = second.cache_with::<u32, f64, MsgPack>("readings", &versioned(Version::ZERO));
+    assert!(matches!(refused, Err(Error::TooNew { .. })), "{refused:?}");
+    let refused = new_cache(&second);
+    assert!(matches!(refused, Err(Error::Options { .. })), "{refused:?}");
+    let migrated = second.migrate_space("readings", &mut steps(|| Ok(())), V0_10).unwrap();
+    assert_eq!(migrated.entries, 11, "nine were done");
+    let cache = new_cache(&second).unwrap();
+    for n in 0..20 {
+        let expected = Reading { celsius: f64::from(n), priority: 0 };
+        assert_eq!(cache.get(&n).unwrap(), Some(expected));
+    }
+}
+
+/// Goal: what a newer program wrote is refused and left alone.
+#[test]
+fn newer_is_refused() {
+    let store = store(&MemoryDisk::new());
+    let map = store.map_with::<u32, u32, MsgPack>("m", &versioned(V0_10)).unwrap();
+    map.insert(&1, &1).unwrap();
+    let before = store.engine().unwrap().stats().sequence;
+    let old = store.map_with::<u32, u32, MsgPack>("m", &versioned(V0_2));
+    assert!(matches!(old, Err(Error::TooNew { .. })), "{old:?}");
+    let back = store.migrate_space("m", &mut steps(|| Ok(())), V0_2);
+    assert!(matches!(back, Err(Error::TooNew { .. })), "{back:?}");
+    assert_eq!(store.engine().unwrap().stats().sequence, before);
+    assert_eq!(map.get(&1).unwrap(), Some(1));
+}
