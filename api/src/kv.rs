@@ -52,6 +52,10 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
     fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()>;
     fn sync(&self) -> Result<()>;
     fn now(&self) -> Timestamp;
+    /// Closes it for every handle.
+    fn close(&self) -> Result<()>;
+    /// Whether others write to it without this process being told: nothing that is in it is known for sure.
+    fn is_shared(&self) -> bool;
 }
 
 impl Kv for Engine {
@@ -117,5 +121,13 @@ impl Kv for Engine {
 
     fn now(&self) -> Timestamp {
         Self::now(self)
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(self.clone().close()?)
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }

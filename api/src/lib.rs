@@ -13,6 +13,8 @@ pub mod migrations;
 pub mod ops;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod pool;
+#[cfg(feature = "redis")]
+mod remote;
 #[allow(dead_code, reason = "its users come one after the other")]
 mod schedule;
 mod space;
@@ -29,6 +31,8 @@ pub use error::{BoxError, Error, Result, Shared};
 pub use key::Key;
 pub use map::Map;
 pub use migrations::Migrations;
+#[cfg(feature = "redis")]
+pub use remote::RedisOptions;
 pub use space::{Migrated, SpaceInfo, SpaceOptions, SpaceStats};
 pub use store::Store;
 pub use tierce_engine as engine;

@@ -243,20 +243,21 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     /// [`Error::Options`] if the space is not ordered; as [`Self::entries`].
     pub fn range(&self, range: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
         let space = self.typed.space();
-        let Some(order) = space.order() else {
+        let bound = |bound: Bound<&K>| bound.map(|key| self.typed.key_bytes(key));
+        let (from, to) = (bound(range.start_bound()), bound(range.end_bound()));
+        let keys = space.with_order(self.typed.kv(), &space.prefix, |order| {
+            match is_empty(&from, &to) {
+                true => Vec::new(),
+                false => order.range((from, to)).cloned().collect::<Vec<_>>(),
+            }
+        })?;
+        let Some(keys) = keys else {
             let complaints = vec!["ranges need an ordered space".to_owned()];
             return Err(Error::Options {
                 what: format!("space `{}`", space.info.name),
                 complaints,
             });
         };
-        let bound = |bound: Bound<&K>| bound.map(|key| self.typed.key_bytes(key));
-        let (from, to) = (bound(range.start_bound()), bound(range.end_bound()));
-        let keys: Vec<_> = match is_empty(&from, &to) {
-            true => Vec::new(),
-            false => order.range((from, to)).cloned().collect(),
-        };
-        drop(order);
         let mut found = Found::default();
         self.typed.visit(&keys, true, &mut |key, view| found.add(self.read(key, &view)))?;
         found.finish()

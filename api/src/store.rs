@@ -76,6 +76,12 @@ impl From<Engine> for Store {
 }
 
 impl Store {
+    /// A store that is none of the engine's.
+    #[cfg(feature = "redis")]
+    pub(crate) fn remote(kv: Arc<dyn Kv>, common: Arc<Common>) -> Self {
+        Self { kv, engine: None, common }
+    }
+
     /// Opens the store in `path` with default options, creating it if it is missing.
     ///
     /// # Errors
@@ -301,9 +307,6 @@ impl Store {
     /// # Errors
     /// As [`Engine::close`].
     pub fn close(self) -> Result<()> {
-        match self.engine {
-            Some(engine) => Ok(engine.close()?),
-            None => self.kv.sync(),
-        }
+        self.kv.close()
     }
 }

@@ -77,20 +77,29 @@ pub(crate) fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
 
 /// The space `wanted.name`, made if it is not there.
 pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> Result<SpaceInfo> {
-    if let Some(stored) = find(kv, &wanted.name)? {
-        let info = stored.reconcile(wanted, options)?;
-        if info != stored {
-            write(kv, &info)?;
+    loop {
+        if let Some(stored) = find(kv, &wanted.name)? {
+            let info = stored.reconcile(wanted, options)?;
+            if info != stored {
+                write(kv, &info)?;
+            }
+            return Ok(info);
         }
-        return Ok(info);
+        let made = SpaceInfo { id: next_id(kv)?, ..wanted.clone() };
+        // Another process may be making it, too; both are to have the one that was first.
+        match put(kv, &made, &self::options().only_if_absent()) {
+            Err(Error::Engine(tierce_engine::Error::Conflict { .. })) => {}
+            written => return written.map(|()| made),
+        }
     }
-    let made = SpaceInfo { id: next_id(kv)?, ..wanted.clone() };
-    write(kv, &made)?;
-    Ok(made)
 }
 
 pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
-    kv.put(&key_of(&info.name), &json(info)?, &options())?;
+    put(kv, info, &options())
+}
+
+fn put(kv: &dyn Kv, info: &SpaceInfo, options: &PutOptions) -> Result<()> {
+    kv.put(&key_of(&info.name), &json(info)?, options)?;
     Ok(())
 }
 

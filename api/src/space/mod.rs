@@ -72,7 +72,7 @@ pub(crate) struct SpaceState {
 #[derive(Debug, Default)]
 struct SpaceShared {
     /// Its keys in order, from the first time on that somebody asked for it: all that are stored, and maybe some that
-    /// are gone.
+    /// are gone. Not in a store that others write to.
     order: OnceLock<Mutex<BTreeSet<Vec<u8>>>>,
     /// Whether those that were stored before are in it.
     has_order: AtomicBool,
@@ -112,7 +112,7 @@ impl SpaceState {
 
     fn with(info: SpaceInfo, kv: &dyn Kv, shared: Arc<SpaceShared>) -> Result<Self> {
         let prefix = prefix_of(info.id);
-        if info.ordered && !shared.has_order.load(Ordering::SeqCst) {
+        if info.ordered && !kv.is_shared() && !shared.has_order.load(Ordering::SeqCst) {
             // Order: there before the keys are looked for, so that what is stored meanwhile is noted.
             let order = shared.order.get_or_init(Mutex::default);
             let keys = keys_of(kv, &prefix)?;
@@ -151,13 +151,25 @@ impl SpaceState {
         }
     }
 
-    /// The keys in order, if the space is ordered.
-    pub(crate) fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
-        if self.info.ordered { self.kept_order() } else { None }
+    /// Runs `with` with the keys in order, if the space is ordered: at least all that begin with `prefix`, which begins
+    /// with the space's own.
+    pub(crate) fn with_order<R>(
+        &self,
+        kv: &dyn Kv,
+        prefix: &[u8],
+        with: impl FnOnce(&BTreeSet<Vec<u8>>) -> R,
+    ) -> Result<Option<R>> {
+        if !self.info.ordered {
+            return Ok(None);
+        }
+        Ok(Some(match self.order() {
+            Some(order) => with(&order),
+            None => with(&keys_of(kv, prefix)?),
+        }))
     }
 
     /// The keys in order, if any handle keeps them so.
-    fn kept_order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
+    fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
         self.shared.order.get().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -168,7 +180,7 @@ impl SpaceState {
 
     /// These keys were stored. Order: told after it was stored and before the write is acknowledged.
     pub(crate) fn note_stored<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) {
-        if let Some(mut order) = self.kept_order() {
+        if let Some(mut order) = self.order() {
             order.extend(keys.into_iter().map(<[u8]>::to_vec));
         }
     }
@@ -180,7 +192,7 @@ impl SpaceState {
         kv: &dyn Kv,
         keys: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<()> {
-        let Some(mut order) = self.kept_order() else { return Ok(()) };
+        let Some(mut order) = self.order() else { return Ok(()) };
         for key in keys {
             if !kv.contains(key)? {
                 order.remove(key);
@@ -191,7 +203,7 @@ impl SpaceState {
 
     /// As [`Self::note_gone`], for every key.
     pub(crate) fn note_all_gone(&self, kv: &dyn Kv) {
-        if let Some(mut order) = self.kept_order() {
+        if let Some(mut order) = self.order() {
             // One that cannot be looked up stays: it is only a key too many.
             order.retain(|key| kv.contains(key).unwrap_or(true));
         }

@@ -293,14 +293,14 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         values: bool,
         each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let keys: Vec<_> = match self.space.order() {
-            None => return self.kv().scan(prefix, values, each),
-            Some(order) => {
-                let from = order.range(prefix.to_vec()..);
-                from.take_while(|key| key.starts_with(prefix)).cloned().collect()
-            }
-        };
-        self.visit(&keys, values, each)
+        let keys = self.space.with_order(self.kv(), prefix, |order| {
+            let from = order.range(prefix.to_vec()..);
+            from.take_while(|key| key.starts_with(prefix)).cloned().collect::<Vec<_>>()
+        })?;
+        match keys {
+            Some(keys) => self.visit(&keys, values, each),
+            None => self.kv().scan(prefix, values, each),
+        }
     }
 
     /// Shows the entries of these keys that are there; without values it counts as no use of them. What expired or was

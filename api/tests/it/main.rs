@@ -20,6 +20,12 @@ mod ops; // files around a store: atomic writes, directories, retention, free sp
 mod ops_data; // documents, backups, restores, migrations
 #[cfg(feature = "testing")]
 mod policies; // when states are saved, and the loop around handlers
+#[cfg(feature = "redis")]
+mod redis; // caches and maps on a server
+#[cfg(feature = "redis")]
+mod redis_failing; // servers that die, are silent or full
+#[cfg(feature = "redis")]
+mod redis_server; // a server for a test
 mod space_versions; // values of one version become values of another
 mod spaces; // names, types, options, the end of a space
 #[cfg(feature = "testing")]
