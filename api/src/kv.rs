@@ -22,6 +22,17 @@ pub(crate) enum Edit {
     Cut(Vec<u8>),
 }
 
+impl Edit {
+    /// What it does to which key, or scope.
+    pub(crate) fn without_value(&self) -> Self {
+        match self {
+            Self::Put(key, ..) => Self::Put(key.clone(), Vec::new(), PutOptions::new()),
+            Self::Delete(key) => Self::Delete(key.clone()),
+            Self::Cut(scope) => Self::Cut(scope.clone()),
+        }
+    }
+}
+
 /// A store of bytes with expiry, scopes and atomic changes. Each method means what the one of the same name of
 /// [`Engine`] does.
 pub(crate) trait Kv: fmt::Debug + Send + Sync {

@@ -207,7 +207,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     /// # Errors
     /// Of the first entry that fails; as [`Self::get`].
     pub fn entries(&self) -> Result<Vec<(K, V)>> {
-        self.collect(&self.typed.space().prefix.clone())
+        self.collect(&self.typed.space().prefix.clone(), |_| true)
     }
 
     /// Every entry whose first key part is `part`, of keys that are tuples. In an ordered space it costs only what it
@@ -229,12 +229,15 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
     pub fn entries_under<P: crate::Key + ?Sized>(&self, part: &P) -> Result<Vec<(K, V)>> {
         let mut prefix = self.typed.space().prefix.clone();
         part.write_nested(&mut crate::key::KeyWriter::new(&mut prefix));
-        self.collect(&prefix)
+        self.collect(&prefix, |key| crate::key::is_under(key, &prefix))
     }
 
-    fn collect(&self, prefix: &[u8]) -> Result<Vec<(K, V)>> {
+    fn collect(&self, prefix: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Result<Vec<(K, V)>> {
         let mut found = Found::default();
-        self.typed.scan_at(prefix, true, &mut |key, view| found.add(self.read(key, &view)))?;
+        self.typed.scan_at(prefix, true, &mut |key, view| match is_it(key) {
+            true => found.add(self.read(key, &view)),
+            false => ControlFlow::Continue(()),
+        })?;
         found.finish()
     }
 
@@ -274,7 +277,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
             });
         };
         let mut found = Found::default();
-        self.typed.visit(&keys, &mut |key, view| found.add(self.read(key, &view)))?;
+        self.typed.visit(&keys, true, &mut |key, view| found.add(self.read(key, &view)))?;
         found.finish()
     }
 

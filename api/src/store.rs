@@ -246,14 +246,10 @@ impl Store {
         wanted: Version,
         is_rehearsal: bool,
     ) -> Result<Migrated> {
-        let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held, so that nobody opens it meanwhile. Whoever opens it next sees what it is then.
+        let _spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(info) = catalog::find(&*self.kv, name)? else { return Ok(Migrated::default()) };
-        let migrated = migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)?;
-        if !is_rehearsal {
-            // Whoever opens it next sees what it is now.
-            spaces.remove(name);
-        }
-        Ok(migrated)
+        migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)
     }
 
     /// Drops a space with all that is in it, at a cost that does not depend on how much that is; says whether there was
@@ -286,12 +282,13 @@ impl Store {
     ) -> Result<Arc<SpaceState>> {
         let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let info = catalog::open(&*self.kv, wanted, options)?;
-        if let Some(space) = spaces.get(&info.name)
-            && space.info.id == info.id
-        {
-            return Ok(Arc::clone(space));
-        }
-        let space = Arc::new(SpaceState::new(info, &*self.kv)?);
+        let space = match spaces.get(&info.name) {
+            Some(space) if space.info == info => return Ok(Arc::clone(space)),
+            // Something else was agreed. Handles that are around already stay as they were.
+            Some(space) if space.info.id == info.id => space.renewed(info, &*self.kv)?,
+            _ => SpaceState::new(info, &*self.kv)?,
+        };
+        let space = Arc::new(space);
         spaces.insert(space.info.name.clone(), Arc::clone(&space));
         Ok(space)
     }

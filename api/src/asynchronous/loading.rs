@@ -143,13 +143,15 @@ where
         let bytes = self.blocking().typed.key_bytes(key);
         match self.blocking().judge(&bytes, &self.policy)? {
             Verdict::Serve(value, None) => Ok(value),
-            Verdict::Serve(value, Some(ticket)) => {
+            Verdict::Serve(value, Some(parked)) => {
                 let (this, key) = (self.clone(), key.clone());
                 (self.spawn)(Box::pin(async move {
-                    let load = this.loader(&key);
-                    // Whoever waits is told; if nobody does, the failure is on record.
-                    let _ =
-                        this.blocking().lead_task(ticket, &bytes, true, &this.policy, load).await;
+                    // A thread that could not wait so long may have taken it over.
+                    if let Some(ticket) = parked.take_off() {
+                        let (load, policy) = (this.loader(&key), &this.policy);
+                        // Whoever waits is told; if nobody does, the failure is on record.
+                        let _ = this.blocking().lead_task(ticket, &bytes, true, policy, load).await;
+                    }
                 }));
                 Ok(value)
             }

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
     pin::Pin,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -36,6 +37,8 @@ pub(super) struct Flight {
     state: Mutex<FlightState>,
     /// Wakes the threads that wait; tasks have their wakers.
     ended: Condvar,
+    /// The ticket, while the load waits for a worker: whoever cannot wait so long takes it.
+    parked: Mutex<Option<Ticket>>,
     /// Whether the key was written or removed after the load began: what it brings is old. Held while it is stored.
     outdated: Mutex<bool>,
 }
@@ -50,14 +53,59 @@ struct FlightState {
     wakers_ever: u64,
 }
 
+type ByKey = HashMap<Vec<u8>, Arc<Flight>>;
+
 /// The loads of one cache that are under way.
 #[derive(Default)]
 pub(super) struct Flights {
-    by_key: Mutex<HashMap<Vec<u8>, Arc<Flight>>>,
+    by_key: Mutex<ByKey>,
     /// How many there are, to be asked without the lock.
     count: AtomicUsize,
     /// When a background load of a key failed last.
     failed: Mutex<HashMap<Vec<u8>, Timestamp>>,
+    /// Writes that are going on, by a part of their key's hash.
+    writes: [AtomicUsize; SLOTS],
+    /// Those that are about all keys.
+    writes_of_all: AtomicUsize,
+    hasher: RandomState,
+}
+
+/// Keys of one slot are taken for one: a load may then not be stored for another key's sake.
+const SLOTS: usize = 32;
+
+/// A write goes on. What is loaded from its beginning to its end is not stored: it might be older than the write.
+#[must_use = "the write lasts as long as this"]
+pub(super) struct Writing<'a>(&'a AtomicUsize);
+
+impl<'a> Writing<'a> {
+    fn begin(writes: &'a AtomicUsize) -> Self {
+        writes.fetch_add(1, Ordering::SeqCst);
+        Self(writes)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A load that waits for a worker. Whoever waits is told even if it is dropped.
+pub(crate) struct Parked(Arc<Flight>);
+
+impl Parked {
+    /// Who calls this loads; `None` if somebody else does by now.
+    pub(crate) fn take_off(&self) -> Option<Ticket> {
+        hold(&self.0.parked).take()
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        // Order: taken out first. A ticket that is dropped takes locks under which this one is taken.
+        let ticket = hold(&self.0.parked).take();
+        drop(ticket);
+    }
 }
 
 impl std::fmt::Debug for Flights {
@@ -80,35 +128,73 @@ pub(crate) struct Ticket {
     flights: Arc<Flights>,
     key: Vec<u8>,
     flight: Arc<Flight>,
+    landing: Option<Landing>,
 }
 
 /// Failures that are remembered at most (I12): more of them are forgotten together.
 const FAILED_MAX: usize = 4096;
 
 impl Flights {
+    /// The right to load `key`, unless somebody does; a load that still waits for a worker is taken over.
     pub(super) fn board(self: &Arc<Self>, key: &[u8]) -> Boarding {
         let mut by_key = hold(&self.by_key);
         if let Some(flight) = by_key.get(key) {
-            return Boarding::Passenger(Arc::clone(flight));
+            return match hold(&flight.parked).take() {
+                Some(ticket) => Boarding::Leader(ticket),
+                None => Boarding::Passenger(Arc::clone(flight)),
+            };
         }
+        Boarding::Leader(self.ticket(&mut by_key, key))
+    }
+
+    /// The load of `key`; if there was none, it is there now and waits for a worker.
+    pub(super) fn park(self: &Arc<Self>, key: &[u8]) -> (Arc<Flight>, Option<Parked>) {
+        let mut by_key = hold(&self.by_key);
+        if let Some(flight) = by_key.get(key) {
+            return (Arc::clone(flight), None);
+        }
+        let ticket = self.ticket(&mut by_key, key);
+        let flight = Arc::clone(&ticket.flight);
+        *hold(&flight.parked) = Some(ticket);
+        (Arc::clone(&flight), Some(Parked(flight)))
+    }
+
+    fn ticket(self: &Arc<Self>, by_key: &mut ByKey, key: &[u8]) -> Ticket {
         let flight = Arc::new(Flight {
             id: LoadId::new(),
             state: Mutex::default(),
             ended: Condvar::new(),
+            parked: Mutex::default(),
             outdated: Mutex::new(false),
         });
         by_key.insert(key.to_vec(), Arc::clone(&flight));
         self.count.store(by_key.len(), Ordering::SeqCst);
-        Boarding::Leader(Ticket { flights: Arc::clone(self), key: key.to_vec(), flight })
+        // Order: counted before it looks. A writer says so before it looks for loads, so one of the two sees the other.
+        let writes = [self.writes_of(key), &self.writes_of_all];
+        if writes.iter().any(|writes| writes.load(Ordering::SeqCst) > 0) {
+            *hold(&flight.outdated) = true;
+        }
+        Ticket { flights: Arc::clone(self), key: key.to_vec(), flight, landing: None }
+    }
+
+    fn writes_of(&self, key: &[u8]) -> &AtomicUsize {
+        &self.writes[self.hasher.hash_one(key) as usize % SLOTS]
     }
 
     pub(super) fn is_flying(&self, key: &[u8]) -> bool {
         self.count.load(Ordering::SeqCst) > 0 && hold(&self.by_key).contains_key(key)
     }
 
-    /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it.
-    /// Waits while its value is being stored: the write that is about to come is the later one.
-    pub(super) fn outdate(&self, key: &[u8]) {
+    /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it; nor
+    /// is one that begins before the write has ended. Waits while its value is being stored: the write that is about to
+    /// come is the later one.
+    pub(super) fn write(&self, key: &[u8]) -> Writing<'_> {
+        let writing = Writing::begin(self.writes_of(key));
+        self.outdate(key);
+        writing
+    }
+
+    fn outdate(&self, key: &[u8]) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -123,8 +209,14 @@ impl Flights {
         }
     }
 
-    /// As [`Self::outdate`], for every key.
-    pub(super) fn outdate_all(&self) {
+    /// As [`Self::write`], for every key.
+    pub(super) fn write_all(&self) -> Writing<'_> {
+        let writing = Writing::begin(&self.writes_of_all);
+        self.outdate_all();
+        writing
+    }
+
+    fn outdate_all(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -165,13 +257,8 @@ impl Ticket {
     }
 
     /// Tells everyone who waits.
-    pub(super) fn land(self, landing: Landing) {
-        self.flight.end(Some(landing));
-    }
-
-    /// For who has it carried out by another thread and waits.
-    pub(super) fn flight(&self) -> Arc<Flight> {
-        Arc::clone(&self.flight)
+    pub(super) fn land(mut self, landing: Landing) {
+        self.landing = Some(landing);
     }
 
     /// The load begins. If it is a part of another one, that one waits for it for as long as the guard lives.
@@ -196,17 +283,13 @@ impl Drop for Ticket {
             self.flights.count.store(by_key.len(), Ordering::SeqCst);
         }
         // Order: after it is not to be found any more, so that who is told does not find it again.
-        self.flight.end(None);
+        self.flight.end(self.landing.take());
     }
 }
 
 impl Flight {
-    /// The first end counts.
     fn end(&self, landing: Option<Landing>) {
         let mut state = hold(&self.state);
-        if state.has_ended {
-            return;
-        }
         state.has_ended = true;
         state.landing = landing;
         let wakers = std::mem::take(&mut state.wakers);
@@ -283,5 +366,50 @@ impl Drop for Landed {
             let waker = hold(&self.flight.state).wakers.remove(&number);
             drop(waker);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leader(flights: &Arc<Flights>, key: &[u8]) -> Ticket {
+        match flights.board(key) {
+            Boarding::Leader(ticket) => ticket,
+            Boarding::Passenger(_) => panic!("there is a load of {key:?}"),
+        }
+    }
+
+    /// Goal: who asks for a key whose load waits for a worker loads it, and the worker then does not; one that is dropped
+    /// leaves nobody waiting.
+    #[test]
+    fn a_parked_load_is_taken_over() {
+        let flights = Arc::new(Flights::default());
+        let (_flight, parked) = flights.park(b"k");
+        let parked = parked.unwrap();
+        let ticket = leader(&flights, b"k");
+        assert!(parked.take_off().is_none());
+        drop(parked);
+        assert!(flights.is_flying(b"k"));
+        drop(ticket);
+        assert!(!flights.is_flying(b"k"));
+        let (flight, parked) = flights.park(b"k");
+        drop(parked);
+        assert!(!flights.is_flying(b"k"));
+        assert!(matches!(flight.wait(None), Ok(None)), "abandoned: who waits asks again");
+    }
+
+    /// Goal: what is loaded while a write goes on is not stored, whichever of them began first.
+    #[test]
+    fn a_load_beside_a_write_is_not_stored() {
+        let flights = Arc::new(Flights::default());
+        let before = leader(&flights, b"k");
+        let writing = flights.write(b"k");
+        let beside = leader(&flights, b"k");
+        drop(writing);
+        for ticket in [before, beside] {
+            assert!(matches!(ticket.store(|| Ok(())), Ok(None)));
+        }
+        assert!(matches!(leader(&flights, b"k").store(|| Ok(())), Ok(Some(()))));
     }
 }

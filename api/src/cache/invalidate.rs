@@ -4,12 +4,17 @@ use std::ops::ControlFlow;
 
 use wildmatch::WildMatch;
 
-use super::{Cache, Entry, Removal, entry::describe, events::Raw, record::TAG};
+use super::{
+    Cache, Entry, Removal,
+    entry::describe,
+    events::Raw,
+    record::{self, TAG},
+};
 use crate::{
     codec::Codec,
     error::{Error, Result},
     found::Found,
-    key::{Key, KeyWriter, OwnedKey},
+    key::{Key, KeyWriter, OwnedKey, is_under},
 };
 
 /// Longest tag in bytes.
@@ -43,7 +48,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// [`Error::Name`]; the engine's.
     pub fn cut_tag(&self, tag: &str) -> Result<()> {
         let scope = self.scope_of(tag)?;
-        self.shared.flights.outdate_all();
+        let _writing = self.shared.flights.write_all();
         self.typed.cut(&scope)?;
         self.shared.listeners.tell(|| Raw::TagCut(tag.to_owned()));
         Ok(())
@@ -84,7 +89,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then nothing has changed.
     pub fn cut(&self) -> Result<()> {
-        self.shared.flights.outdate_all();
+        let _writing = self.shared.flights.write_all();
         self.typed.cut(&self.typed.space().prefix)?;
         self.shared.listeners.tell(|| Raw::Cleared);
         Ok(())
@@ -123,7 +128,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn invalidate_under<P: Key + ?Sized>(&self, part: &P) -> Result<u64> {
         let mut prefix = self.typed.space().prefix.clone();
         part.write_nested(&mut KeyWriter::new(&mut prefix));
-        self.invalidate_bytes(&mut |key| Some(key.starts_with(&prefix)))
+        self.invalidate_where(&mut |key| is_under(key, &prefix))
     }
 
     /// Removes every entry for whose key `is_it` says so; returns how many those were. Reads no values.
@@ -131,10 +136,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then some may be removed.
     pub fn invalidate_keys(&self, mut is_it: impl FnMut(&K) -> bool) -> Result<u64> {
-        self.invalidate_bytes(&mut |key| Some(is_it(&self.typed.key_of(key).ok()?)))
+        self.invalidate_where(&mut |key| self.typed.key_of(key).is_ok_and(|key| is_it(&key)))
     }
 
-    /// Removes every entry for which `is_it` says so; returns how many those were.
+    /// Removes every entry, stale ones included, for which `is_it` says so; returns how many of those were fresh.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
@@ -146,41 +151,43 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then some may be removed.
     pub fn invalidate_if(&self, mut is_it: impl FnMut(&K, &Entry<V>) -> bool) -> Result<u64> {
+        let _writing = self.shared.flights.write_all();
         let now = self.now();
-        let mut keys = Vec::new();
-        self.scan(true, &mut |bytes, view| {
-            let key = self.typed.key_of(bytes);
-            let value = self.typed.value_of(bytes, &view);
-            if let (Ok(key), Ok(value)) = (key, value)
-                && is_it(&key, &describe(value, &view, now))
+        let mut entries = Vec::new();
+        self.typed.scan_at(&self.typed.space().prefix, true, &mut |bytes, view| {
+            if !record::is_failure(&view)
+                && let (Ok(key), Ok(value)) =
+                    (self.typed.key_of(bytes), self.typed.value_of(bytes, &view))
             {
-                keys.push(bytes.to_vec());
+                entries.push((bytes.to_vec(), key, describe(value, &view, now)));
             }
             ControlFlow::Continue(())
         })?;
-        self.delete_all(&keys)
+        // Order: asked when the scan is over. The answer may come from the store.
+        entries.retain(|(_, key, entry)| is_it(key, entry));
+        self.delete_all(entries.into_iter().map(|(bytes, _, entry)| (bytes, !entry.is_stale)))
     }
 
-    fn invalidate_bytes(&self, is_it: &mut dyn FnMut(&[u8]) -> Option<bool>) -> Result<u64> {
-        // Order: outdated before they are looked for. A load that is stored after the look began before it.
-        self.shared.flights.outdate_all();
+    fn invalidate_where(&self, is_it: &mut dyn FnMut(&[u8]) -> bool) -> Result<u64> {
+        // Order: before they are looked for. A load that is stored after the look began before it.
+        let _writing = self.shared.flights.write_all();
         let mut keys = Vec::new();
-        self.typed.scan_at(&self.typed.space().prefix, false, &mut |key, _| {
-            if is_it(key) == Some(true) {
-                keys.push(key.to_vec());
-            }
+        self.typed.scan_at(&self.typed.space().prefix, false, &mut |key, view| {
+            keys.push((key.to_vec(), self.is_fresh(&view)));
             ControlFlow::Continue(())
         })?;
-        self.delete_all(&keys)
+        // Order: asked when the scan is over. The answer may come from the store.
+        keys.retain(|(key, _)| is_it(key));
+        self.delete_all(keys.into_iter())
     }
 
-    fn delete_all(&self, keys: &[Vec<u8>]) -> Result<u64> {
+    /// Removes these keys; returns how many of those that are fresh were there.
+    fn delete_all(&self, keys: impl Iterator<Item = (Vec<u8>, bool)>) -> Result<u64> {
         let mut count = 0;
-        for key in keys {
-            self.shared.flights.outdate(key);
-            if self.typed.delete_at(key)? {
+        for (key, is_fresh) in keys {
+            if self.typed.delete_at(&key)? && is_fresh {
                 count += 1;
-                self.shared.listeners.tell(|| Raw::Removed(key.clone(), Removal::Invalidated));
+                self.shared.listeners.tell(|| Raw::Removed(key, Removal::Invalidated));
             }
         }
         Ok(self.invalidated(count))

@@ -135,6 +135,7 @@ where
                 value,
                 stored_at: record::stored_at(&view),
                 fresh_until: record::fresh_until(&view),
+                lifetime_ms: record::lifetime_ms(&view),
                 cost: Duration::from_millis(record::cost_ms(&view)),
                 validator: view.item(item::VALIDATOR).map(<[u8]>::to_vec),
             };
@@ -173,7 +174,7 @@ where
         load: impl FnOnce(Option<&Old<V>>) -> Result<Loaded<V>, BoxError>,
     ) -> Result<V> {
         let _waiting = ticket.take_off();
-        let (ticket, old) = match self.begin(ticket, key, force)? {
+        let (ticket, old) = match self.begin(ticket, key, force, policy)? {
             Begun::Landed(value) => return Ok(value),
             Begun::Load(ticket, old) => (ticket, old),
         };
@@ -187,7 +188,13 @@ where
     }
 
     /// What a leader does first: looks whether there is something to load.
-    pub(super) fn begin(&self, ticket: Ticket, key: &[u8], force: bool) -> Result<Begun<V>> {
+    pub(super) fn begin(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        force: bool,
+        policy: &LoadPolicy,
+    ) -> Result<Begun<V>> {
         let have = match self.have(key) {
             Ok(have) => have,
             Err(error) => {
@@ -201,6 +208,12 @@ where
             Have::Value(old, Standing::Fresh) if !force => {
                 ticket.land(Landing::Value(Arc::new(old.value.clone())));
                 Ok(Begun::Landed(old.value))
+            }
+            // Or it failed.
+            Have::Failure(text) if !force && policy.error_ttl_ms().is_some() => {
+                let error = Shared::new(text);
+                ticket.land(Landing::Failed(error.clone()));
+                Err(Error::Loader(error))
             }
             Have::Value(old, _) => Ok(Begun::Load(ticket, Some(*old))),
             Have::Nothing | Have::Failure(_) => Ok(Begun::Load(ticket, None)),
@@ -222,6 +235,7 @@ where
             Ok(Err(error)) => self.land_failure(ticket, key, error, old, policy),
             Err(panic) => {
                 self.shared.counters.load_failures.add(1);
+                self.shared.flights.note_failure(key, self.now());
                 ticket.land(Landing::Panicked(text_of(&*panic)));
                 resume_unwind(panic)
             }
@@ -259,17 +273,16 @@ where
         stored.map(|_| value)
     }
 
-    fn end_of(&self, loaded: &Loaded<V>, policy: &LoadPolicy, now: Timestamp) -> (End, u64) {
-        let ttl = loaded.put.as_ref().map_or(policy.put.ttl, |put| put.ttl);
-        let window = policy.stale_window_ms();
-        let end = match ttl.end(self.typed.space().info.ttl(), now) {
+    /// When what is loaded now is fresh no more.
+    fn end_of(&self, loaded: &Loaded<V>, policy: &LoadPolicy, now: Timestamp) -> End {
+        let ttl = loaded.ttl.unwrap_or(policy.put.ttl);
+        match ttl.end(self.typed.space().info.ttl(), now) {
             End::At(at) => {
                 let ttl = policy.jittered(at.0.saturating_sub(now.0));
-                End::At(now.saturating_add_ms(ttl).saturating_add_ms(window))
+                End::At(now.saturating_add_ms(ttl))
             }
             other => other,
-        };
-        (end, window)
+        }
     }
 
     fn store_loaded(
@@ -281,15 +294,30 @@ where
         policy: &LoadPolicy,
     ) -> Result<()> {
         let now = self.now();
-        let (end, window) = self.end_of(loaded, policy, now);
-        let expires_at = match end {
-            // To be looked up, and never to be stored.
-            End::Now => return Ok(()),
+        let fresh_until = match self.end_of(loaded, policy, now) {
+            // To be looked up, and never to be stored; nor is what was there right any more.
+            End::Now => {
+                if self.typed.delete_at(key)? {
+                    self.note_removed(key);
+                }
+                return Ok(());
+            }
             End::At(at) => Some(at),
             End::Never => None,
         };
-        let put = loaded.put.as_ref().unwrap_or(&policy.put);
-        let mut options = self.put_options(put, expires_at, now)?;
+        let window = policy.stale_window_ms();
+        let expires_at = fresh_until.map(|at| at.saturating_add_ms(window));
+        let mut put = policy.put.clone();
+        if !loaded.tags.is_empty() {
+            put.tags.clone_from(&loaded.tags);
+        }
+        let mut options = self.put_options(&put, expires_at, now)?;
+        if policy.refreshes_ahead()
+            && let Some(at) = fresh_until
+        {
+            let lifetime = at.0.saturating_sub(now.0);
+            options = options.item(item::LIFETIME, lifetime.to_le_bytes());
+        }
         if window > 0 && expires_at.is_some() {
             options = options.item(item::STALE_WINDOW, window.to_le_bytes());
         }
@@ -307,11 +335,7 @@ where
 
     /// The value is still right: it lives on as if it had been loaded now.
     fn extend(&self, key: &[u8], loaded: &Loaded<V>, policy: &LoadPolicy) -> Result<()> {
-        match self.end_of(loaded, policy, self.now()).0 {
-            End::Now => self.typed.delete_at(key).map(drop),
-            End::At(at) => self.typed.touch_at(key, Some(at)).map(drop),
-            End::Never => self.typed.touch_at(key, None).map(drop),
-        }
+        self.touch_until(key, self.end_of(loaded, policy, self.now())).map(drop)
     }
 
     fn land_failure(
@@ -325,23 +349,29 @@ where
         self.shared.counters.load_failures.add(1);
         let now = self.now();
         self.shared.flights.note_failure(key, now);
-        if let Some(old) = old
+        if let Some(old) = &old
             && policy.serves_on_error(old.fresh_until, now)
         {
             self.shared.counters.stale_served.add(1);
             ticket.land(Landing::Value(Arc::new(old.value.clone())));
-            return Ok(old.value);
+            return Ok(old.value.clone());
         }
         let error = Shared::new(error);
-        if let Some(ttl) = policy.error_ttl_ms() {
+        // A value that may still be served is worth more than the word that another one could not be loaded.
+        let is_of_use = old.is_some_and(|old| policy.may_serve(old.fresh_until, now));
+        if let Some(ttl) = policy.error_ttl_ms()
+            && !is_of_use
+        {
             let mut text = error.to_string();
             while text.len() > 255 {
                 text.pop();
             }
-            let options = self.typed.put_options(Some(now.saturating_add_ms(ttl)));
-            let options = options.item(item::FAILURE, text);
+            let expires_at = Some(now.saturating_add_ms(ttl));
             // That it failed is told in any case; that it could not be remembered is not worth more words.
-            let _ = ticket.store(|| self.typed.put_raw(key, &[], &options));
+            let _ = ticket.store(|| {
+                let options = self.put_options(&policy.put, expires_at, now)?;
+                self.typed.put_raw(key, &[], &options.item(item::FAILURE, text))
+            });
         }
         ticket.land(Landing::Failed(error.clone()));
         Err(Error::Loader(error))

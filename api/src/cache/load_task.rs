@@ -66,7 +66,7 @@ where
         F: Future<Output = Result<Loaded<V>, BoxError>>,
     {
         let _waiting = ticket.take_off();
-        let (ticket, old) = match self.begin(ticket, key, force)? {
+        let (ticket, old) = match self.begin(ticket, key, force, policy)? {
             Begun::Landed(value) => return Ok(value),
             Begun::Load(ticket, old) => (ticket, old),
         };

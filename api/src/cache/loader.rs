@@ -11,7 +11,7 @@ use tierce_engine::Timestamp;
 
 use super::{
     Cache, Put,
-    flight::{Boarding, Ticket},
+    flight::Parked,
     load::{Have, value_of},
     record::Standing,
 };
@@ -27,7 +27,8 @@ use crate::{
 #[must_use]
 pub struct Loaded<V> {
     pub(super) fetched: Fetched<V>,
-    pub(super) put: Option<Put>,
+    pub(super) ttl: Option<Ttl>,
+    pub(super) tags: Vec<String>,
     pub(super) validator: Option<Vec<u8>>,
 }
 
@@ -46,27 +47,24 @@ impl<V> From<V> for Loaded<V> {
 impl<V> Loaded<V> {
     /// A value, to be stored as the policy says.
     pub const fn new(value: V) -> Self {
-        Self { fetched: Fetched::Value(value), put: None, validator: None }
+        Self { fetched: Fetched::Value(value), ttl: None, tags: Vec::new(), validator: None }
     }
 
     /// The old value is still right: it is not written again, and lives on as if it had been loaded now.
     pub const fn not_modified() -> Self {
-        Self { fetched: Fetched::NotModified, put: None, validator: None }
-    }
-
-    fn put(mut self, with: impl FnOnce(Put) -> Put) -> Self {
-        self.put = Some(with(self.put.unwrap_or_default()));
-        self
+        Self { fetched: Fetched::NotModified, ttl: None, tags: Vec::new(), validator: None }
     }
 
     /// How long this value is fresh, instead of what the policy says.
-    pub fn ttl(self, ttl: impl Into<Ttl>) -> Self {
-        self.put(|put| put.ttl(ttl))
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
     }
 
     /// Adds a tag to this value. It then has these tags and none of the policy's.
-    pub fn tag(self, tag: impl Into<String>) -> Self {
-        self.put(|put| put.tag(tag))
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
     }
 
     /// What the next load is given back with the value, up to 255 bytes: an etag, a version, a time of change.
@@ -86,6 +84,8 @@ pub struct Old<V> {
     pub stored_at: Option<Timestamp>,
     /// Until when it is, or was, fresh.
     pub fresh_until: Option<Timestamp>,
+    /// How long it was to be fresh, if that was noted.
+    pub(super) lifetime_ms: Option<u64>,
     /// How long loading it took.
     pub cost: Duration,
     /// What the load that brought it gave with it.
@@ -144,6 +144,10 @@ impl Default for LoadPolicy {
 fn dice() -> f64 {
     RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64
 }
+
+/// Longest time in which a stale value is served, some hundred million years: so long that no end of a lifetime that is
+/// meant has to be cut short for it.
+const STALE_WINDOW_MS_MAX: u64 = u64::MAX / 4;
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -237,7 +241,18 @@ impl LoadPolicy {
     }
 
     pub(super) fn stale_window_ms(&self) -> u64 {
-        ms(self.stale_while_revalidate.max(self.stale_if_error))
+        ms(self.stale_while_revalidate.max(self.stale_if_error)).min(STALE_WINDOW_MS_MAX)
+    }
+
+    pub(super) fn refreshes_ahead(&self) -> bool {
+        self.refresh_ahead > 0.0
+    }
+
+    /// Whether there is a case in which the value is served.
+    pub(super) fn may_serve(&self, fresh_until: Option<Timestamp>, now: Timestamp) -> bool {
+        fresh_until.is_none_or(|at| now < at)
+            || self.serves_meanwhile(fresh_until, now)
+            || self.serves_on_error(fresh_until, now)
     }
 
     pub(super) fn error_ttl_ms(&self) -> Option<u64> {
@@ -251,7 +266,7 @@ impl LoadPolicy {
 
     pub(super) fn serves_on_error(&self, fresh_until: Option<Timestamp>, now: Timestamp) -> bool {
         let until = |at: Timestamp| now < at.saturating_add_ms(ms(self.stale_if_error));
-        fresh_until.is_none_or(until)
+        !self.stale_if_error.is_zero() && fresh_until.is_none_or(until)
     }
 
     fn serves_meanwhile(&self, fresh_until: Option<Timestamp>, now: Timestamp) -> bool {
@@ -270,15 +285,17 @@ impl LoadPolicy {
                 return true;
             }
         }
-        let whole = old.stored_at.map_or(0.0, |at| until.0.saturating_sub(at.0) as f64);
-        self.refresh_ahead > 0.0 && left <= whole * (1.0 - self.refresh_ahead)
+        // What lives on without being written again was stored longer ago than its fresh time began.
+        let whole = old.stored_at.map_or(0, |at| until.0.saturating_sub(at.0));
+        let whole = whole.min(old.lifetime_ms.unwrap_or(u64::MAX)) as f64;
+        self.refreshes_ahead() && left <= whole - whole * self.refresh_ahead
     }
 }
 
 /// What is to be done for who asks for a key that has a loader.
 pub(crate) enum Verdict<V> {
-    /// It gets this, and whoever has the ticket loads another one in the background.
-    Serve(V, Option<Ticket>),
+    /// It gets this, and another one is to be loaded in the background.
+    Serve(V, Option<Parked>),
     /// It waits for a load, which is to replace this.
     Load(Option<Box<Old<V>>>),
 }
@@ -298,12 +315,12 @@ where
         match have {
             Have::Value(old, Standing::Fresh) => {
                 let is_due = policy.is_due(&old, now);
-                let ticket = if is_due { self.refresh_ticket(key, policy, now) } else { None };
-                Ok(Verdict::Serve(old.value, ticket))
+                let behind = if is_due { self.refresh_behind(key, policy, now) } else { None };
+                Ok(Verdict::Serve(old.value, behind))
             }
             Have::Value(old, _) if policy.serves_meanwhile(old.fresh_until, now) => {
                 counters.stale_served.add(1);
-                Ok(Verdict::Serve(old.value, self.refresh_ticket(key, policy, now)))
+                Ok(Verdict::Serve(old.value, self.refresh_behind(key, policy, now)))
             }
             Have::Failure(text) if policy.error_ttl_ms().is_some() => {
                 Err(Error::Loader(Shared::new(text)))
@@ -313,17 +330,14 @@ where
         }
     }
 
-    /// The right to load in the background, unless that is being done, or failed a moment ago.
-    fn refresh_ticket(&self, key: &[u8], policy: &LoadPolicy, now: Timestamp) -> Option<Ticket> {
+    /// A load in the background, unless there is one, or one failed a moment ago.
+    fn refresh_behind(&self, key: &[u8], policy: &LoadPolicy, now: Timestamp) -> Option<Parked> {
         let flights = &self.shared.flights;
         let again = |at: Timestamp| at.saturating_add_ms(ms(policy.retry_after));
         if flights.is_flying(key) || flights.failed_at(key).is_some_and(|at| now < again(at)) {
             return None;
         }
-        match flights.board(key) {
-            Boarding::Leader(ticket) => Some(ticket),
-            Boarding::Passenger(_) => None,
-        }
+        flights.park(key).1
     }
 }
 
@@ -404,9 +418,9 @@ where
         let bytes = self.cache.typed.key_bytes(key);
         match self.cache.judge(&bytes, &self.policy)? {
             Verdict::Serve(value, None) => Ok(value),
-            Verdict::Serve(value, Some(ticket)) => {
+            Verdict::Serve(value, Some(parked)) => {
                 // Without a worker the value just gets older: the next caller tries again.
-                let _ = self.send(key, &bytes, true, ticket);
+                let _ = self.send(key, &bytes, true, parked);
                 Ok(value)
             }
             Verdict::Load(old) => self.load(key, &bytes, old.as_deref(), false),
@@ -426,14 +440,10 @@ where
             return self.cache.load_at(bytes, force, &self.policy, |old| (self.load)(key, old));
         };
         loop {
-            let flight = match self.cache.shared.flights.board(bytes) {
-                Boarding::Passenger(flight) => flight,
-                Boarding::Leader(ticket) => {
-                    let flight = ticket.flight();
-                    self.send(key, bytes, force, ticket)?;
-                    flight
-                }
-            };
+            let (flight, parked) = self.cache.shared.flights.park(bytes);
+            if let Some(parked) = parked {
+                self.send(key, bytes, force, parked)?;
+            }
             match flight.wait(Some(patience)) {
                 Ok(None) => {}
                 Ok(Some(landing)) => return value_of(landing),
@@ -451,12 +461,73 @@ where
     }
 
     /// Has a worker carry out a load.
-    fn send(&self, key: &K, bytes: &[u8], force: bool, ticket: Ticket) -> Result<()> {
+    fn send(&self, key: &K, bytes: &[u8], force: bool, parked: Parked) -> Result<()> {
         let (this, key, bytes) = (self.clone(), key.clone(), bytes.to_vec());
         self.cache.store().common().pool().spawn(Box::new(move || {
             let load = |old: Option<&Old<V>>| (this.load)(&key, old);
-            // Whoever waits is told; if nobody does, the failure is on record.
-            let _ = this.cache.lead(ticket, &bytes, force, &this.policy, load);
+            // Somebody who could not wait so long may have taken it over.
+            if let Some(ticket) = parked.take_off() {
+                // Whoever waits is told; if nobody does, the failure is on record.
+                let _ = this.cache.lead(ticket, &bytes, force, &this.policy, load);
+            }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn old(cost_ms: u64, fresh_until: Option<u64>) -> Old<()> {
+        Old {
+            value: (),
+            stored_at: Some(Timestamp(0)),
+            fresh_until: match fresh_until {
+                Some(at) => Some(Timestamp(at)),
+                None => None,
+            },
+            lifetime_ms: None,
+            cost: Duration::from_millis(cost_ms),
+            validator: None,
+        }
+    }
+
+    fn with(dice: fn() -> f64, policy: LoadPolicy) -> LoadPolicy {
+        LoadPolicy { dice, ..policy }
+    }
+
+    /// Goal: a value is due the earlier the longer it took to load, the larger beta is, and the higher the dice.
+    #[test]
+    fn early() {
+        let due = |dice, beta, cost, now| {
+            let policy = with(dice, LoadPolicy::new().early(beta));
+            policy.is_due(&old(cost, Some(10_000)), Timestamp(now))
+        };
+        // Half of all throws are ahead by 693 ms or more, of a second that it took.
+        assert!(due(|| 0.5, 1.0, 1_000, 9_400));
+        assert!(!due(|| 0.5, 1.0, 1_000, 9_300));
+        assert!(due(|| 0.5, 2.0, 1_000, 8_700));
+        assert!(due(|| 0.5, 1.0, 2_000, 8_700));
+        assert!(!due(|| 0.0, 1.0, 1_000, 9_999));
+        assert!(due(|| 1.0, 1.0, 1_000, 0), "the highest throw there is");
+        assert!(!due(|| 1.0, 1.0, 0, 0), "it costs nothing");
+        assert!(!due(|| 1.0, 0.0, 1_000, 9_999), "not asked for");
+        let always = with(|| 1.0, LoadPolicy::new().early(9.0).refresh_ahead(1.0));
+        assert!(!always.is_due(&old(1_000, None), Timestamp(u64::MAX)), "it never expires");
+    }
+
+    /// Goal: jitter takes up to its part off, never all, and does not overflow.
+    #[test]
+    fn jitter() {
+        let left = |dice, part, ttl| with(dice, LoadPolicy::new().jitter(part)).jittered(ttl);
+        assert_eq!(left(|| 0.0, 0.5, 1_000), 1_000);
+        assert_eq!(left(|| 0.5, 0.5, 1_000), 750);
+        assert_eq!(left(|| 1.0, 0.5, 1_000), 500);
+        assert_eq!(left(|| 1.0, 1.0, 1_000), 1, "not at all would not be stored");
+        assert_eq!(left(|| 1.0, 7.0, 1_000), 1);
+        assert_eq!(left(|| 1.0, f64::NAN, 1_000), 1_000);
+        assert_eq!(left(|| 0.0, 0.5, u64::MAX), u64::MAX);
+        assert!(left(|| 1.0, 0.5, u64::MAX) >= u64::MAX / 2);
+        assert!((0..1_000).all(|_| (0.0..=1.0).contains(&dice())));
     }
 }

@@ -4,6 +4,7 @@ mod entry;
 mod events;
 mod flight;
 mod invalidate;
+mod lifetime;
 mod load;
 mod load_task;
 mod loader;
@@ -12,7 +13,7 @@ mod record;
 mod stats;
 mod waits;
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, Timestamp, View};
@@ -21,7 +22,7 @@ use self::{
     entry::describe,
     events::{Listeners, Raw},
     flight::Flights,
-    record::{Standing, fresh_until, standing},
+    record::{Standing, standing},
     stats::Counters,
 };
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
     key::{Lookup, OwnedKey},
     space::{Outcome, SpaceOptions, Typed, item},
     store::Store,
-    ttl::{End, Ttl},
+    ttl::End,
 };
 
 pub use entry::Entry;
@@ -186,22 +187,6 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         Ok(is_fresh)
     }
 
-    /// How long `key` will stay: `None` if it is not there, `Some(None)` if for ever.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn ttl<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Option<Duration>>> {
-        let now = self.now();
-        let mut left = None;
-        self.typed.with_key(key, |key| {
-            self.typed.kv().peek(key, &mut |view| {
-                let until = |end: Timestamp| Duration::from_millis(end.0.saturating_sub(now.0));
-                left = self.is_fresh(&view).then(|| fresh_until(&view).map(until));
-            })
-        })?;
-        Ok(left)
-    }
-
     /// Stores `value`. An older entry is replaced with everything that belonged to it: lifetime, tags, pin.
     ///
     /// # Errors
@@ -281,10 +266,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             }
         };
         // A load that is under way began before this: what it brings is older.
-        self.shared.flights.outdate(key);
+        let _writing = self.shared.flights.write(key);
         let options = self.put_options(put, expires_at, now)?;
-        if put.keep_ttl {
-            return self.insert_keeping_ttl(key, value, options);
+        if put.keep_ttl && !put.if_absent {
+            let kept = self.put_options(put, None, now)?;
+            return self.insert_keeping_ttl(key, value, &options, &kept);
         }
         let options = if put.if_absent { options.only_if_absent() } else { options };
         match self.typed.put_raw(key, value, &options) {
@@ -304,10 +290,19 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         Ok(stored)
     }
 
-    fn insert_keeping_ttl(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
+    /// `kept` is for who finds a fresh entry.
+    fn insert_keeping_ttl(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &PutOptions,
+        kept: &PutOptions,
+    ) -> Result<bool> {
         self.typed.put_over(key, &mut |old| {
-            let old = old.and_then(|view| view.expires_at);
-            let options = old.into_iter().fold(options.clone(), PutOptions::expires_at);
+            let options = match old.filter(|view| self.is_fresh(view)) {
+                Some(view) => record::with_expiry_of(kept.clone(), &view),
+                None => options.clone(),
+            };
             Some((value.to_vec(), options))
         })
     }
@@ -350,9 +345,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     fn delete_at(&self, key: &[u8]) -> Result<bool> {
-        self.shared.flights.outdate(key);
-        let mut is_fresh = false;
-        self.typed.kv().peek(key, &mut |view| is_fresh = self.is_fresh(&view))?;
+        let _writing = self.shared.flights.write(key);
+        let is_fresh = self.window_at(key)?.is_some();
         let deleted = self.typed.delete_at(key)? && is_fresh;
         if deleted {
             self.note_removed(key);
@@ -367,9 +361,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn take<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
         let mut taken = None;
         self.typed.with_key(key, |key| {
-            self.shared.flights.outdate(key);
-            self.typed.update_at(key, &mut |old| {
-                taken = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
+            let _writing = self.shared.flights.write(key);
+            self.typed.update_raw_at(key, &mut |old| {
+                taken = old.and_then(|view| self.fresh_value(key, &view));
                 Ok(if taken.is_some() { Outcome::Remove } else { Outcome::Keep })
             })?;
             if taken.is_some() {
@@ -377,46 +371,6 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             }
             Ok(taken.take())
         })
-    }
-
-    /// Gives `key` another lifetime from now on without writing its value again; says whether it was there.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tierce::Ttl;
-    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
-    /// cache.insert(&1, &1)?;
-    /// assert!(cache.touch(&1, Ttl::seconds(60))?);
-    /// assert!(cache.ttl(&1)?.flatten().is_some_and(|left| left <= Duration::from_secs(60)));
-    /// assert!(cache.touch(&1, Duration::ZERO)?, "it was there");
-    /// assert_eq!(cache.get(&1)?, None);
-    /// # Ok::<(), tierce::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn touch<Q: Lookup<K> + ?Sized>(&self, key: &Q, ttl: impl Into<Ttl>) -> Result<bool> {
-        if !self.contains_key(key)? {
-            return Ok(false);
-        }
-        let end = ttl.into().end(self.typed.space().info.ttl(), self.now());
-        self.typed.with_key(key, |key| match end {
-            End::Now => self.delete_at(key),
-            End::At(at) => self.typed.touch_at(key, Some(at)),
-            End::Never => self.typed.touch_at(key, None),
-        })
-    }
-
-    /// Lets `key` live for `lifetime` from now on, for entries that live as long as they are used: however often it is
-    /// called, it writes at most eight small records in a lifetime. Says whether the entry was there.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn slide<Q: Lookup<K> + ?Sized>(&self, key: &Q, lifetime: Duration) -> Result<bool> {
-        if !self.contains_key(key)? {
-            return Ok(false);
-        }
-        self.typed.with_key(key, |key| self.typed.slide_at(key, lifetime))
     }
 
     /// Gives the value of `key`, or `None`, to `change`, and stores what it returns with the options given, or removes the
@@ -431,21 +385,23 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         mut change: impl FnMut(Option<V>) -> Option<V>,
     ) -> Result<Option<V>> {
         let now = self.now();
-        let default = self.typed.space().info.ttl();
+        let end = put.ttl.end(self.typed.space().info.ttl(), now);
+        let expires_at = if let End::At(at) = end { Some(at) } else { None };
         self.typed.with_key(key, |key| {
-            self.shared.flights.outdate(key);
+            let _writing = self.shared.flights.write(key);
             let (mut was_there, mut is_removed) = (false, false);
-            let put = self.typed.update_at(key, &mut |old| {
-                let kept =
-                    old.as_ref().and_then(|(_, view)| view.expires_at).filter(|_| put.keep_ttl);
-                let fresh = old.filter(|(_, view)| self.is_fresh(view)).map(|(value, _)| value);
+            let stored = self.typed.update_raw_at(key, &mut |old| {
+                let fresh = old.filter(|view| self.is_fresh(view));
                 was_there = fresh.is_some();
                 is_removed = false;
-                let end = put.ttl.end(default, now);
-                Ok(match (change(fresh), end) {
-                    (Some(value), End::Never | End::At(_)) => {
-                        let at = if let End::At(at) = end { Some(at) } else { None };
-                        Outcome::Put(value, self.put_options(put, kept.or(at), now)?)
+                let value = change(fresh.and_then(|view| self.fresh_value(key, &view)));
+                Ok(match (value.filter(|_| end != End::Now), fresh) {
+                    (Some(value), Some(old)) if put.keep_ttl => {
+                        let options = self.put_options(put, None, now)?;
+                        Outcome::Put(value, record::with_expiry_of(options, &old))
+                    }
+                    (Some(value), _) => {
+                        Outcome::Put(value, self.put_options(put, expires_at, now)?)
                     }
                     _ => {
                         is_removed = was_there;
@@ -453,12 +409,12 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                     }
                 })
             })?;
-            if put.is_some() {
+            if stored.is_some() {
                 self.note_stored(key, was_there);
             } else if is_removed {
                 self.note_removed(key);
             }
-            Ok(put)
+            Ok(stored)
         })
     }
 
@@ -543,6 +499,16 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
 
     fn is_fresh(&self, view: &View<'_>) -> bool {
         standing(view, || self.now()) == Standing::Fresh
+    }
+
+    /// The value of a record, if it is fresh. What cannot be decoded is not there.
+    fn fresh_value(&self, key: &[u8], view: &View<'_>) -> Option<V> {
+        if !self.is_fresh(view) {
+            return None;
+        }
+        let value = self.typed.value_of(key, view).ok();
+        self.shared.counters.undecodable.add(u64::from(value.is_none()));
+        value
     }
 
     /// Shows the value of `key` to `look` if it is fresh.

@@ -7,10 +7,11 @@
 //! | 22 cost | 8: milliseconds that loading it took |
 //! | 23 validator | up to 255: what the loader wants back |
 //! | 24 failure | up to 255: the loader failed with this; the value is empty |
+//! | 26 lifetime | 8: milliseconds that the value is fresh from each load on, if it is to be loaded ahead of time |
 //!
 //! The stale window is relative to the expiry, so that a touch moves both.
 
-use tierce_engine::{Timestamp, View};
+use tierce_engine::{PutOptions, Timestamp, View};
 
 use crate::space::item;
 
@@ -30,10 +31,29 @@ pub(super) fn cost_ms(view: &View<'_>) -> u64 {
     number(view, item::COST).unwrap_or(0)
 }
 
+/// Milliseconds before the expiry from which on it is stale.
+pub(super) fn window_ms(view: &View<'_>) -> u64 {
+    number(view, item::STALE_WINDOW).unwrap_or(0)
+}
+
+/// Milliseconds that it is fresh from each load on.
+pub(super) fn lifetime_ms(view: &View<'_>) -> Option<u64> {
+    number(view, item::LIFETIME)
+}
+
+/// Options, which have no expiry, with that of another record.
+pub(super) fn with_expiry_of(options: PutOptions, view: &View<'_>) -> PutOptions {
+    let Some(at) = view.expires_at else { return options };
+    let options = options.expires_at(at);
+    match view.item(item::STALE_WINDOW) {
+        Some(window) => options.item(item::STALE_WINDOW, window),
+        None => options,
+    }
+}
+
 /// Until when a value is fresh; `None` = for ever.
 pub(super) fn fresh_until(view: &View<'_>) -> Option<Timestamp> {
-    let window = number(view, item::STALE_WINDOW).unwrap_or(0);
-    view.expires_at.map(|at| Timestamp(at.0.saturating_sub(window)))
+    view.expires_at.map(|at| Timestamp(at.0.saturating_sub(window_ms(view))))
 }
 
 /// Whether it says that loading failed.

@@ -58,14 +58,28 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     }
 }
 
+/// What is wrong with the bytes, in words that have none of them in it: values may be secret.
+fn tell(error: impl std::fmt::Display) -> BoxError {
+    let text = error.to_string();
+    let is_ours =
+        ["missing field", "duplicate field", "invalid length", "EOF", "wrong msgpack marker"];
+    match text.rsplit_once(", expected ") {
+        _ if is_ours.iter().any(|start| text.starts_with(start)) => text.into(),
+        Some((_, expected)) if text.starts_with("invalid type: ") => {
+            format!("it is of another type, expected {expected}").into()
+        }
+        _ => "it cannot be read as this type".into(),
+    }
+}
+
 fn decode<V: DeserializeOwned>(bytes: &[u8], id: u8) -> Result<V, BoxError> {
     match id {
         MSGPACK => {
             let mut rest = bytes;
-            let value = rmp_serde::from_read(&mut rest)?;
+            let value = rmp_serde::from_read(&mut rest).map_err(tell)?;
             if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
         }
-        JSON => serde_json::from_slice(bytes).map_err(Into::into),
+        JSON => serde_json::from_slice(bytes).map_err(tell),
         other => Err(unknown(other)),
     }
 }
@@ -95,6 +109,32 @@ mod tests {
         assert!(round::<MsgPack, _>(&f64::NAN).is_nan());
         assert_eq!(round::<MsgPack, _>(&-0.0_f64).to_bits(), (-0.0_f64).to_bits());
         assert_eq!(round::<MsgPack, _>(&"\u{b0}C\0".to_owned()), "\u{b0}C\0");
+    }
+
+    /// Goal: an error says which field is missing, or what was expected, and nothing of what was found.
+    #[test]
+    fn errors_have_no_values_in_them() {
+        #[derive(Debug, Deserialize, serde::Serialize)]
+        enum Only {
+            One,
+        }
+        let secret = "secret, expected secret".to_owned();
+        for json in [false, true] {
+            let mut out = Vec::new();
+            if json { Json::encode(&secret, &mut out) } else { MsgPack::encode(&secret, &mut out) }
+                .unwrap();
+            let id = if json { JSON } else { MSGPACK };
+            let number = decode::<u32>(&out, id).unwrap_err().to_string();
+            assert!(!number.contains("secret"), "{number}");
+            assert!(!json || number.contains("expected u32"), "{number}");
+            for error in [
+                decode::<Only>(&out, id).unwrap_err(),
+                decode::<char>(&out, id).unwrap_err(),
+                decode::<std::net::IpAddr>(&out, id).unwrap_err(),
+            ] {
+                assert!(!error.to_string().contains("secret"), "{error}");
+            }
+        }
     }
 
     #[test]

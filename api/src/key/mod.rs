@@ -3,6 +3,7 @@
 mod encoding;
 mod impls;
 
+pub(crate) use encoding::is_under;
 pub use encoding::{KeyReader, KeyWriter};
 
 /// Something that can be looked up: its bytes are appended to a [`KeyWriter`].

@@ -38,6 +38,8 @@ pub(crate) mod item {
     pub(crate) const FAILURE: u8 = 0x24;
     /// The version that a migration gave the value, as text.
     pub(crate) const VERSION: u8 = 0x25;
+    /// Milliseconds that the value is fresh from each load on: 8 bytes.
+    pub(crate) const LIFETIME: u8 = 0x26;
 }
 
 /// Begins the prefixes of spaces whose id needs more than a byte.
@@ -57,15 +59,23 @@ pub(crate) fn prefix_bytes(bytes: &[u8]) -> Option<usize> {
     Some(if *bytes.first()? == LONG { 5 } else { 1 })
 }
 
-/// One open space.
+/// One open space, as it was agreed when a handle was made.
 #[derive(Debug)]
 pub(crate) struct SpaceState {
     pub(crate) info: SpaceInfo,
     /// What its keys begin with; also the scope that all its entries belong to.
     pub(crate) prefix: Vec<u8>,
-    /// Its keys in order, if that was asked for: all that are stored, and maybe some that are gone. Not in a store that
-    /// others write to.
-    order: Option<Mutex<BTreeSet<Vec<u8>>>>,
+    shared: Arc<SpaceShared>,
+}
+
+/// What all handles of a space share, whatever was agreed when each of them was made.
+#[derive(Debug, Default)]
+struct SpaceShared {
+    /// Its keys in order, from the first time on that somebody asked for it: all that are stored, and maybe some that
+    /// are gone. Not in a store that others write to.
+    order: OnceLock<Mutex<BTreeSet<Vec<u8>>>>,
+    /// Whether those that were stored before are in it.
+    has_order: AtomicBool,
     dropped: AtomicBool,
     /// Writes that are going on.
     writers: AtomicUsize,
@@ -81,8 +91,8 @@ pub(crate) struct Writing<'a> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let was_last = self.space.writers.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last && self.space.dropped.load(Ordering::SeqCst) {
+        let was_last = self.space.shared.writers.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.space.shared.dropped.load(Ordering::SeqCst) {
             // The space was dropped meanwhile. What was written after the cut could not be reached by anyone any more: it
             // is cut off, too. If that fails it only takes up space.
             let _ = self.kv.cut(&self.space.prefix);
@@ -92,27 +102,38 @@ impl Drop for Writing<'_> {
 
 impl SpaceState {
     pub(crate) fn new(info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
+        Self::with(info, kv, Arc::default())
+    }
+
+    /// This space with what is agreed by now.
+    pub(crate) fn renewed(&self, info: SpaceInfo, kv: &dyn Kv) -> Result<Self> {
+        Self::with(info, kv, Arc::clone(&self.shared))
+    }
+
+    fn with(info: SpaceInfo, kv: &dyn Kv, shared: Arc<SpaceShared>) -> Result<Self> {
         let prefix = prefix_of(info.id);
-        let order = match info.ordered && !kv.is_shared() {
-            true => Some(Mutex::new(keys_of(kv, &prefix)?)),
-            false => None,
-        };
-        let (dropped, writers) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Ok(Self { info, prefix, order, dropped, writers, attached: OnceLock::new() })
+        if info.ordered && !kv.is_shared() && !shared.has_order.load(Ordering::SeqCst) {
+            // Order: there before the keys are looked for, so that what is stored meanwhile is noted.
+            let order = shared.order.get_or_init(Mutex::default);
+            let keys = keys_of(kv, &prefix)?;
+            order.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+            shared.has_order.store(true, Ordering::SeqCst);
+        }
+        Ok(Self { info, prefix, shared })
     }
 
     /// What all handles of what the space is share: a space is of one kind, and so is this.
     pub(crate) fn attached<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let attached = self.attached.get_or_init(|| Arc::new(T::default()));
+        let attached = self.shared.attached.get_or_init(|| Arc::new(T::default()));
         Arc::clone(attached).downcast().unwrap_or_default()
     }
 
     /// Runs `end`, which ends the space; no write begins from here on, unless it fails.
     pub(crate) fn end_with(&self, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
-        self.dropped.store(true, Ordering::SeqCst);
+        self.shared.dropped.store(true, Ordering::SeqCst);
         let ended = end();
         if ended.is_err() {
-            self.dropped.store(false, Ordering::SeqCst);
+            self.shared.dropped.store(false, Ordering::SeqCst);
         }
         ended
     }
@@ -121,9 +142,9 @@ impl SpaceState {
     pub(crate) fn writing<'a>(&'a self, kv: &'a dyn Kv) -> Result<Writing<'a>> {
         // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see it
         // is counted, and the last of them cuts again.
-        self.writers.fetch_add(1, Ordering::SeqCst);
+        self.shared.writers.fetch_add(1, Ordering::SeqCst);
         let writing = Writing { space: self, kv };
-        if self.dropped.load(Ordering::SeqCst) {
+        if self.shared.dropped.load(Ordering::SeqCst) {
             Err(Error::Closed("the space"))
         } else {
             Ok(writing)
@@ -138,16 +159,23 @@ impl SpaceState {
         prefix: &[u8],
         with: impl FnOnce(&BTreeSet<Vec<u8>>) -> R,
     ) -> Result<Option<R>> {
-        Ok(match self.order() {
-            Some(order) => Some(with(&order)),
-            None if self.info.ordered => Some(with(&keys_of(kv, prefix)?)),
-            None => None,
-        })
+        if !self.info.ordered {
+            return Ok(None);
+        }
+        Ok(Some(match self.order() {
+            Some(order) => with(&order),
+            None => with(&keys_of(kv, prefix)?),
+        }))
     }
 
-    /// The keys in order, if they are kept.
+    /// The keys in order, if any handle keeps them so.
     fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
-        self.order.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shared.order.get().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it has to be told which keys were stored, and which are gone.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.shared.order.get().is_some()
     }
 
     /// These keys were stored. Order: told after it was stored and before the write is acknowledged.

@@ -23,10 +23,13 @@ pub(crate) struct Typed<K, V, C> {
 
 /// It makes all three, and owns none.
 type Types<K, V, C> = fn() -> (K, V, C);
-/// Says what is to become of what it is shown.
-type Changer<'a, V> = dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>> + 'a;
 /// Says what to put in the place of what it is shown, if anything.
 type Decide<'a> = dyn FnMut(Option<View<'_>>) -> Option<(Vec<u8>, PutOptions)> + 'a;
+
+/// Says what becomes of what it is shown.
+type Raw<'a, V> = dyn FnMut(Option<View<'_>>) -> Result<Outcome<V>> + 'a;
+/// As [`Raw`], of what was decoded.
+type Decoded<'a, V> = dyn FnMut(Option<(V, View<'_>)>) -> Result<Outcome<V>> + 'a;
 
 impl<K, V, C> Clone for Typed<K, V, C> {
     fn clone(&self) -> Self {
@@ -217,14 +220,20 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     /// Changes what is stored of `key`, atomically: `change` is asked again if another write came between. An error of
     /// it, or of its value's codec, changes nothing. Returns what was put, if something was.
-    pub(crate) fn update_at(&self, key: &[u8], change: &mut Changer<'_, V>) -> Result<Option<V>> {
+    pub(crate) fn update_at(&self, key: &[u8], change: &mut Decoded<'_, V>) -> Result<Option<V>> {
+        self.update_raw_at(key, &mut |view| {
+            let old = view.map(|view| self.value_of(key, &view).map(|value| (value, view)));
+            old.transpose().and_then(&mut *change)
+        })
+    }
+
+    /// As [`Self::update_at`], and leaves it to `change` to decode what is stored.
+    pub(crate) fn update_raw_at(&self, key: &[u8], change: &mut Raw<'_, V>) -> Result<Option<V>> {
         let _writing = self.writing()?;
         let (mut failed, mut put) = (None, None);
         let changed = self.kv().update(key, &mut |view| {
             put = None;
-            let old = view.map(|view| self.value_of(key, &view).map(|value| (value, view)));
-            let outcome = old.transpose().and_then(&mut *change);
-            let outcome = outcome.and_then(|outcome| match outcome {
+            let outcome = change(view).and_then(|outcome| match outcome {
                 Outcome::Put(value, options) => {
                     let bytes = self.encode(&value)?;
                     put = Some(value);
@@ -252,10 +261,13 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
     /// Several changes that happen together or not at all.
     pub(crate) fn commit(&self, edits: Vec<Edit>) -> Result<()> {
         let _writing = self.writing()?;
-        let is_ordered = self.space.info.ordered;
-        let noted = if is_ordered { edits.clone() } else { Vec::new() };
+        // Order: what it wrote is noted if somebody began to keep the order before it was written.
+        let keys = edits.iter().map(Edit::without_value).collect::<Vec<_>>();
         self.kv().commit(edits)?;
-        for edit in &noted {
+        if !self.space.keeps_order() {
+            return Ok(());
+        }
+        for edit in &keys {
             match edit {
                 Edit::Put(key, ..) => self.space.note_stored([key.as_slice()]),
                 Edit::Delete(key) => self.space.note_gone(self.kv(), [key.as_slice()])?,
@@ -286,24 +298,34 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
             from.take_while(|key| key.starts_with(prefix)).cloned().collect::<Vec<_>>()
         })?;
         match keys {
-            Some(keys) => self.visit(&keys, each),
+            Some(keys) => self.visit(&keys, values, each),
             None => self.kv().scan(prefix, values, each),
         }
     }
 
-    /// Shows the entries of these keys that are there.
+    /// Shows the entries of these keys that are there; without values it counts as no use of them. What expired or was
+    /// evicted leaves the order here.
     pub(crate) fn visit(
         &self,
         keys: &[Vec<u8>],
+        values: bool,
         each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
+        let mut gone = Vec::new();
         for key in keys {
             let mut flow = ControlFlow::Continue(());
-            self.kv().view(key, &mut |view| flow = each(key, view))?;
+            let look = &mut |view: View<'_>| flow = each(key, view);
+            let is_there = match values {
+                true => self.kv().view(key, look)?,
+                false => self.kv().peek(key, look)?,
+            };
+            if !is_there {
+                gone.push(key.as_slice());
+            }
             if flow.is_break() {
                 break;
             }
         }
-        Ok(())
+        self.space.note_gone(self.kv(), gone)
     }
 }

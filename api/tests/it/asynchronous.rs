@@ -268,12 +268,12 @@ fn a_dropped_leader_is_followed() {
 }
 
 /// Goal: dropped at whatever point, a load leaves no key locked; nor does who waits for it.
-/// Method: polls `n` times and drops, for each `n`, until it ends before.
+/// Method: polls `n` times and drops, for each `n` up to more points than there are: which of them wait for a thread of
+/// the store is up to how fast that is. The last one is polled until it ends.
 #[test]
 fn dropping_at_any_point_locks_nothing() {
     for failing in [false, true] {
-        let mut polls = 0;
-        loop {
+        for polls in (0..16).chain([usize::MAX]) {
             let (c, _) = counts();
             let inner = c.clone();
             let load = async {
@@ -298,12 +298,8 @@ fn dropping_at_any_point_locks_nothing() {
                 block_on(c.force_refresh(key, async { Ok::<_, Error>(2.into()) })).unwrap();
                 assert_eq!(block_on(c.get(key)).unwrap(), Some(2));
             }
-            if has_ended {
-                break;
-            }
-            polls += 1;
+            assert!(if polls < 3 { !has_ended } else { has_ended || polls < 16 });
         }
-        assert!(polls >= 4, "it has that many points at least: {polls}");
     }
 }
 
@@ -313,13 +309,13 @@ fn poll_and_drop<F: Future + Unpin, G: Future + Unpin>(
     task: &mut F,
     waits: &mut G,
 ) -> bool {
-    let hand = Hand::new();
+    let (hand, mut still_waits) = (Hand::new(), true);
     for _ in 0..polls {
         let before = hand.woken();
         if hand.poll(task).is_ready() {
             return true;
         }
-        let _ = hand.poll(waits);
+        still_waits = still_waits && hand.poll(waits).is_pending();
         hand.wait(before);
     }
     false
@@ -485,6 +481,37 @@ fn a_store_comes_and_goes() {
         store.close().await
     })
     .unwrap();
+}
+
+/// Runs something on the thread that wakes it.
+struct OnWake<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// Goal: who is told that a load has ended finds it over: another one that is forced then is another one.
+#[test]
+fn a_load_is_over_when_it_is_told() {
+    let (c, _) = counts();
+    let mut task = Box::pin(c.get_or_insert_with("a", async {
+        pause().await;
+        1
+    }));
+    let mut waits = Box::pin(c.get_or_insert_with("a", forever()));
+    assert!(Hand::new().poll(&mut task).is_pending());
+    let (refreshed, answer) = mpsc::channel();
+    let blocking = c.blocking().clone();
+    let waker = Waker::from(Arc::new(OnWake(move || {
+        let value = blocking.force_refresh("a", || Ok::<_, Error>(2.into()));
+        refreshed.send(value.unwrap()).unwrap();
+    })));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(block_on(task).unwrap(), 1);
+    assert_eq!(answer.recv().unwrap(), 2);
+    assert_eq!(block_on(waits).unwrap(), 1);
 }
 
 /// Goal: a timeout of a runtime around a load frees the key.

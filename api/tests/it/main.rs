@@ -6,6 +6,12 @@
 
 mod asynchronous; // tasks of any runtime, and what is dropped at any point
 mod both_faces; // what the blocking face and the async one answer alike
+mod cache; // what is stored, how long, what is known of it
+mod cache_invalidate; // removing many at once
+mod cache_load; // one load for all who ask
+mod cache_model; // random operations beside a model
+mod cache_regressions; // faults found once
+mod cache_stale; // stale values, refreshes ahead
 mod config; // settings from TOML, from the environment, and layered
 mod coordinator; // polls, requests, failures, pushes
 mod coordinator_life; // restarts, threads, the end of a coordinator
@@ -15,6 +21,7 @@ mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
 mod home; // what tests of collections and recipes open
 mod log; // logs against a list of lines
+mod map; // verbs, ranges, all or none
 mod mutations; // what follows a write, and its order
 mod ops; // files around a store: atomic writes, directories, retention, free space, logs
 mod ops_data; // documents, backups, restores, migrations
@@ -28,6 +35,7 @@ mod redis_failing; // servers that die, are silent or full
 #[cfg(feature = "redis")]
 mod redis_server; // a server for a test
 mod space_versions; // values of one version become values of another
+mod spaces; // names, types, options, the end of a space
 mod state; // the dictionary of a device, and typed documents
 #[cfg(feature = "redis")]
 mod state_redis; // states in a real server
