@@ -81,10 +81,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Scoped: the last handle that goes closes the store; everything is there when it is opened again.
     drop((cache, other));
+    reopened(&directory, &nested)
+}
+
+fn reopened(directory: &Path, nested: &Value) -> Result<(), Box<dyn std::error::Error>> {
     let settings =
         settings(&HashMap::from([("CACHE_SIZE_LIMIT", "524288000"), ("CACHE_CONTENT_TTL", "0")]))?;
-    let cache = open(&directory, settings.0)?;
-    assert_eq!((settings.1, cache.get("nested")?), (Ttl::Never, Some(nested)));
+    let cache = open(directory, settings.0)?;
+    assert_eq!((settings.1, cache.get("nested")?.as_ref()), (Ttl::Never, Some(nested)));
     assert_eq!(cache.clear()?, 8);
     assert!(cache.is_empty()?);
     Ok(())

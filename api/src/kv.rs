@@ -2,7 +2,9 @@
 
 use std::{fmt, ops::ControlFlow, time::Duration};
 
-use tierce_engine::{Batch, Change, Engine, PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{
+    Batch, Change, Durability, Engine, PutOptions, SequenceNumber, Timestamp, View,
+};
 
 use crate::error::Result;
 
@@ -42,12 +44,11 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
     fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool>;
     fn contains(&self, key: &[u8]) -> Result<bool>;
     fn put(&self, key: &[u8], value: &[u8], options: &PutOptions) -> Result<SequenceNumber>;
-    fn delete(&self, key: &[u8]) -> Result<bool>;
+    fn delete(&self, key: &[u8], durability: Option<Durability>) -> Result<bool>;
     fn touch(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool>;
     fn slide(&self, key: &[u8], lifetime: Duration) -> Result<bool>;
     fn update(&self, key: &[u8], change: &mut Changer<'_>) -> Result<Option<SequenceNumber>>;
-    fn commit(&self, edits: Vec<Edit>) -> Result<()>;
-    fn cut(&self, scope: &[u8]) -> Result<()>;
+    fn commit(&self, edits: Vec<Edit>, durability: Option<Durability>) -> Result<()>;
     /// Shows every entry whose key begins with `prefix`, as they were at one moment, in no meaningful order.
     fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()>;
     fn sync(&self) -> Result<()>;
@@ -75,8 +76,11 @@ impl Kv for Engine {
         Ok(self.put_with(key, value, options)?)
     }
 
-    fn delete(&self, key: &[u8]) -> Result<bool> {
-        Ok(Self::delete(self, key)?)
+    fn delete(&self, key: &[u8], durability: Option<Durability>) -> Result<bool> {
+        Ok(match durability {
+            Some(durability) => self.delete_with(key, durability)?,
+            None => Self::delete(self, key)?,
+        })
     }
 
     fn touch(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool> {
@@ -91,8 +95,11 @@ impl Kv for Engine {
         Ok(Self::update(self, key, |entry| change(entry.map(tierce_engine::Entry::view)))?)
     }
 
-    fn commit(&self, edits: Vec<Edit>) -> Result<()> {
+    fn commit(&self, edits: Vec<Edit>, durability: Option<Durability>) -> Result<()> {
         let mut batch = Batch::new();
+        if let Some(durability) = durability {
+            batch.durability(durability);
+        }
         for edit in edits {
             match edit {
                 Edit::Put(key, value, options) => batch.put_with(key, value, options),
@@ -101,10 +108,6 @@ impl Kv for Engine {
             };
         }
         Ok(Self::commit(self, batch)?)
-    }
-
-    fn cut(&self, scope: &[u8]) -> Result<()> {
-        Ok(self.cut_scope(scope)?)
     }
 
     fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()> {

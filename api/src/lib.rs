@@ -27,7 +27,9 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ttl;
+mod typed;
 mod version;
+mod work;
 
 pub use asynchronous::{AsyncCache, AsyncMap, AsyncStore};
 pub use cache::{Cache, CacheStats, LoadPolicy, Loaded, Loading, Put};

@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, ControlFlow, RangeBounds};
 
+use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::View;
 
 use crate::{
@@ -10,8 +11,9 @@ use crate::{
     found::Found,
     key::{Lookup, OwnedKey},
     kv::Edit,
-    space::{Outcome, SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::{Outcome, Typed},
 };
 
 /// A typed map: what is in it stays until it is removed. It never evicts, and by itself nothing expires.
@@ -43,6 +45,41 @@ impl<K, V, C> std::fmt::Debug for Map<K, V, C> {
 impl<K, V, C> Clone for Map<K, V, C> {
     fn clone(&self) -> Self {
         Self { typed: self.typed.clone() }
+    }
+}
+
+impl Store {
+    /// A typed map that keeps everything until it is removed: state, settings, counters.
+    ///
+    /// # Errors
+    /// As [`Self::map_with`].
+    pub fn map<K: OwnedKey, V: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Map<K, V>> {
+        self.map_with(name, &SpaceOptions::new())
+    }
+
+    /// As [`Self::map`], with options of the space, and with another codec if the type says so.
+    ///
+    /// ```
+    /// use tierce::{Map, SpaceOptions, Store, codec::Json};
+    /// let store = Store::in_memory()?;
+    /// let map: Map<(String, u32), Vec<u8>, Json> =
+    ///     store.map_with("house/rooms", &SpaceOptions::new().ordered(true))?;
+    /// map.insert(&("attic", 1), &vec![1])?;
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Name`](crate::Error::Name); [`Error::Type`](crate::Error::Type) if the space holds something else;
+    /// [`Error::Options`](crate::Error::Options) if it was created with other options; the engine's.
+    pub fn map_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Map<K, V, C>>
+    where
+        K: OwnedKey,
+        C: Codec<V>,
+    {
+        Map::open(self, name, options)
     }
 }
 

@@ -7,14 +7,11 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Engine, Options, Timestamp, io::MemoryDisk};
 
 use crate::{
     error::Result,
-    key::OwnedKey,
     kv::Kv,
-    map::Map,
     migrations::Migrations,
     pool::Pool,
     space::{Migrated, SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog, migrate},
@@ -132,39 +129,6 @@ impl Store {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.kv.now()
-    }
-
-    /// A typed map that keeps everything until it is removed: state, settings, counters.
-    ///
-    /// # Errors
-    /// As [`Self::map_with`].
-    pub fn map<K: OwnedKey, V: Serialize + DeserializeOwned>(
-        &self,
-        name: &str,
-    ) -> Result<Map<K, V>> {
-        self.map_with(name, &SpaceOptions::new())
-    }
-
-    /// As [`Self::map`], with options of the space, and with another codec if the type says so.
-    ///
-    /// ```
-    /// use tierce::{Map, SpaceOptions, Store, codec::Json};
-    /// let store = Store::in_memory()?;
-    /// let map: Map<(String, u32), Vec<u8>, Json> =
-    ///     store.map_with("house/rooms", &SpaceOptions::new().ordered(true))?;
-    /// map.insert(&("attic", 1), &vec![1])?;
-    /// # Ok::<(), tierce::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Name`](crate::Error::Name); [`Error::Type`](crate::Error::Type) if the space holds something else;
-    /// [`Error::Options`](crate::Error::Options) if it was created with other options; the engine's.
-    pub fn map_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Map<K, V, C>>
-    where
-        K: OwnedKey,
-        C: crate::codec::Codec<V>,
-    {
-        Map::open(self, name, options)
     }
 
     /// Every space of this store, by name.

@@ -37,11 +37,10 @@ mod cache;
 mod loading;
 mod map;
 mod store;
-mod work;
 
+pub use crate::work::Work;
 pub use block_on::block_on;
 pub use cache::AsyncCache;
 pub use loading::{AsyncLoading, BoxFuture};
 pub use map::AsyncMap;
 pub use store::AsyncStore;
-pub use work::Work;

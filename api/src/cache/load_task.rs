@@ -16,10 +16,10 @@ use super::{
     load::{Begun, value_of},
 };
 use crate::{
-    asynchronous::Work,
     codec::Codec,
     error::{BoxError, Result},
     key::OwnedKey,
+    work::Work,
 };
 
 impl<K, V, C> Cache<K, V, C>

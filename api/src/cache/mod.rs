@@ -30,9 +30,10 @@ use crate::{
     error::{Error, Result},
     found::Found,
     key::{Lookup, OwnedKey},
-    space::{Outcome, SpaceOptions, Typed, item},
+    space::{SpaceOptions, item},
     store::Store,
     ttl::End,
+    typed::{Outcome, Typed},
 };
 
 pub use entry::Entry;

@@ -6,8 +6,9 @@ use super::AGGREGATES;
 use crate::{
     codec::MsgPack,
     error::{Error, Result},
-    space::{Outcome, SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::{Outcome, Typed},
 };
 
 /// What a series of numbers comes to.

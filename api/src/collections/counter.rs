@@ -10,9 +10,10 @@ use crate::{
     error::{Error, Result},
     found::Found,
     key::{Lookup, OwnedKey},
-    space::{Outcome, SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
     ttl::{End, after},
+    typed::{Outcome, Typed},
 };
 
 /// A number as it is stored: by itself, so that every tool can read it.

@@ -17,8 +17,9 @@ use crate::{
     error::{Error, Result},
     key::KeyReader,
     kv::Edit,
-    space::{SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::Typed,
 };
 
 /// The key of a record: what it is, and its number.

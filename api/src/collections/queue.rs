@@ -14,9 +14,10 @@ use crate::{
     codec::MsgPack,
     error::{Error, Result},
     kv::Edit,
-    space::{Outcome, SpaceOptions, Typed, item},
+    space::{SpaceOptions, item},
     store::Store,
     ttl::{End, Ttl, after},
+    typed::{Outcome, Typed},
 };
 
 /// The key of a record: what it is, and its number.

@@ -11,8 +11,9 @@ use super::{
 use crate::{
     codec::MsgPack,
     error::{Error, Result},
-    space::{Outcome, SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::{Outcome, Typed},
 };
 
 /// Numbers that are reserved by one write.

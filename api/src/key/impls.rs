@@ -180,8 +180,8 @@ tuples! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{decode, encode};
     use crate::key::KeyReader;
+    use crate::key::{decode, encode};
 
     /// Goal: bytes sort as the keys do, and every key comes back.
     #[test]

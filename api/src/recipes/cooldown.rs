@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tierce_engine::Timestamp;
 
 use super::{Entries, between, millis, nonce, open};
-use crate::{error::Result, key::Key, space::Outcome, store::Store};
+use crate::{error::Result, key::Key, store::Store, typed::Outcome};
 
 /// When something was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

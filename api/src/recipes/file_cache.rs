@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     codec::MsgPack,
     error::{BoxError, Error, Result, Shared},
-    space::{SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::Typed,
 };
 
 /// A file that changed less than so many milliseconds before it was read may change again without a new time: file

@@ -8,8 +8,8 @@ use tierce_engine::{Durability, Timestamp};
 use super::{Entries, between, millis, open};
 use crate::{
     error::{Error, Result},
-    space::Outcome,
     store::Store,
+    typed::Outcome,
 };
 
 /// What is on record of a name. It is never removed, so that the token only grows.

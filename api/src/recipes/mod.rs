@@ -31,8 +31,9 @@ use crate::{
     codec::MsgPack,
     error::Result,
     key::{Key, KeyReader, KeyWriter, OwnedKey},
-    space::{SpaceOptions, Typed},
+    space::SpaceOptions,
     store::Store,
+    typed::Typed,
 };
 
 /// Stands for keys of whatever kind; nobody reads them back.

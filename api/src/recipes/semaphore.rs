@@ -8,8 +8,8 @@ use tierce_engine::Timestamp;
 use super::{Entries, between, millis, open};
 use crate::{
     error::{Error, Result},
-    space::Outcome,
     store::Store,
+    typed::Outcome,
 };
 
 /// Who holds a permit: number, and until when.

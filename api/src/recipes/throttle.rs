@@ -8,8 +8,8 @@ use super::{Entries, open};
 use crate::{
     error::{Error, Result},
     key::Key,
-    space::Outcome,
     store::Store,
+    typed::Outcome,
 };
 use tierce_engine::Timestamp;
 

@@ -16,7 +16,9 @@ use std::{
 };
 
 use redis::Value;
-use tierce_engine::{Change, Condition, Entry, PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{
+    Change, Condition, Durability, Entry, PutOptions, SequenceNumber, Timestamp, View,
+};
 
 use super::{
     clock::ServerClock,
@@ -322,7 +324,8 @@ impl Kv for Redis {
         self.commit_edits("put", &[Edit::Put(key.to_vec(), value.to_vec(), options.clone())])
     }
 
-    fn delete(&self, key: &[u8]) -> Result<bool> {
+    /// How safe it is is the server's affair.
+    fn delete(&self, key: &[u8], _: Option<Durability>) -> Result<bool> {
         Ok(matches!(self.delete_at(key, None)?, Answer::Done(_)))
     }
 
@@ -372,15 +375,11 @@ impl Kv for Redis {
         }
     }
 
-    fn commit(&self, edits: Vec<Edit>) -> Result<()> {
+    fn commit(&self, edits: Vec<Edit>, _: Option<Durability>) -> Result<()> {
         match edits.is_empty() {
             true => Ok(()),
             false => self.commit_edits("commit", &edits).map(drop),
         }
-    }
-
-    fn cut(&self, scope: &[u8]) -> Result<()> {
-        self.commit_edits("cut", &[Edit::Cut(scope.to_vec())]).map(drop)
     }
 
     /// No snapshot: entries that are written or removed meanwhile may be shown or not, none twice.

@@ -159,6 +159,6 @@ pub(crate) fn stats(kv: &dyn Kv, name: &str) -> Result<Option<SpaceStats>> {
 /// Ends the space and all that is in it, together.
 pub(crate) fn end(kv: &dyn Kv, name: &str) -> Result<bool> {
     let Some(info) = find(kv, name)? else { return Ok(false) };
-    kv.commit(vec![Edit::Cut(prefix_of(info.id)), Edit::Delete(key_of(name))])?;
+    kv.commit(vec![Edit::Cut(prefix_of(info.id)), Edit::Delete(key_of(name))], None)?;
     Ok(true)
 }

@@ -3,7 +3,6 @@
 pub(crate) mod catalog;
 pub(crate) mod migrate;
 mod options;
-mod typed;
 
 use std::{
     any::Any,
@@ -15,13 +14,12 @@ use std::{
     },
 };
 
-pub(crate) use self::typed::{Outcome, Typed};
 pub use migrate::Migrated;
 pub use options::{SpaceInfo, SpaceOptions, SpaceStats};
 
 use crate::{
     error::{Error, Result},
-    kv::Kv,
+    kv::{Edit, Kv},
 };
 
 /// Kinds of extension items that the typed layer adds to records.
@@ -95,7 +93,7 @@ impl Drop for Writing<'_> {
         if was_last && self.space.shared.dropped.load(Ordering::SeqCst) {
             // The space was dropped meanwhile. What was written after the cut could not be reached by anyone any more: it
             // is cut off, too. If that fails it only takes up space.
-            let _ = self.kv.cut(&self.space.prefix);
+            let _ = self.kv.commit(vec![Edit::Cut(self.space.prefix.clone())], None);
         }
     }
 }

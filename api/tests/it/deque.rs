@@ -46,6 +46,15 @@ impl Model {
     }
 }
 
+impl Model {
+    fn set(&mut self, near: i64, item: u32) {
+        let at = if near < 0 { near + self.items.len() as i64 } else { near };
+        if let Some(place) = usize::try_from(at).ok().and_then(|at| self.items.get_mut(at)) {
+            *place = item;
+        }
+    }
+}
+
 fn is_as_the_model(deque: &Deque<u32>, model: &Model, step: u32, near: i64, item: u32) {
     assert_eq!(model.items, deque.items().unwrap(), "step {step}");
     assert_eq!(deque.len().unwrap(), model.items.len());
@@ -106,12 +115,7 @@ fn any_history() {
                 }
                 13 => {
                     assert_eq!(deque.set(near, &item).unwrap(), model.at(near).is_some());
-                    let at = if near < 0 { near + model.items.len() as i64 } else { near };
-                    if let Some(place) =
-                        usize::try_from(at).ok().and_then(|at| model.items.get_mut(at))
-                    {
-                        *place = item;
-                    }
+                    model.set(near, item);
                 }
                 14 if rng.one_in(4) => {
                     deque.clear().unwrap();

@@ -4,12 +4,12 @@ use std::{cell::RefCell, marker::PhantomData, ops::ControlFlow, sync::Arc, time:
 
 use tierce_engine::{Change, Durability, PutOptions, Timestamp, View};
 
-use super::{SpaceInfo, SpaceOptions, SpaceState, Writing};
 use crate::{
     codec::Codec,
     error::{BoxError, Error, Result},
     key::{self, Key, KeyReader, KeyWriter, Lookup, OwnedKey},
     kv::{Edit, Kv},
+    space::{SpaceInfo, SpaceOptions, SpaceState, Writing},
     store::Store,
 };
 
@@ -203,7 +203,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     pub(crate) fn delete_at(&self, key: &[u8]) -> Result<bool> {
         let _writing = self.writing()?;
-        let deleted = self.kv().delete(key)?;
+        let deleted = self.kv().delete(key, self.durability)?;
         self.space.note_gone(self.kv(), [key])?;
         Ok(deleted)
     }
@@ -263,7 +263,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         let _writing = self.writing()?;
         // Order: what it wrote is noted if somebody began to keep the order before it was written.
         let keys = edits.iter().map(Edit::without_value).collect::<Vec<_>>();
-        self.kv().commit(edits)?;
+        self.kv().commit(edits, self.durability)?;
         if !self.space.keeps_order() {
             return Ok(());
         }
@@ -280,7 +280,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
     /// Ends every entry of a scope of this space: its prefix, or what begins with it.
     pub(crate) fn cut(&self, scope: &[u8]) -> Result<()> {
         let _writing = self.writing()?;
-        self.kv().cut(scope)?;
+        self.kv().commit(vec![Edit::Cut(scope.to_vec())], self.durability)?;
         self.space.note_all_gone(self.kv());
         Ok(())
     }
