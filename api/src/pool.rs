@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use tierce_engine::io::{Clock, OsClock};
+use tierce_engine::io::Clock;
+#[cfg(test)]
+use tierce_engine::io::OsClock;
 
 use crate::{
     error::{Error, Result},
@@ -424,6 +426,7 @@ impl Drop for TimerOwner {
 
 impl Timer {
     /// A timer by the machine's clock.
+    #[cfg(test)]
     pub(crate) fn new(pool: &Pool) -> Self {
         Self::with_clock(pool, Arc::new(OsClock))
     }
@@ -444,6 +447,10 @@ impl Timer {
 
     /// Has `job` run every `period` (at least a millisecond), first after one. A run that is due while the last one
     /// goes on is left out.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nothing of the library repeats at a fixed interval yet")
+    )]
     pub(crate) fn every(
         &self,
         period: Duration,

@@ -210,8 +210,7 @@ impl Store {
         wanted: Version,
         is_rehearsal: bool,
     ) -> Result<Migrated> {
-        // Held, so that nobody opens it meanwhile. Whoever opens it next sees what it is then.
-        let _spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        // With no lock held: a step may open other spaces. Whoever opens this one next sees what it is then.
         let Some(info) = catalog::find(&*self.kv, name)? else { return Ok(Migrated::default()) };
         migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)
     }
@@ -233,7 +232,7 @@ impl Store {
         let mut spaces = self.common.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let end = || catalog::end(&*self.kv, name);
         let Some(space) = spaces.get(name) else { return end() };
-        let dropped = space.end_with(end)?;
+        let dropped = space.end_with(&*self.kv, end)?;
         spaces.remove(name);
         Ok(dropped)
     }

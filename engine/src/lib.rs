@@ -58,7 +58,3 @@ pub use segment::Value;
 pub use stats::Stats;
 pub use types::{SegmentId, SequenceNumber, Timestamp, is_live};
 pub use writer::Batch;
-
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -74,7 +74,9 @@ pub(crate) fn migrate(
     let prefix = prefix_of(info.id);
     let mut keys = Vec::new();
     kv.scan(&prefix, false, &mut |key, view| {
-        if view.item(item::VERSION) != Some(wanted.to_string().as_bytes()) {
+        // A remembered failure has no value.
+        let is_value = view.item(item::FAILURE).is_none();
+        if is_value && version_of_record(&view, found) < wanted {
             keys.push(key.to_vec());
         }
         ControlFlow::Continue(())
@@ -83,8 +85,8 @@ pub(crate) fn migrate(
     let mut run = |key: &[u8], store: bool| {
         let own = key.get(prefix.len()..).unwrap_or_default();
         let name = || format!("{what}, {}", KeyReader::new(own).readable());
-        let mut step = |value| steps.run(&name(), value, found, wanted);
-        migrate_one(kv, key, wanted, store, &mut step, &name)
+        let mut step = |value, from| steps.run(&name(), value, from, wanted);
+        migrate_one(kv, key, (found, wanted), store, &mut step, &name)
     };
     // Order: all are tried before one is stored. What fails, fails with nothing changed.
     keys.iter().try_for_each(|key| run(key, false))?;
@@ -102,18 +104,25 @@ pub(crate) fn migrate(
     Ok(done)
 }
 
+/// The version of a value in a space of version `found`: a migration that was cut off may have brought it further.
+fn version_of_record(view: &View<'_>, found: Version) -> Version {
+    let own = view.item(item::VERSION).and_then(|text| std::str::from_utf8(text).ok());
+    own.and_then(|text| text.parse().ok()).map_or(found, |own: Version| own.max(found))
+}
+
 fn migrate_one(
     kv: &dyn Kv,
     key: &[u8],
-    wanted: Version,
+    (found, wanted): (Version, Version),
     store: bool,
-    step: &mut dyn FnMut(Value) -> Result<Value>,
+    step: &mut dyn FnMut(Value, Version) -> Result<Value>,
     name: &dyn Fn() -> String,
 ) -> Result<()> {
     let mut failed = None;
     kv.update(key, &mut |view| {
         let Some(view) = view else { return Change::Keep };
-        if view.item(item::VERSION) == Some(wanted.to_string().as_bytes()) {
+        let from = version_of_record(&view, found);
+        if from >= wanted || view.item(item::FAILURE).is_some() {
             return Change::Keep;
         }
         let bytes = parse(&view).map_err(|source| Error::Migration {
@@ -122,7 +131,10 @@ fn migrate_one(
             to: "a value".to_owned(),
             source,
         });
-        match bytes.and_then(&mut *step).and_then(|value| print(&value, view.codec, name)) {
+        match bytes
+            .and_then(|value| step(value, from))
+            .and_then(|value| print(&value, view.codec, name))
+        {
             Ok(bytes) if store => Change::Put(bytes, as_it_was(&view, wanted)),
             Ok(_) => Change::Keep,
             Err(error) => {

@@ -74,7 +74,10 @@ struct SpaceShared {
     order: OnceLock<Mutex<BTreeSet<Vec<u8>>>>,
     /// Whether those that were stored before are in it.
     has_order: AtomicBool,
-    dropped: AtomicBool,
+    /// Whether it is being dropped, so that no write begins.
+    is_ending: AtomicBool,
+    /// Whether it was dropped.
+    has_ended: AtomicBool,
     /// Writes that are going on.
     writers: AtomicUsize,
     /// What all handles of what the space is share.
@@ -90,10 +93,8 @@ pub(crate) struct Writing<'a> {
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         let was_last = self.space.shared.writers.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last && self.space.shared.dropped.load(Ordering::SeqCst) {
-            // The space was dropped meanwhile. What was written after the cut could not be reached by anyone any more: it
-            // is cut off, too. If that fails it only takes up space.
-            let _ = self.kv.commit(vec![Edit::Cut(self.space.prefix.clone())], None);
+        if was_last && self.space.shared.has_ended.load(Ordering::SeqCst) {
+            self.space.cut_again(self.kv);
         }
     }
 }
@@ -126,12 +127,25 @@ impl SpaceState {
         Arc::clone(attached).downcast().unwrap_or_default()
     }
 
+    /// What was written after the cut that ended the space could not be reached by anyone any more: it is cut off, too. If
+    /// that fails it only takes up space.
+    fn cut_again(&self, kv: &dyn Kv) {
+        let _ = kv.commit(vec![Edit::Cut(self.prefix.clone())], None);
+    }
+
     /// Runs `end`, which ends the space; no write begins from here on, unless it fails.
-    pub(crate) fn end_with(&self, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
-        self.shared.dropped.store(true, Ordering::SeqCst);
+    pub(crate) fn end_with(&self, kv: &dyn Kv, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        self.shared.is_ending.store(true, Ordering::SeqCst);
+        let was_written_to = self.shared.writers.load(Ordering::SeqCst) > 0;
         let ended = end();
-        if ended.is_err() {
-            self.shared.dropped.store(false, Ordering::SeqCst);
+        match ended {
+            Ok(_) => self.shared.has_ended.store(true, Ordering::SeqCst),
+            // Only a space that surely ended is ever cut again: this one stays as it was.
+            Err(_) => self.shared.is_ending.store(false, Ordering::SeqCst),
+        }
+        // Order: after it has ended. A write that was over before that did not know; one that is not, cuts when it is.
+        if ended.is_ok() && was_written_to {
+            self.cut_again(kv);
         }
         ended
     }
@@ -142,7 +156,7 @@ impl SpaceState {
         // is counted, and the last of them cuts again.
         self.shared.writers.fetch_add(1, Ordering::SeqCst);
         let writing = Writing { space: self, kv };
-        if self.shared.dropped.load(Ordering::SeqCst) {
+        if self.shared.is_ending.load(Ordering::SeqCst) {
             Err(Error::Closed("the space"))
         } else {
             Ok(writing)

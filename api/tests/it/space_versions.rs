@@ -146,3 +146,50 @@ fn newer_is_refused() {
     assert_eq!(store.engine().unwrap().stats().sequence, before);
     assert_eq!(map.get(&1).unwrap(), Some(1));
 }
+
+/// Goal: a migration that was cut off, and then goes on to a later version than it was to, takes each value through each step
+/// once, wherever it was.
+/// Method: the step of the first migration counts; the second one adds one to what the first one made.
+#[test]
+fn it_goes_on_to_a_later_version() {
+    let disk = MemoryDisk::new();
+    let store = store(&disk);
+    let map = store.map::<u32, Value>("readings").unwrap();
+    (0..20).for_each(|n| map.insert(&n, &json!(0)).unwrap());
+    let add = |amount: i64, calls: Option<Arc<AtomicU32>>| {
+        move |value: Value| {
+            if calls.as_ref().is_some_and(|calls| calls.fetch_add(1, Ordering::Relaxed) == 29) {
+                return Err("cut".into());
+            }
+            Ok(json!(value.as_i64().ok_or("no number")? + amount))
+        }
+    };
+    let mut cut_off =
+        Migrations::new([Step::new(Version::ZERO, V0_2, add(1, Some(Arc::default())))]).unwrap();
+    assert!(store.migrate_space("readings", &mut cut_off, V0_2).is_err());
+    let mut all = Migrations::new([
+        Step::new(Version::ZERO, V0_2, add(1, None)),
+        Step::new(V0_2, V0_10, add(10, None)),
+    ])
+    .unwrap();
+    store.migrate_space("readings", &mut all, V0_10).unwrap();
+    let map = store.map_with::<u32, Value, MsgPack>("readings", &versioned(V0_10)).unwrap();
+    (0..20).for_each(|n| assert_eq!(map.get(&n).unwrap(), Some(json!(11)), "{n}"));
+}
+
+/// Goal: a step may use the store; what a cache remembers of failed loads is no value.
+#[test]
+fn steps_may_use_the_store() {
+    let store = store(&MemoryDisk::new());
+    let cache = store.cache::<u32, f64>("readings").unwrap();
+    cache.insert(&1, &1.0).unwrap();
+    let policy = tierce::LoadPolicy::new().cache_errors(Duration::from_secs(60));
+    let loading = cache.loading(policy, |_: &u32, _| Err("down".into()));
+    assert!(loading.get(&2).is_err());
+    let same = store.clone();
+    let mut steps = steps(move || {
+        same.map::<u32, u32>("beside")?.insert(&1, &1)?;
+        Ok(())
+    });
+    assert_eq!(store.migrate_space("readings", &mut steps, V0_10).unwrap().entries, 1);
+}
