@@ -78,6 +78,8 @@ struct SpaceShared {
     is_ending: AtomicBool,
     /// Whether it was dropped.
     has_ended: AtomicBool,
+    /// Whether a write was over since it began to end.
+    is_unclean: AtomicBool,
     /// Writes that are going on.
     writers: AtomicUsize,
     /// What all handles of what the space is share.
@@ -88,10 +90,14 @@ struct SpaceShared {
 pub(crate) struct Writing<'a> {
     space: &'a SpaceState,
     kv: &'a dyn Kv,
+    is_refused: bool,
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
+        if !self.is_refused && self.space.shared.is_ending.load(Ordering::SeqCst) {
+            self.space.shared.is_unclean.store(true, Ordering::SeqCst);
+        }
         let was_last = self.space.shared.writers.fetch_sub(1, Ordering::SeqCst) == 1;
         if was_last && self.space.shared.has_ended.load(Ordering::SeqCst) {
             self.space.cut_again(self.kv);
@@ -130,13 +136,15 @@ impl SpaceState {
     /// What was written after the cut that ended the space could not be reached by anyone any more: it is cut off, too. If
     /// that fails it only takes up space.
     fn cut_again(&self, kv: &dyn Kv) {
+        if !self.shared.is_unclean.swap(false, Ordering::SeqCst) {
+            return;
+        }
         let _ = kv.commit(vec![Edit::Cut(self.prefix.clone())], None);
     }
 
     /// Runs `end`, which ends the space; no write begins from here on, unless it fails.
     pub(crate) fn end_with(&self, kv: &dyn Kv, end: impl FnOnce() -> Result<bool>) -> Result<bool> {
         self.shared.is_ending.store(true, Ordering::SeqCst);
-        let was_written_to = self.shared.writers.load(Ordering::SeqCst) > 0;
         let ended = end();
         match ended {
             Ok(_) => self.shared.has_ended.store(true, Ordering::SeqCst),
@@ -144,7 +152,7 @@ impl SpaceState {
             Err(_) => self.shared.is_ending.store(false, Ordering::SeqCst),
         }
         // Order: after it has ended. A write that was over before that did not know; one that is not, cuts when it is.
-        if ended.is_ok() && was_written_to {
+        if ended.is_ok() {
             self.cut_again(kv);
         }
         ended
@@ -155,12 +163,9 @@ impl SpaceState {
         // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see it
         // is counted, and the last of them cuts again.
         self.shared.writers.fetch_add(1, Ordering::SeqCst);
-        let writing = Writing { space: self, kv };
-        if self.shared.is_ending.load(Ordering::SeqCst) {
-            Err(Error::Closed("the space"))
-        } else {
-            Ok(writing)
-        }
+        let is_refused = self.shared.is_ending.load(Ordering::SeqCst);
+        let writing = Writing { space: self, kv, is_refused };
+        if is_refused { Err(Error::Closed("the space")) } else { Ok(writing) }
     }
 
     /// Runs `with` with the keys in order, if the space is ordered: at least all that begin with `prefix`, which begins

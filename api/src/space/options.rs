@@ -179,9 +179,8 @@ impl SpaceInfo {
         if !self.values.is_empty() {
             is_of("values", &self.values, &wanted.values)?;
         }
-        if let Some(known) = options.version {
-            super::migrate::check_version(self, known)?;
-        }
+        // A program that says no version knows of none: what was migrated is newer.
+        super::migrate::check_version(self, options.version.unwrap_or(Version::ZERO))?;
         let mut complaints = Vec::new();
         if options.version.is_some()
             && (self.version != wanted.version || self.migrating_to.is_some())
