@@ -30,10 +30,6 @@ pub(crate) use crate::schedule::Job;
 
 /// Workers of a pool that did not ask for another number.
 const WORKERS: usize = 4;
-/// Jobs that may wait for a worker.
-const QUEUE: usize = 1024;
-/// A thread that had nothing to do for so long ends; it is started again when needed.
-const IDLE: Duration = Duration::from_secs(5);
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -101,14 +97,19 @@ impl Drop for PoolOwner {
 }
 
 impl Pool {
+    /// Jobs that may wait for a worker.
+    pub(crate) const QUEUE: usize = 1024;
+    /// A thread that had nothing to do for so long ends; it is started again when needed.
+    pub(crate) const IDLE: Duration = Duration::from_secs(5);
+
     /// A pool of up to four workers.
     pub(crate) fn new() -> Self {
-        Self::with_limits(WORKERS, QUEUE, IDLE)
+        Self::with_limits(WORKERS, Self::QUEUE, Self::IDLE)
     }
 
     /// A pool without threads: jobs wait until [`Self::run_pending`]. For tests.
     pub(crate) fn manual() -> Self {
-        Self::with_limits(0, usize::MAX, IDLE)
+        Self::with_limits(0, usize::MAX, Self::IDLE)
     }
 
     /// A pool of up to `workers_max` workers (0: see [`Self::manual`]), before which `queue_max` jobs may wait.
@@ -561,7 +562,7 @@ impl TimerCore {
                 continue;
             }
             let next = state.schedule.next_due_ms();
-            let pause = next.map_or(IDLE, |due_ms| Duration::from_millis(due_ms - now_ms));
+            let pause = next.map_or(Pool::IDLE, |due_ms| Duration::from_millis(due_ms - now_ms));
             let (guard, waited) =
                 self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
             state = guard;

@@ -49,12 +49,19 @@ pub(crate) struct Common {
     /// Spaces that were opened, by name.
     pub(crate) spaces: Mutex<HashMap<String, Arc<SpaceState>>>,
     pool: OnceLock<Pool>,
+    storing: OnceLock<Pool>,
 }
 
 impl Common {
     /// The threads of this store.
     pub(crate) fn pool(&self) -> &Pool {
         self.pool.get_or_init(Pool::new)
+    }
+
+    /// A thread that stores what tasks have loaded. It runs no loader, so it never waits for a load: the others may all do
+    /// so, for the very value that is to be stored.
+    pub(crate) fn storing(&self) -> &Pool {
+        self.storing.get_or_init(|| Pool::with_limits(1, Pool::QUEUE, Pool::IDLE))
     }
 }
 
@@ -159,7 +166,7 @@ impl Store {
     /// tags and the rest; after a crash in between, call it again: it goes on where it was, and until then the space is
     /// refused to programs that know only the old version. Do it before the space is in use.
     ///
-    /// For values in MessagePack or JSON without raw bytes in them. A space that is not there needs nothing.
+    /// For values in MessagePack or JSON without raw bytes in them; NaN and infinities become null. A space that is not there needs nothing.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, marker::PhantomData, ops::ControlFlow, sync::Arc, time::Duration};
 
-use tierce_engine::{Change, Durability, PutOptions, Timestamp, View};
+use tierce_engine::{Change, Durability, PutOptions, SequenceNumber, Timestamp, View};
 
 use crate::{
     codec::Codec,
@@ -199,6 +199,17 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
             self.space.note_stored([key]);
         }
         Ok(put.is_some())
+    }
+
+    /// Deletes `key` if it is still what one write stored; says whether it was.
+    pub(crate) fn delete_unchanged(&self, key: &[u8], version: SequenceNumber) -> Result<bool> {
+        let _writing = self.writing()?;
+        let deleted = self.kv().update(key, &mut |view| match view {
+            Some(view) if view.sequence == version => Change::Delete,
+            _ => Change::Keep,
+        })?;
+        self.space.note_gone(self.kv(), [key])?;
+        Ok(deleted.is_some())
     }
 
     pub(crate) fn delete_at(&self, key: &[u8]) -> Result<bool> {

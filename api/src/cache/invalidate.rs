@@ -165,7 +165,16 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         })?;
         // Order: asked when the scan is over. The answer may come from the store.
         entries.retain(|(_, key, entry)| is_it(key, entry));
-        self.delete_all(entries.into_iter().map(|(bytes, _, entry)| (bytes, !entry.is_stale)))
+        let mut count = 0;
+        for (bytes, _, entry) in entries {
+            // What was stored meanwhile was not judged.
+            let deleted = self.typed.delete_unchanged(&bytes, entry.version)?;
+            if deleted && !entry.is_stale {
+                count += 1;
+                self.shared.listeners.tell(|| Raw::Removed(bytes, Removal::Invalidated));
+            }
+        }
+        Ok(self.invalidated(count))
     }
 
     fn invalidate_where(&self, is_it: &mut dyn FnMut(&[u8]) -> bool) -> Result<u64> {

@@ -88,7 +88,7 @@ where
             return self.finish(ticket, key, loaded, old, cost, policy);
         }
         let (this, key, policy) = (self.clone(), key.to_vec(), policy.clone());
-        Work::surely(self.store().common().pool(), move || {
+        Work::surely(self.store().common().storing(), move || {
             this.finish(ticket, &key, loaded, old, cost, &policy)
         })
         .await

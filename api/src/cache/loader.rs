@@ -19,6 +19,8 @@ use crate::{
     codec::{Codec, MsgPack},
     error::{BoxError, Error, Result, Shared},
     key::{Lookup, OwnedKey},
+    pool::Job,
+    store::Store,
     ttl::Ttl,
 };
 
@@ -419,8 +421,8 @@ where
         match self.cache.judge(&bytes, &self.policy)? {
             Verdict::Serve(value, None) => Ok(value),
             Verdict::Serve(value, Some(parked)) => {
-                // Without a worker the value just gets older: the next caller tries again.
-                let _ = self.send(key, &bytes, true, parked);
+                // Without room for it the value just gets older: the next caller tries again.
+                self.store().common().pool().try_spawn(self.job(key, &bytes, true, parked));
                 Ok(value)
             }
             Verdict::Load(old) => self.load(key, &bytes, old.as_deref(), false),
@@ -462,15 +464,23 @@ where
 
     /// Has a worker carry out a load.
     fn send(&self, key: &K, bytes: &[u8], force: bool, parked: Parked) -> Result<()> {
+        self.store().common().pool().spawn(self.job(key, bytes, force, parked))
+    }
+
+    const fn store(&self) -> &Store {
+        self.cache.store()
+    }
+
+    fn job(&self, key: &K, bytes: &[u8], force: bool, parked: Parked) -> Job {
         let (this, key, bytes) = (self.clone(), key.clone(), bytes.to_vec());
-        self.cache.store().common().pool().spawn(Box::new(move || {
+        Box::new(move || {
             let load = |old: Option<&Old<V>>| (this.load)(&key, old);
             // Somebody who could not wait so long may have taken it over.
             if let Some(ticket) = parked.take_off() {
                 // Whoever waits is told; if nobody does, the failure is on record.
                 let _ = this.cache.lead(ticket, &bytes, force, &this.policy, load);
             }
-        }))
+        })
     }
 }
 

@@ -188,6 +188,10 @@ impl RotatingLog {
             self.bytes = 0;
             return Ok(());
         }
+        // Order: the new file is there before a name changes. If there is no room for it, nothing has moved, however often
+        // that is tried.
+        let next = self.next_path();
+        let file = open(&next)?;
         // From the oldest on: each name is free before the next file takes it.
         for number in (0..self.backups).rev() {
             let from = self.numbered(number);
@@ -198,9 +202,17 @@ impl RotatingLog {
                 _ => {}
             }
         }
-        self.file = open(&self.path)?;
+        fs::rename(&next, &self.path).map_err(|source| Error::io("rename", next, source))?;
+        self.file = file;
         self.bytes = 0;
         Ok(())
+    }
+
+    /// Where the next file is made.
+    fn next_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".next");
+        path.into()
     }
 
     /// Makes all lines so far survive a power cut.

@@ -80,10 +80,11 @@ pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> R
     loop {
         if let Some(stored) = find(kv, &wanted.name)? {
             let info = stored.reconcile(wanted, options)?;
-            if info != stored {
-                write(kv, &info)?;
+            if info == stored || replace(kv, &stored, &info)? {
+                return Ok(info);
             }
-            return Ok(info);
+            // Another process changed it meanwhile.
+            continue;
         }
         let made = SpaceInfo { id: next_id(kv)?, ..wanted.clone() };
         // Another process may be making it, too; both are to have the one that was first.
@@ -92,6 +93,20 @@ pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> R
             written => return written.map(|()| made),
         }
     }
+}
+
+/// Writes `info` in the place of `stored`; `false` if that is not what is there any more.
+fn replace(kv: &dyn Kv, stored: &SpaceInfo, info: &SpaceInfo) -> Result<bool> {
+    let (key, bytes) = (key_of(&info.name), json(info)?);
+    let put = kv.update(&key, &mut |view| {
+        let found = view.and_then(|view| parse::<SpaceInfo>(&key, view).ok());
+        if found.as_ref() == Some(stored) {
+            Change::Put(bytes.clone(), options())
+        } else {
+            Change::Keep
+        }
+    })?;
+    Ok(put.is_some())
 }
 
 pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {

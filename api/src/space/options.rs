@@ -53,7 +53,8 @@ impl SpaceOptions {
 
     /// Whether keys are also kept in order, in memory: for ranges, and for prefixes without reading every key. Costs the
     /// bytes of each key and about 40 more, and a look at every key when the space is opened. A store that other processes
-    /// write to has nothing in memory, and looks and sorts each time it is asked. Stored with the space. Default: no.
+    /// write to has nothing in memory, and looks and sorts each time it is asked. A key that expired or was
+    /// evicted leaves the order when somebody walks over it. Stored with the space. Default: no.
     #[must_use]
     pub const fn ordered(mut self, ordered: bool) -> Self {
         self.ordered = Some(ordered);
