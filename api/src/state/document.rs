@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::{
     Object, StateStore,
-    value::{check_depth, from_value, is_same, to_value},
+    value::{check_depth, from_value, is_same},
 };
+use crate::ops::finite::to_value;
 use crate::{
     error::{Error, Result},
     migrations::Migrations,
