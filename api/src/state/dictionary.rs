@@ -14,8 +14,10 @@ use super::{
     Object, StateStore,
     value::{check_depth, from_value, is_same, is_same_object, weight},
 };
-use crate::error::{Error, Result};
-use crate::ops::finite::to_value;
+use crate::{
+    error::{Error, Result},
+    ops::finite::to_value,
+};
 
 /// The state of one device: keys and JSON values, as a dictionary.
 ///

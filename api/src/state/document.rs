@@ -13,10 +13,10 @@ use super::{
     Object, StateStore,
     value::{check_depth, from_value, is_same},
 };
-use crate::ops::finite::to_value;
 use crate::{
     error::{Error, Result},
     migrations::Migrations,
+    ops::finite::to_value,
     version::Version,
 };
 
