@@ -68,24 +68,39 @@ pub fn atomic_write_with<T>(
 ) -> Result<T> {
     let path = target(path.as_ref())?;
     let existing = metadata(&path)?;
-    let directory = parent(&path);
-    let (temporary, file) = Temporary::create(directory, existing.is_some())?;
-    let failed = |operation| {
-        let path = &path;
-        move |source| Error::io(operation, path, source)
-    };
+    replace(&path, existing.as_ref(), write)
+}
+
+/// Writes `bytes`, which are those of the file `original`, to `path`: with its permissions, so that a private file has
+/// no public copy.
+///
+/// # Errors
+/// As [`atomic_write`].
+pub(crate) fn atomic_copy(original: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, metadata(original)?.as_ref(), |file| file.write_all(bytes))
+}
+
+/// Replaces the file at `path`, with the permissions of `like`.
+fn replace<T>(
+    path: &Path,
+    like: Option<&fs::Metadata>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> Result<T> {
+    let directory = parent(path);
+    let (temporary, file) = Temporary::create(directory, like.is_some())?;
+    let failed = |operation| move |source| Error::io(operation, path, source);
 
     let mut buffered = BufWriter::new(file);
     let result = write(&mut buffered).map_err(failed("write"))?;
     let file =
         buffered.into_inner().map_err(|error| error.into_error()).map_err(failed("write"))?;
-    if let Some(existing) = existing {
-        keep_owner_and_mode(&file, &existing).map_err(failed("set the permissions of"))?;
+    if let Some(like) = like {
+        keep_owner_and_mode(&file, like).map_err(failed("set the permissions of"))?;
     }
     file.sync_all().map_err(failed("sync"))?;
     // Windows renames no open file.
     drop(file);
-    temporary.rename(&path)?;
+    temporary.rename(path)?;
     OsDisk.sync_dir(directory).map_err(|source| Error::io("sync directory", directory, source))?;
     Ok(result)
 }
@@ -98,6 +113,45 @@ pub(super) fn is_temporary(name: &str) -> bool {
 /// The directory of a file; the current one for a bare name.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// One spelling for all paths that lead to the same file, whether it is there yet or not.
+pub(crate) fn canonical(path: &Path) -> PathBuf {
+    fn known(path: &Path) -> PathBuf {
+        if let Ok(found) = fs::canonicalize(path) {
+            return found;
+        }
+        let Some(above) = path.parent() else { return path.to_owned() };
+        let mut above = known(above);
+        match path.file_name() {
+            Some(name) => above.push(name),
+            // What is not there is no link: `..` leads back from it.
+            None => {
+                above.pop();
+            }
+        }
+        above
+    }
+    known(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// Creates the directory and those above it that are missing; their names are durable when this returns.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn create_directories(directory: &Path) -> Result<()> {
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    let above = parent(directory);
+    create_directories(above)?;
+    let failed = |source| Error::io("create", directory, source);
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        // Not there before, and there now: somebody else may not have synced it yet.
+        _ => {}
+    }
+    OsDisk.sync_dir(above).map_err(failed)
 }
 
 /// Where a link leads: replacing the link itself would leave the file it leads to as it was.

@@ -14,6 +14,7 @@ use tierce_engine::{
 
 use super::{
     Migrator,
+    atomic::canonical,
     manifest::{BackupManifest, MANIFEST, VERIFIED},
     time,
 };
@@ -187,8 +188,10 @@ fn begin(
     migrator: &Migrator,
     wanted: Version,
 ) -> Result<()> {
+    // Both sides may spell the directory in their own way.
+    let version_file = migrator.canonical_version_file();
     let has_version =
-        manifest.files.iter().any(|file| migrator.is_version_file(&data_dir.join(&file.path)));
+        manifest.files.iter().any(|file| canonical(&data_dir.join(&file.path)) == version_file);
     let found = if has_version { migrator.version()? } else { manifest.version };
     migrator.plan_from(found, wanted)?;
     if !has_version {

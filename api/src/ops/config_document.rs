@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     document::{self, Loaded},
+    finite::to_value,
     time,
 };
 use crate::{Error, Result};
@@ -124,13 +125,12 @@ impl ConfigDocument {
     /// Sets `key` and saves all.
     ///
     /// # Errors
-    /// [`Error::Encode`] if JSON cannot hold the value, [`Error::Io`] if the file cannot be written. The setting is as
+    /// [`Error::Encode`] if JSON cannot hold the value (NaN and infinity among others) or it is nested so deep that it
+    /// could not be read again (127 levels in the file); [`Error::Io`] if the file cannot be written. The setting is as
     /// it was then, here and in the file.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
-        let value = serde_json::to_value(value).map_err(|source| Error::Encode {
-            space: self.path.display().to_string(),
-            source: source.into(),
-        })?;
+        let value = to_value(value)
+            .map_err(|source| Error::Encode { space: self.path.display().to_string(), source })?;
         self.update(|values| {
             values.insert(key.to_owned(), value);
         })
@@ -162,7 +162,7 @@ impl ConfigDocument {
     /// Changes several settings and saves once: all of them or none.
     ///
     /// # Errors
-    /// [`Error::Io`]; nothing is changed then.
+    /// [`Error::Encode`] if something is nested too deep, [`Error::Io`]; nothing is changed then.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

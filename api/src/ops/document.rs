@@ -17,6 +17,9 @@ use tierce_engine::{
 use super::{atomic, time};
 use crate::{Error, Result};
 
+/// Most levels of nesting that are read, the outermost object counted.
+const DEPTH_MAX: usize = 127;
+
 /// What was at the path.
 #[derive(Debug)]
 pub(crate) enum Loaded {
@@ -72,12 +75,29 @@ pub(crate) fn load_json_strict(path: &Path) -> Result<Option<Map<String, Value>>
 /// Writes `object` to `path`, indented and with a newline at the end, by [`super::atomic_write`].
 ///
 /// # Errors
-/// [`Error::Io`]; the old file is untouched.
+/// [`Error::Encode`] if it is nested too deep to be read again; [`Error::Io`]. The old file is untouched.
 pub(crate) fn save_json(path: &Path, object: &Map<String, Value>) -> Result<()> {
+    if !object.values().all(|value| is_within(value, DEPTH_MAX - 1)) {
+        let source = format!("it has more than {DEPTH_MAX} levels").into();
+        return Err(Error::Encode { space: path.display().to_string(), source });
+    }
     atomic::atomic_write_with(path, |mut file| {
         serde_json::to_writer_pretty(&mut file, object)?;
         file.write_all(b"\n")
     })
+}
+
+/// Whether no more than so many levels of lists and objects are in `value`, its own counted.
+pub(crate) fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(list) => {
+            levels > 0 && list.iter().all(|element| is_within(element, levels - 1))
+        }
+        Value::Object(map) => {
+            levels > 0 && map.values().all(|element| is_within(element, levels - 1))
+        }
+        _ => true,
+    }
 }
 
 /// What kind of thing a value is, for messages that must not show it.
@@ -108,7 +128,11 @@ fn set_aside(path: &Path, now: Timestamp) -> Result<PathBuf> {
             continue;
         }
         fs::rename(path, &aside).map_err(failed)?;
-        OsDisk.sync_dir(atomic::parent(path)).map_err(failed)?;
+        if let Err(error) = OsDisk.sync_dir(atomic::parent(path)) {
+            // Under its own name it is found, and told, the next time.
+            let _ = fs::rename(&aside, path);
+            return Err(failed(error));
+        }
         return Ok(aside);
     }
     Err(failed(io::ErrorKind::AlreadyExists.into()))

@@ -153,9 +153,9 @@ impl Migrator {
         &self.data_dir
     }
 
-    /// Whether this path is that of the version file.
-    pub(super) fn is_version_file(&self, path: &Path) -> bool {
-        self.version_file == path
+    /// Where the version file is, in the spelling of [`atomic::canonical`].
+    pub(super) fn canonical_version_file(&self) -> PathBuf {
+        atomic::canonical(&self.version_file)
     }
 
     /// As [`Self::plan`], for data of version `found`.

@@ -5,12 +5,13 @@
 //! Nothing here needs a store, and nothing runs by itself: each call does its work and returns. All of it works on
 //! ordinary files that other programs may read. Where time matters it is an argument or a clock of the caller's.
 
-mod atomic;
+pub(crate) mod atomic;
 mod backup;
 mod clean_up;
 mod config_document;
 mod directories;
 pub(crate) mod document;
+pub(crate) mod finite;
 mod manifest;
 mod migrator;
 mod rotating_log;

@@ -132,7 +132,7 @@ impl StatusDocument {
     /// Sets any other thing worth telling and the time of the update, and saves.
     ///
     /// # Errors
-    /// As [`Self::update`].
+    /// As [`Self::update`], and [`Error::Encode`] if it is nested too deep to be read again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

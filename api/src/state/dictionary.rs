@@ -12,9 +12,12 @@ use serde_json::Value;
 
 use super::{
     Object, StateStore,
-    value::{check_depth, from_value, is_same, is_same_object, to_value, weight},
+    value::{check_depth, from_value, is_same, is_same_object, weight},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    ops::finite::to_value,
+};
 
 /// The state of one device: keys and JSON values, as a dictionary.
 ///

@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::{
     Object, StateStore,
-    value::{check_depth, from_value, is_same, to_value},
+    value::{check_depth, from_value, is_same},
 };
 use crate::{
     error::{Error, Result},
     migrations::Migrations,
+    ops::finite::to_value,
     version::Version,
 };
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ops::{
-        atomic_write,
+        atomic::{atomic_copy, canonical, create_directories},
         document::{Loaded, kind_of, load_json, load_json_strict, save_json},
     },
 };
@@ -33,7 +33,8 @@ use crate::{
 /// would win.
 ///
 /// A file that is no JSON object is moved aside to `<file>.corrupt-<time>` and told by
-/// [`StateStore::take_damage`]; states that this process has read or saved before are written back. A file that cannot
+/// [`StateStore::take_damage`]; states that this process has read or saved before are written back, and as long as
+/// that fails, each call tries it and fails. A file that cannot
 /// be read is an [`Error::Io`], and it is not overwritten.
 ///
 /// ```
@@ -50,8 +51,8 @@ pub struct JsonFileStore {
     path: PathBuf,
     on_corrupt: OnCorrupt,
     clock: Arc<dyn Clock>,
-    /// What this process last saw in the file; shared by every store of the file.
-    seen: Arc<Mutex<Object>>,
+    /// Shared by every store of the file.
+    seen: Arc<Mutex<Seen>>,
     found: Found,
 }
 
@@ -61,20 +62,28 @@ impl fmt::Debug for JsonFileStore {
     }
 }
 
-type Places = HashMap<PathBuf, Weak<Mutex<Object>>>;
+/// What this process last saw in the file.
+#[derive(Default)]
+struct Seen {
+    states: Object,
+    /// The copy of the damaged file that is still there, because the states could not be written back over it.
+    copied: Option<PathBuf>,
+}
+
+type Places = HashMap<PathBuf, Weak<Mutex<Seen>>>;
 
 /// One lock for each file in use, so that two stores of one file do not undo each other's saves.
 static PLACES: LazyLock<Mutex<Places>> = LazyLock::new(Mutex::default);
 
-fn place(path: &Path) -> Arc<Mutex<Object>> {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+fn place(path: &Path) -> Arc<Mutex<Seen>> {
+    let path = canonical(path);
     let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(seen) = places.get(&absolute).and_then(Weak::upgrade) {
+    if let Some(seen) = places.get(&path).and_then(Weak::upgrade) {
         return seen;
     }
     places.retain(|_, seen| seen.strong_count() > 0);
     let seen = Arc::default();
-    places.insert(absolute, Arc::downgrade(&seen));
+    places.insert(path, Arc::downgrade(&seen));
     seen
 }
 
@@ -113,32 +122,56 @@ impl JsonFileStore {
         &self.path
     }
 
-    fn hold(&self) -> MutexGuard<'_, Object> {
+    fn hold(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees the file as it is now. A damaged one is moved aside; what was seen before takes its place, so that no state
-    /// of this process is lost because the file of all of them was damaged.
-    fn read(&self, seen: &mut Object) -> Result<()> {
-        let loaded = match self.on_corrupt {
-            OnCorrupt::Quarantine => load_json(&self.path, Timestamp(self.clock.wall_ms()))?,
-            OnCorrupt::Fail => {
-                load_json_strict(&self.path)?.map_or(Loaded::Missing, Loaded::Object)
+    /// Sees the file as it is now. A damaged one is kept aside; what was seen before takes its place, so that no state of
+    /// this process is lost because the file of all of them was damaged.
+    fn read(&self, seen: &mut Seen) -> Result<()> {
+        let loaded = if self.on_corrupt == OnCorrupt::Quarantine && seen.states.is_empty() {
+            load_json(&self.path, Timestamp(self.clock.wall_ms()))?
+        } else {
+            match load_json_strict(&self.path) {
+                Err(Error::CorruptFile { reason, .. })
+                    if self.on_corrupt == OnCorrupt::Quarantine =>
+                {
+                    return self.write_back(seen, reason);
+                }
+                loaded => loaded?.map_or(Loaded::Missing, Loaded::Object),
             }
         };
+        seen.copied = None;
         match loaded {
-            Loaded::Object(object) => *seen = object,
+            Loaded::Object(object) => seen.states = object,
             // Somebody took it away, to begin anew.
-            Loaded::Missing => seen.clear(),
+            Loaded::Missing => seen.states.clear(),
             Loaded::Quarantined(Error::CorruptFile { quarantined, reason, .. }) => {
                 self.tell(None, quarantined.as_deref(), reason);
-                if !seen.is_empty() {
-                    self.write(seen)?;
-                }
             }
             Loaded::Quarantined(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Writes what was seen over the damaged file. First a copy: there is a file under the name all the time, and while
+    /// it is the damaged one, the next call tries again.
+    fn write_back(&self, seen: &mut Seen, reason: String) -> Result<()> {
+        let bytes = self.bytes()?;
+        // One copy, not one each time that the writing fails.
+        let is_copied = |copy: &PathBuf| fs::read(copy).is_ok_and(|copied| copied == bytes);
+        if !seen.copied.as_ref().is_some_and(is_copied) {
+            let copied = self.copy_aside(&bytes)?;
+            self.tell(None, Some(&copied), reason);
+            seen.copied = Some(copied);
+        }
+        self.write(&seen.states)?;
+        seen.copied = None;
+        Ok(())
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        fs::read(&self.path).map_err(|error| Error::io("read", &self.path, error))
     }
 
     fn tell(&self, name: Option<&str>, kept: Option<&Path>, reason: String) {
@@ -161,10 +194,7 @@ impl JsonFileStore {
         }
         let mut aside = None;
         if is_overwritten {
-            let copied = fs::read(&self.path)
-                .map_err(|error| Error::io("read", &self.path, error))
-                .and_then(|bytes| self.copy_aside(&bytes))?;
-            aside = Some(copied);
+            aside = Some(self.copy_aside(&self.bytes()?)?);
         }
         self.tell(Some(name), aside.as_deref(), reason);
         Ok(())
@@ -182,8 +212,9 @@ impl JsonFileStore {
             });
             match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    atomic_write(&path, bytes)?;
-                    return Ok(path.into());
+                    let path = PathBuf::from(path);
+                    atomic_copy(&self.path, &path, bytes)?;
+                    return Ok(path);
                 }
                 Err(error) => return Err(Error::io("look at", path, error)),
                 Ok(_) => number += 1,
@@ -193,7 +224,7 @@ impl JsonFileStore {
 
     fn write(&self, all: &Object) -> Result<()> {
         if let Some(dir) = self.path.parent() {
-            fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+            create_directories(dir)?;
         }
         save_json(&self.path, all)
     }
@@ -203,38 +234,38 @@ impl StateStore for JsonFileStore {
     fn load(&self, name: &str) -> Result<Option<Object>> {
         let mut seen = self.hold();
         self.read(&mut seen)?;
-        self.check_entry(&seen, name, false)?;
-        Ok(seen.get(name).and_then(Value::as_object).cloned())
+        self.check_entry(&seen.states, name, false)?;
+        Ok(seen.states.get(name).and_then(Value::as_object).cloned())
     }
 
     fn save(&self, name: &str, object: &Object) -> Result<()> {
         check_depth(name, object)?;
         let mut seen = self.hold();
         self.read(&mut seen)?;
-        self.check_entry(&seen, name, true)?;
-        let mut next = seen.clone();
+        self.check_entry(&seen.states, name, true)?;
+        let mut next = seen.states.clone();
         next.insert(name.to_owned(), Value::Object(object.clone()));
         self.write(&next)?;
-        *seen = next;
+        seen.states = next;
         Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
         let mut seen = self.hold();
         self.read(&mut seen)?;
-        let mut next = seen.clone();
+        let mut next = seen.states.clone();
         if next.remove(name).is_none() {
             return Ok(false);
         }
         self.write(&next)?;
-        *seen = next;
+        seen.states = next;
         Ok(true)
     }
 
     fn names(&self) -> Result<Vec<String>> {
         let mut seen = self.hold();
         self.read(&mut seen)?;
-        let names = seen.iter().filter(|(_, value)| value.is_object());
+        let names = seen.states.iter().filter(|(_, value)| value.is_object());
         Ok(names.map(|(name, _)| name.clone()).collect())
     }
 

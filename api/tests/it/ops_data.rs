@@ -395,3 +395,46 @@ fn a_restore_goes_on_where_it_ended() {
     assert_eq!((done.migrated.len(), done.manifest.version), (0, V0));
     assert_eq!(ops::restore_from_backup(&data, &mut migrator, V2, || Ok(())).unwrap(), None);
 }
+
+/// Goal: the version file of a backup is known however the directory is spelled: its version is believed, and the steps
+/// from there are done.
+#[test]
+fn a_version_file_by_another_spelling() {
+    let (dir, data) = data_dir();
+    migrator(&data, &[]).migrate(V1).unwrap();
+    ops::prepare_backup(&data, V2, || Ok(())).unwrap();
+    let restored = dir.path().join("restored");
+    copy(&data, &restored);
+    let spelled = data.join("../restored");
+    let mut migrator = migrator(&spelled, &[(V0, V1), (V1, V2)]);
+    let done = ops::restore_from_backup(&restored, &mut migrator, V2, || Ok(())).unwrap().unwrap();
+    assert_eq!(done.migrated, [(V1, V2)]);
+}
+
+/// Goal: nothing is written that the next start could not read, or that would be something else then.
+#[test]
+fn documents_refuse_what_cannot_be_read_back() {
+    fn nested(levels: usize) -> serde_json::Value {
+        (1..levels).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]))
+    }
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    let mut config = ConfigDocument::open(&path).unwrap();
+    // With the object around it these are 127 levels, the most that is read.
+    config.set("deep", &nested(126)).unwrap();
+    let before = text(&path);
+    assert_eq!(config.set("deeper", &nested(127)).unwrap_err().kind(), "encode");
+    assert_eq!(config.set("number", &f64::NAN).unwrap_err().kind(), "encode");
+    assert_eq!(config.set("limits", &[f32::INFINITY]).unwrap_err().kind(), "encode");
+    let update = config.update(|values| drop(values.insert("deeper".to_owned(), nested(300))));
+    assert_eq!(update.unwrap_err().kind(), "encode");
+    assert_eq!((text(&path), config.values().len()), (before, 1));
+    let config = ConfigDocument::open(&path).unwrap();
+    assert!(config.damage().is_none());
+    assert_eq!(config.get("deep").unwrap(), Some(nested(126)));
+
+    let path = dir.path().join("status.json");
+    let mut status = StatusDocument::open(&path).unwrap();
+    assert_eq!(status.set("deeper", nested(127)).unwrap_err().kind(), "encode");
+    assert!(!path.exists());
+}

@@ -405,6 +405,27 @@ fn a_failed_save_is_tried_again() {
     assert_eq!(harness.store().saves("sensor")[0]["count"], 3);
 }
 
+/// Goal: a save that failed is owed: it is tried again after the next turn although its policy would wait for the next
+/// publish, which a steady reading never brings; and it is paid once.
+#[test]
+fn a_failed_save_is_tried_again_whatever_the_policy() {
+    let mut harness = Harness::new();
+    harness
+        .telemetry("sensor", OnPublish, |state| {
+            let count = state.get_or("count", 0)? + 1;
+            state.set("count", count)?;
+            Ok((count == 1).then(|| json!(20.0)))
+        })
+        .unwrap();
+    harness.store().fail_saves("sensor", true);
+    let failures = harness.turns(2).failures;
+    assert_eq!(failures.iter().filter(|failure| failure.what == What::Save).count(), 2);
+    harness.store().fail_saves("sensor", false);
+    assert_eq!(harness.turns(1).saved, 1);
+    assert_eq!(harness.store().saves("sensor")[0]["count"], 3);
+    assert_eq!(harness.turns(3).saved, 0);
+}
+
 /// The seed's warning. Goal: with OnShutdown nothing is stored in mid-loop; a graceful stop stores all; a crash loses
 /// all since the start. With OnChange a crash loses nothing.
 /// Method: the crash is what the disk holds at that moment, opened as another disk.

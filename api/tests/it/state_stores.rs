@@ -464,3 +464,74 @@ mod sqlite {
         assert_eq!(names_in(dir.path()), ["state.db"]);
     }
 }
+
+/// Goal: while a full disk keeps the states of a damaged file from being written back, they are not forgotten, and one
+/// copy of the damaged file is made, not one a try.
+/// Method: this test again in a process of its own, where files may not grow for a while; the signal for that, which
+/// would end it, is ignored.
+#[test]
+#[cfg(target_os = "linux")]
+fn states_outlive_a_write_back_that_failed() {
+    const CHILD: &str = "TIERCE_TEST_FULL_DISK";
+    const NAME: &str = "state_stores::states_outlive_a_write_back_that_failed";
+    if std::env::var_os(CHILD).is_none() {
+        let run = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" --exact \"$1\" --nocapture"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        return;
+    }
+    let limit = |bytes: &str| {
+        let (process, limit) = (std::process::id().to_string(), format!("--fsize={bytes}:"));
+        let done = std::process::Command::new("prlimit").args(["--pid", &process, &limit]).status();
+        assert!(done.unwrap().success());
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.json");
+    let store = json_store(&path);
+    let large = object(json!({ "text": "x".repeat(10_000) }));
+    store.save("a", &large).unwrap();
+    store.save("b", &large).unwrap();
+    fs::write(&path, "{\"a\": {\"te").unwrap();
+    limit("1000");
+    let failed = (0..3).all(|_| store.load("a").is_err());
+    limit("unlimited");
+    assert!(failed);
+    assert_eq!(store.load("a").unwrap().as_ref(), Some(&large));
+    assert_eq!(store.load("b").unwrap().as_ref(), Some(&large));
+    assert_eq!(store.take_damage().len(), 1);
+    let names = names_in(dir.path());
+    assert_eq!(names.len(), 2, "{names:?}");
+    let aside = names.iter().find(|name| name.contains(".corrupt-")).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join(aside)).unwrap(), "{\"a\": {\"te");
+}
+
+/// Goal: one file has one lock, however it is spelled: no save of one store undoes another's.
+#[test]
+#[cfg(unix)]
+fn one_json_file_by_several_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data/state.json");
+    // Not there yet, neither the file nor its directory.
+    let spelled = json_store(&dir.path().join("data/../data/state.json"));
+    let plain = json_store(&path);
+    plain.save("first", &one(0)).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("data"), dir.path().join("linked")).unwrap();
+    std::os::unix::fs::symlink(&path, dir.path().join("link.json")).unwrap();
+    let linked = json_store(&dir.path().join("linked/state.json"));
+    let link = json_store(&dir.path().join("link.json"));
+    std::thread::scope(|scope| {
+        for (writer, store) in [&plain, &spelled, &linked, &link].into_iter().enumerate() {
+            scope.spawn(move || {
+                for count in 0..25 {
+                    store.save(&format!("{writer}-{count}"), &one(count)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(plain.names().unwrap().len(), 101);
+}

@@ -19,6 +19,8 @@ pub(super) struct Device {
     saved_at: Timestamp,
     /// When the policy was asked last; it is not woken for a moment it has seen.
     asked_at: Option<Timestamp>,
+    /// A save failed: it is tried again whenever the policy is asked, whatever the policy says then.
+    is_save_owed: bool,
 }
 
 struct Looped {
@@ -49,11 +51,15 @@ impl Device {
             is_broken: false,
         };
         let policy = telemetry.policy.unwrap_or_else(|| OnShutdown.into());
-        Self { state, policy, looped: Some(looped), saved_at: now, asked_at: None }
+        Self::new(state, policy, Some(looped), now)
     }
 
     pub(super) fn own_loop(state: State, now: Timestamp) -> Self {
-        Self { state, policy: OnShutdown.into(), looped: None, saved_at: now, asked_at: None }
+        Self::new(state, OnShutdown.into(), None, now)
+    }
+
+    const fn new(state: State, policy: Policy, looped: Option<Looped>, now: Timestamp) -> Self {
+        Self { state, policy, looped, saved_at: now, asked_at: None, is_save_owed: false }
     }
 
     /// When its handler is to be called.
@@ -103,7 +109,7 @@ impl Device {
         outcome
     }
 
-    /// Asks the policy, and saves if it says so.
+    /// Asks the policy, and saves if it says so or the last save failed.
     pub(super) fn ask(&mut self, now: Timestamp, is_turn: bool, is_published: bool) -> Outcome {
         let mut outcome = Outcome::default();
         let unsaved = self.state.unsaved();
@@ -117,8 +123,14 @@ impl Device {
             since_save: Duration::from_millis(now.0.saturating_sub(self.saved_at.0)),
         };
         self.asked_at = Some(now);
-        let (state, policy) = (&self.state, &mut self.policy);
-        let saved = guarded(|| Ok(policy.should_save(&moment) && state.save()?));
+        let (state, policy, is_wanted) = (&self.state, &mut self.policy, &mut self.is_save_owed);
+        let saved = guarded(|| {
+            // The policy is asked even if it cannot change the answer: some count.
+            *is_wanted |= policy.should_save(&moment);
+            Ok(*is_wanted && state.save()?)
+        });
+        // An error leaves it owed.
+        self.is_save_owed &= saved.is_err();
         match saved {
             Ok(true) => {
                 self.saved_at = now;

@@ -52,7 +52,8 @@ pub enum What {
     Handler,
     /// Publishing the reading.
     Publish,
-    /// Saving the state, which stays dirty, or flushing the store.
+    /// Saving the state, which stays dirty and is tried again after the next turn whatever its policy says, or flushing
+    /// the store.
     Save,
     /// A stored state was found damaged; where it was moved to is in the error.
     Damage,
