@@ -30,6 +30,8 @@ pub(crate) use crate::schedule::Job;
 
 /// Workers of a pool that did not ask for another number.
 const WORKERS: usize = 4;
+/// Between two attempts to start a thread that the system refused.
+const RETRY: Duration = Duration::from_millis(100);
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -384,6 +386,11 @@ struct TimerState {
     schedule: Schedule,
     /// Whether the thread is there and will look at the schedule again.
     runs: bool,
+    /// Whether a worker is going to start it.
+    retries: bool,
+    /// Threads that the system refuses.
+    #[cfg(test)]
+    refused: u32,
     thread: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -519,19 +526,45 @@ impl TimerCore {
         self.start(&mut state);
         drop(state);
         drop(cancelled);
-        self.wake.notify_one();
+        // All: beside the thread a worker may wait, see `retry`.
+        self.wake.notify_all();
         TimerHandle { timer: Arc::downgrade(self), id, live }
     }
 
-    /// If the system gives no thread now, the next job that is added tries again.
+    /// If the system gives no thread now, the next job that is added tries again, and a worker does meanwhile.
     fn start(self: &Arc<Self>, state: &mut TimerState) {
         if state.runs || state.closed || self.pool.is_manual() {
             return;
         }
         let core = Arc::clone(self);
         let builder = thread::Builder::new().name("tierce-timer".to_owned());
+        #[cfg(test)]
+        if let Some(refused) = state.refused.checked_sub(1) {
+            state.refused = refused;
+            return self.retry(state);
+        }
         state.thread = builder.spawn(move || core.work()).ok();
         state.runs = state.thread.is_some();
+        if !state.runs {
+            self.retry(state);
+        }
+    }
+
+    /// Has a worker start the thread a little later, if there is one. Order of locks: the timer's, then the pool's.
+    fn retry(self: &Arc<Self>, state: &mut TimerState) {
+        if state.retries {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let job: Job = Box::new(move || {
+            let Some(core) = weak.upgrade() else { return };
+            let state = hold(&core.state);
+            let waited = core.wake.wait_timeout(state, RETRY);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.retries = false;
+            core.start(&mut state);
+        });
+        state.retries = matches!(self.pool.0.0.push(job, usize::MAX), Pushed::Queued);
     }
 
     fn shut(&self) {
