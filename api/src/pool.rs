@@ -3,6 +3,9 @@
 //! A thread knows the queue it serves and never the handle: when the last handle is dropped, the queue is closed and
 //! the threads end by themselves. Dropping never waits; `close` does. Jobs are run and dropped with no lock held.
 
+#[path = "pool_all.rs"]
+mod all;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -25,6 +28,8 @@ use crate::{
     room::{PlaceId, Room},
     schedule::{EntryId, Schedule},
 };
+
+use all::All;
 
 pub(crate) use crate::schedule::Job;
 
@@ -340,28 +345,6 @@ impl PoolCore {
         // Under the lock under which jobs are queued: who queues the next one sees that a worker is missing.
         state.workers -= 1;
         drop(state);
-        self.ended.notify_all();
-    }
-}
-
-/// Jobs that several threads share among themselves.
-struct All {
-    /// Those not begun, and the number of those that run.
-    left: Mutex<(VecDeque<Job>, usize)>,
-    ended: Condvar,
-}
-
-impl All {
-    fn help(&self) {
-        let mut left = hold(&self.left);
-        while let Some(job) = left.0.pop_front() {
-            left.1 += 1;
-            drop(left);
-            run(job);
-            left = hold(&self.left);
-            left.1 -= 1;
-        }
-        drop(left);
         self.ended.notify_all();
     }
 }
