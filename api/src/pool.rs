@@ -3,6 +3,9 @@
 //! A thread knows the queue it serves and never the handle: when the last handle is dropped, the queue is closed and
 //! the threads end by themselves. Dropping never waits; `close` does. Jobs are run and dropped with no lock held.
 
+#[path = "pool_all.rs"]
+mod all;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -26,10 +29,14 @@ use crate::{
     schedule::{EntryId, Schedule},
 };
 
+use all::All;
+
 pub(crate) use crate::schedule::Job;
 
 /// Workers of a pool that did not ask for another number.
 const WORKERS: usize = 4;
+/// Between two attempts to start a thread that the system refused.
+const RETRY: Duration = Duration::from_millis(100);
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -342,28 +349,6 @@ impl PoolCore {
     }
 }
 
-/// Jobs that several threads share among themselves.
-struct All {
-    /// Those not begun, and the number of those that run.
-    left: Mutex<(VecDeque<Job>, usize)>,
-    ended: Condvar,
-}
-
-impl All {
-    fn help(&self) {
-        let mut left = hold(&self.left);
-        while let Some(job) = left.0.pop_front() {
-            left.1 += 1;
-            drop(left);
-            run(job);
-            left = hold(&self.left);
-            left.1 -= 1;
-        }
-        drop(left);
-        self.ended.notify_all();
-    }
-}
-
 /// Has jobs run on a [`Pool`] at moments of a monotonic clock. One thread, started when first needed. Clones are the
 /// same timer. On a manual pool there is no thread: a test moves its clock and calls [`Timer::tick`].
 #[derive(Clone)]
@@ -384,6 +369,11 @@ struct TimerState {
     schedule: Schedule,
     /// Whether the thread is there and will look at the schedule again.
     runs: bool,
+    /// Whether a worker is going to start it.
+    retries: bool,
+    /// Threads that the system refuses.
+    #[cfg(test)]
+    refused: u32,
     thread: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -519,19 +509,45 @@ impl TimerCore {
         self.start(&mut state);
         drop(state);
         drop(cancelled);
-        self.wake.notify_one();
+        // All: beside the thread a worker may wait, see `retry`.
+        self.wake.notify_all();
         TimerHandle { timer: Arc::downgrade(self), id, live }
     }
 
-    /// If the system gives no thread now, the next job that is added tries again.
+    /// If the system gives no thread now, the next job that is added tries again, and a worker does meanwhile.
     fn start(self: &Arc<Self>, state: &mut TimerState) {
         if state.runs || state.closed || self.pool.is_manual() {
             return;
         }
         let core = Arc::clone(self);
         let builder = thread::Builder::new().name("tierce-timer".to_owned());
+        #[cfg(test)]
+        if let Some(refused) = state.refused.checked_sub(1) {
+            state.refused = refused;
+            return self.retry(state);
+        }
         state.thread = builder.spawn(move || core.work()).ok();
         state.runs = state.thread.is_some();
+        if !state.runs {
+            self.retry(state);
+        }
+    }
+
+    /// Has a worker start the thread a little later, if there is one. Order of locks: the timer's, then the pool's.
+    fn retry(self: &Arc<Self>, state: &mut TimerState) {
+        if state.retries {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let job: Job = Box::new(move || {
+            let Some(core) = weak.upgrade() else { return };
+            let state = hold(&core.state);
+            let waited = core.wake.wait_timeout(state, RETRY);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.retries = false;
+            core.start(&mut state);
+        });
+        state.retries = matches!(self.pool.0.0.push(job, usize::MAX), Pushed::Queued);
     }
 
     fn shut(&self) {

@@ -221,6 +221,20 @@ fn a_manual_timer_follows_its_clock() {
     assert!(timer.is_empty() && timer.tick() == 0);
 }
 
+/// Goal: a timer whose thread the system refuses has it started by the pool, without another job being added.
+#[test]
+fn a_refused_timer_is_tried_again() {
+    let pool = Pool::with_limits(1, 100, LONG);
+    let timer = Timer::new(&pool);
+    hold(&timer.0.0.state).refused = 3;
+    let (done, got) = mpsc::channel();
+    let _handle = timer.after(Duration::from_millis(1), Box::new(move || done.send(()).unwrap()));
+    got.recv().unwrap();
+    assert_eq!(hold(&timer.0.0.state).refused, 0);
+    timer.close();
+    pool.close();
+}
+
 /// Goal: closing a timer cancels what waits and forgets it, and its thread ends; a job may close its own timer.
 #[test]
 fn a_closed_timer_leaks_nothing() {

@@ -212,7 +212,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     fn push_encoded(&self, all: &[Vec<u8>], ttl: Ttl) -> Result<std::ops::Range<u64>> {
         let now = self.items.kv().now();
-        let ids = self.take_numbers(all.len() as u64)?;
+        let (ids, clears) = self.take_numbers(all.len() as u64)?;
         let expires = match ttl.end(None, now) {
             End::Now => return Ok(ids),
             End::At(at) => at.0,
@@ -227,14 +227,20 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         };
         self.items.commit(ids.clone().zip(all).map(put).collect())?;
         let mut places = self.index.hold();
-        ids.clone().for_each(|id| places.wait(id, expires));
+        let was_cleared = places.clears != clears;
+        for id in ids.clone() {
+            // A clearing since the numbers were taken came before the items, or took them with it.
+            if !was_cleared || self.items.kv().contains(&self.key_of(id)).unwrap_or(true) {
+                places.wait(id, expires);
+            }
+        }
         drop(places);
         Ok(ids)
     }
 
     /// Order: numbers are reserved by a write of their own before the first item has one of them, so that no crash leaves
-    /// an item with a number that is not reserved.
-    fn take_numbers(&self, count: u64) -> Result<std::ops::Range<u64>> {
+    /// an item with a number that is not reserved. With them, how often the queue was cleared by then.
+    fn take_numbers(&self, count: u64) -> Result<(std::ops::Range<u64>, u64)> {
         let overflow = || {
             let name = &self.items.space().info.name;
             Error::Overflow { what: format!("the numbers of queue `{name}`") }
@@ -253,7 +259,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         }
         let start = places.last + 1;
         places.last = last;
-        Ok(start..last + 1)
+        Ok((start..last + 1, places.clears))
     }
 
     /// Takes the first waiting item off for good; `None` if none waits.
@@ -354,13 +360,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     /// The engine's.
     pub fn remove(&self, id: u64) -> Result<bool> {
-        let key = self.key_of(id);
-        let is_there = self.items.kv().contains(&key)?;
-        if is_there {
-            self.items.commit(vec![Edit::Delete(key)])?;
-        }
+        // One step: of several who take the item out, one is told that it was there.
+        let was_there = self.items.delete_at(&self.key_of(id))?;
         self.index.hold().forget(id);
-        Ok(is_there)
+        Ok(was_there)
     }
 
     /// Count of items: those that wait and those that are leased.

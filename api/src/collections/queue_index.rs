@@ -67,6 +67,8 @@ pub(super) struct Places {
     pub(super) last: u64,
     /// Numbers up to here are reserved.
     pub(super) reserved: u64,
+    /// How often all items were removed at once.
+    pub(super) clears: u64,
 }
 
 impl Places {
@@ -95,6 +97,7 @@ impl Places {
     }
 
     pub(super) fn forget_all(&mut self) {
+        self.clears += 1;
         self.waiting.clear();
         self.expiring.clear();
         self.leased.clear();

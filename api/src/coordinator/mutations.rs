@@ -3,18 +3,17 @@
 use std::{
     collections::VecDeque,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, Weak},
 };
 
 use super::{
     Coordinator,
     events::{Affected, Event, Events, Filter, Queue},
-    runner::{Refresh, hold, message_of},
+    runner::{Refresh, discard, guarded, hold},
     runtime::Runtime,
 };
 use crate::{
-    error::{Error, Result, Shared},
+    error::{Error, Result},
     pool::Job,
 };
 
@@ -30,6 +29,11 @@ type Invalidator = Arc<dyn Fn(&Affected) -> Result<u64> + Send + Sync>;
 ///
 /// What fails in 2 or 3 is reported and holds up nothing: the event is sent all the same. Mutations may run at the same
 /// time, from any thread. Handles are cheap: clones are the same bus. Nothing of it survives the process.
+///
+/// A mutation inside a fetch does not refresh the coordinator whose fetch that is: it is reported as
+/// [`Error::LoaderRecursion`], and what the fetch brings may be older than the write. Only the thread of the fetch is
+/// known: fetches of two coordinators must not wait for each other from two threads, which two mutating fetches of one
+/// bus do. They never end.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -319,13 +323,6 @@ impl<'a, R> Mutation<'a, R> {
     }
 }
 
-/// A panic of somebody else's code becomes an error.
-fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(Error::Loader(Shared::new(format!("it panicked: {}", message_of(&*panic)))))
-    })
-}
-
 impl Bus {
     fn invalidate(&self, affected: &Affected, failed: &mut Vec<Failed>) -> u64 {
         let invalidators = hold(&self.state).invalidators.clone();
@@ -345,9 +342,18 @@ impl Bus {
         let coordinators = state.coordinators.clone();
         drop(state);
         // In the order they were registered, however they end.
-        let outcomes: Arc<Mutex<Vec<_>>> =
-            Arc::new(Mutex::new(coordinators.iter().map(|_| None).collect()));
-        let jobs = coordinators.iter().enumerate().map(|(at, (_, coordinator))| {
+        let mut outcomes: Vec<_> = coordinators.iter().map(|_| None).collect();
+        let mut waited_for = Vec::with_capacity(coordinators.len());
+        for (at, (_, coordinator)) in coordinators.iter().enumerate() {
+            // Asked here: another thread would wait for the end of a fetch that waits for this mutation.
+            if coordinator.is_fetching_here() {
+                outcomes[at] = Some(Err(Error::LoaderRecursion));
+            } else {
+                waited_for.push((at, coordinator));
+            }
+        }
+        let outcomes = Arc::new(Mutex::new(outcomes));
+        let jobs = waited_for.into_iter().map(|(at, coordinator)| {
             let (coordinator, outcomes) = (Arc::clone(coordinator), Arc::clone(&outcomes));
             Box::new(move || {
                 let outcome = coordinator.refresh();
@@ -380,6 +386,8 @@ impl Bus {
                 drop(state);
                 for queue in queues {
                     queue.offer(&event);
+                    // A panic of a filter's destructor must not end the telling.
+                    discard(queue);
                 }
                 state = hold(&self.state);
             }

@@ -3,6 +3,8 @@
 //! One lock over the machine and the data. Never held while code of others runs (fetch, listeners, comparison, saving,
 //! destructors of values), nor while work is handed to the pool, which may run it at once. Timers are set under it:
 //! their jobs hold only weak references.
+//!
+//! Whoever is the fetcher, or tells listeners, catches the panics of that code, and so stops being it in any case.
 
 use std::{
     any::Any,
@@ -88,6 +90,13 @@ impl<T> Data<T> {
     fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.since_ms).saturating_add(self.age_ms)
     }
+}
+
+/// What a fetch brought.
+struct Fetched<T> {
+    value: T,
+    at: Timestamp,
+    is_change: bool,
 }
 
 struct State<T> {
@@ -242,13 +251,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         state.delivers = true;
         while let Some((update, listeners)) = state.outbox.pop_front() {
             drop(state);
-            for listener in listeners {
+            for listener in &listeners {
                 if listener.live.load(Ordering::Acquire) {
                     // A listener that panics was reported by the panic hook; the others are told all the same.
                     let _ = catch_unwind(AssertUnwindSafe(|| (listener.callback)(&update)));
                 }
             }
-            drop(update);
+            discard((update, listeners));
             state = hold(&self.state);
         }
         state.delivers = false;
@@ -292,39 +301,48 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let old = state.data.clone();
         drop(state);
         self.finish(todo);
-        let fetched = catch_unwind(AssertUnwindSafe(|| (self.parts.fetch)()));
-        let fetched = match fetched {
-            Ok(Ok(value)) => Ok((self.is_change(old.as_ref(), &value), value)),
-            Ok(Err(error)) => Err((Failure::Failed(Shared::new(error.error)), error.retry_after)),
-            Err(panic) => Err((Failure::Panicked(message_of(&*panic)), None)),
-        };
-        drop(old);
+        let fetched = catch_unwind(AssertUnwindSafe(|| match (self.parts.fetch)() {
+            Ok(value) => Ok(Fetched {
+                is_change: self.is_change(old.as_ref(), &value),
+                at: self.time(),
+                value,
+            }),
+            Err(error) => Err((Failure::Failed(Shared::new(error.error)), error.retry_after)),
+        }));
+        let fetched = fetched.unwrap_or_else(|panic| {
+            let message = message_of(&*panic);
+            discard(panic);
+            Err((Failure::Panicked(message), None))
+        });
+        discard(old);
         self.end(fetched, first)
     }
 
     fn end(
         self: &Arc<Self>,
-        fetched: Result<(bool, T), (Failure, Option<Duration>)>,
+        fetched: Result<Fetched<T>, (Failure, Option<Duration>)>,
         first: bool,
     ) -> Result<()> {
         let random = self.parts.runtime.random();
-        let at = self.time();
         let mut state = hold(&self.state);
+        // Held until the lock is released: errors have destructors too.
+        let errors = (state.last_error.clone(), state.outcome.clone());
         state.fetcher = None;
         state.ended = state.begun;
         self.ended.notify_all();
         if state.machine.is_closed() {
             drop(state);
+            discard((fetched, errors));
             return Err(Error::Closed(NAME));
         }
         let (mut unused, mut replaced) = (None, None);
         let input = match fetched {
-            Ok((_, value)) if state.machine.is_overtaken() => {
+            Ok(Fetched { value, .. }) if state.machine.is_overtaken() => {
                 unused = Some(value);
                 state.outcome = Ok(());
                 Input::Succeeded { changed: false }
             }
-            Ok((changed, value)) => {
+            Ok(Fetched { value, at, is_change: changed }) => {
                 replaced = self.store(&mut state, value, at);
                 state.outcome = Ok(());
                 Input::Succeeded { changed }
@@ -338,7 +356,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let outcome = state.outcome.clone();
         let todo = self.send(&mut state, input);
         drop(state);
-        drop((unused, replaced));
+        discard((unused, replaced, errors));
         self.finish(todo);
         if outcome.is_ok() {
             self.save();
@@ -374,12 +392,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
             drop(state);
             return false;
         }
+        let error = state.last_error.clone();
         let compared = old.as_ref().map(|data| data.version);
         let changed = changed || state.data.as_ref().map(|data| data.version) != compared;
         let replaced = self.store(&mut state, value, at);
         let todo = self.send(&mut state, Input::Published { changed });
         drop(state);
-        drop((old, replaced));
+        discard((old, replaced, error));
         self.finish(todo);
         self.save();
         true
@@ -393,7 +412,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let old = state.last_error.replace(error);
         let todo = self.send(&mut state, Input::ErrorSet);
         drop(state);
-        drop(old);
+        discard(old);
         self.finish(todo);
     }
 
@@ -403,7 +422,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let mut saved = hold(&self.saved);
         let data = hold(&self.state).data.clone();
         let Some(data) = data.filter(|data| data.version > *saved) else { return };
-        let error = last_good.save(&data.value, data.at).err().map(Shared::new);
+        let error = guarded(|| last_good.save(&data.value, data.at)).err().map(Shared::new);
         if error.is_none() {
             *saved = data.version;
         }
@@ -511,6 +530,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
 pub(super) trait Refresh: Send + Sync {
     /// `None` if it is gone.
     fn refresh(&self) -> Option<Result<()>>;
+    /// Whether the thread that asks is in its fetch.
+    fn is_fetching_here(&self) -> bool;
     fn is_gone(&self) -> bool;
 }
 
@@ -522,9 +543,26 @@ impl<T: Send + Sync + 'static> Refresh for Weak<Inner<T>> {
         }
     }
 
+    fn is_fetching_here(&self) -> bool {
+        self.upgrade()
+            .is_some_and(|inner| hold(&inner.state).fetcher == Some(thread::current().id()))
+    }
+
     fn is_gone(&self) -> bool {
         self.upgrade().is_none_or(|inner| hold(&inner.state).machine.is_closed())
     }
+}
+
+/// Drops what others may have given a destructor. Its panic has been reported by the panic hook, and ends here.
+pub(super) fn discard<D>(dropped: D) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
+}
+
+/// A panic of somebody else's code becomes an error.
+pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(Error::Loader(Shared::new(format!("it panicked: {}", message_of(&*panic)))))
+    })
 }
 
 /// The text of a panic, if it has one.

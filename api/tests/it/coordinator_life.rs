@@ -100,6 +100,54 @@ fn a_value_that_cannot_be_kept_is_reported() {
     assert_eq!(status.last_success_time, Some(Timestamp(5)));
 }
 
+/// Goal: a panic of the clock of the last good value, or of a value's destructor, ends no more than that fetch.
+#[test]
+fn panics_beside_the_fetch_leave_it_usable() {
+    struct Panics(Arc<AtomicUsize>);
+    impl LastGood<Fragile> for Panics {
+        fn load(&self) -> Result<Option<(Fragile, Timestamp)>> {
+            Ok(None)
+        }
+        fn save(&self, _value: &Fragile, _at: Timestamp) -> Result<()> {
+            std::panic::resume_unwind(Box::new("no shelf"))
+        }
+        fn now(&self) -> Timestamp {
+            if self.0.fetch_add(1, Ordering::AcqRel) == 0 {
+                std::panic::resume_unwind(Box::new("no clock"));
+            }
+            Timestamp(5)
+        }
+    }
+    struct Fragile;
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                std::panic::resume_unwind(Box::new("dropped"));
+            }
+        }
+    }
+    let runtime = Runtime::manual(Arc::new(TestClock::new()));
+    let plan = Coordinator::builder(|| Ok::<_, FetchError>(Fragile))
+        .runtime(&runtime)
+        .persist(Panics(Arc::default()))
+        .build();
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let _listening = plan.subscribe(move |_| {
+        count.fetch_add(1, Ordering::AcqRel);
+    });
+    assert!(matches!(plan.refresh(), Err(Error::LoaderPanicked(_))));
+    assert!(!plan.status().is_fetching);
+    for _ in 0..3 {
+        told.store(0, Ordering::Release);
+        plan.refresh().unwrap();
+        assert_eq!(told.load(Ordering::Acquire), 1);
+        assert!(plan.status().last_good_error.unwrap().to_string().contains("no shelf"));
+    }
+    // The last one has no coordinator to catch it.
+    std::mem::forget(plan.data());
+}
+
 /// Goal: fetches never overlap, and all who ask during one share the next.
 #[test]
 fn refreshes_serialise_and_share() {

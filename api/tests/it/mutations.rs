@@ -290,6 +290,40 @@ fn a_listener_may_wait() {
     });
 }
 
+/// Goal: nor does another thread that helps with the refreshes of such a mutation.
+///
+/// Method: three coordinators for three threads. Two of the fetches wait for each other, so that the fetch that mutates
+/// falls to any of the threads.
+#[test]
+fn a_mutation_inside_a_fetch_is_not_waited_for_by_helpers() {
+    let runtime = Runtime::new();
+    for _ in 0..20 {
+        let mutations = Mutations::new(&runtime);
+        let (inside, found) = (mutations.clone(), Log::default());
+        let log = found.clone();
+        let fetch = move || {
+            let done = inside.mutation("seen").run(|| Ok::<_, Error>(())).unwrap();
+            log.add(format!("{} {}", done.refreshed, done.failed[0].error));
+            Ok::<_, FetchError>(())
+        };
+        let mutating = Coordinator::builder(fetch).runtime(&runtime).build();
+        let together = Arc::new(Barrier::new(2));
+        let others = [(); 2].map(|()| {
+            let together = Arc::clone(&together);
+            let fetch = move || {
+                together.wait();
+                Ok::<_, FetchError>(())
+            };
+            Coordinator::builder(fetch).runtime(&runtime).build()
+        });
+        others.iter().for_each(|other| mutations.refreshes("other", other));
+        mutations.refreshes("mutating", &mutating);
+        mutating.refresh().unwrap();
+        assert_eq!(found.take(), ["2 a loader asked for the key that it is loading"]);
+    }
+    runtime.close();
+}
+
 /// Goal: a mutation inside a fetch does not wait for that very fetch.
 #[test]
 fn a_mutation_inside_a_fetch_does_not_deadlock() {

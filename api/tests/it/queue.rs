@@ -1,6 +1,6 @@
 //! Queues against a list, with leases, lifetimes and restarts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Barrier, time::Duration};
 
 use tierce::{Error, Store, Ttl, collections::Message};
 use tierce_kit::{rng::Rng, seed::cases};
@@ -214,6 +214,42 @@ fn many_consumers() {
         (0..16).step_by(2).flat_map(|at| (0..25).map(move |n| at * 100 + n)).collect();
     assert_eq!(all, expected);
     assert!(queue.is_empty().unwrap());
+}
+
+/// Goal: of all who take an item out at once, one is told that it was there.
+#[test]
+fn an_item_is_removed_once() {
+    let home = Home::new();
+    let store = home.open();
+    let queue = store.queue::<u32>("q").unwrap();
+    for round in 0..50 {
+        let id = queue.push(&round).unwrap();
+        let together = Barrier::new(4);
+        let got = threads(4, |at| {
+            together.wait();
+            if at == 0 { queue.pull().unwrap().is_some() } else { queue.remove(id).unwrap() }
+        });
+        assert_eq!(got.into_iter().filter(|got| *got).count(), 1, "round {round}");
+        assert!(!queue.remove(id).unwrap());
+    }
+}
+
+/// Goal: what is pushed while the queue is cleared is there and counted, or neither.
+#[test]
+fn a_push_beside_a_clear_is_counted() {
+    let home = Home::new();
+    let store = home.open();
+    let queue = store.queue::<u32>("q").unwrap();
+    for round in 0..100 {
+        let together = Barrier::new(4);
+        threads(4, |at| {
+            together.wait();
+            if at == 0 { queue.clear().unwrap() } else { assert!(queue.push(&round).unwrap() > 0) }
+        });
+        let count = queue.len().unwrap();
+        let there = std::iter::from_fn(|| queue.pull().unwrap()).count();
+        assert_eq!(count, there, "round {round}");
+    }
 }
 
 /// Goal: at the very instant at which a lease ends, it has ended.
