@@ -20,7 +20,7 @@ use crate::{
 ///
 /// A cheap handle that may be used from any thread. What a method acknowledged is kept as safely as the store's
 /// durability says; a crash leaves each call done or not done. A value that cannot be decoded is
-/// [`Error::Decode`](crate::Error::Decode), never a wrong value.
+/// [`Error::Decode`], never a wrong value.
 ///
 /// ```
 /// use tierce::Store;
@@ -72,8 +72,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Name`](crate::Error::Name); [`Error::Type`](crate::Error::Type) if the space holds something else;
-    /// [`Error::Options`](crate::Error::Options) if it was created with other options; the engine's.
+    /// [`Error::Name`]; [`Error::Type`] if the space holds something else;
+    /// [`Error::Options`] if it was created with other options; the engine's.
     pub fn map_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Map<K, V, C>>
     where
         K: OwnedKey,
