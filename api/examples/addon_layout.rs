@@ -1,5 +1,6 @@
-//! Seed 001, "/data" and "Directory Structure": the standard directories of an add-on with a settings file, a store and a
-//! log in them; seed 000, "Storage Location": one cache directory for all instances of a class, created when it is used.
+//! Seed 001, "/data" and "Directory Structure": the standard directories of an add-on with a settings file, a store and
+//! a log in them; seed 000, "Storage Location": one cache directory for all instances of a class, created when it is
+//! used.
 
 use std::error::Error;
 

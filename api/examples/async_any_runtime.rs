@@ -1,4 +1,5 @@
-//! The file cache of the cache document, without a runtime: an executor of thirty lines runs the tasks. So does any other.
+//! The file cache of the cache document, without a runtime: an executor of thirty lines runs the tasks. So does any
+//! other.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! Weather, fetched once for everyone who asks, in tasks of tokio: the example of the cache document whose methods are all
-//! async. Stale values are served while a task fetches new ones.
+//! Weather, fetched once for everyone who asks, in tasks of tokio: the example of the cache document whose methods are
+//! all async. Stale values are served while a task fetches new ones.
 
 use std::{
     sync::{

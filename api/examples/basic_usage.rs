@@ -1,5 +1,5 @@
-//! Shows the basic usage of the document on persistent storage (seed 000): a time under `last_run`, a nested map, a membership
-//! test, a get with a default, a counter, and deleting a key that may not be there.
+//! Shows the basic usage of the document on persistent storage (seed 000): a time under `last_run`, a nested map, a
+//! membership test, a get with a default, a counter, and deleting a key that may not be there.
 //!
 //! This is state, which nothing may evict: so it is a map, and not a cache. Each name has its own type.
 

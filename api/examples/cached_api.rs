@@ -1,5 +1,5 @@
-//! Shows the cached call of an interface of the usage guide (seed 002): key `api_response:{url}`, five minutes. Of several
-//! callers one asks the server; a stored `null` is an answer, and no reason to ask again.
+//! Shows the cached call of an interface of the usage guide (seed 002): key `api_response:{url}`, five minutes. Of
+//! several callers one asks the server; a stored `null` is an answer, and no reason to ask again.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

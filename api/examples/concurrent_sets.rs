@@ -1,5 +1,5 @@
-//! Three users cached at the same time: the "concurrent operations" of the cache document. A write is a future that owns
-//! all it needs, so it may be joined, or spawned, as it is.
+//! Three users cached at the same time: the "concurrent operations" of the cache document. A write is a future that
+//! owns all it needs, so it may be joined, or spawned, as it is.
 
 use serde::{Deserialize, Serialize};
 use tierce::{BoxError, Store, asynchronous::block_on};

@@ -1,5 +1,5 @@
-//! Seed 004, "DataUpdateCoordinator" and "Read Path (Coordinator)": the daily plan of a user, polled every three minutes
-//! while a card shows it, read from memory, and kept when the server is down.
+//! Seed 004, "DataUpdateCoordinator" and "Read Path (Coordinator)": the daily plan of a user, polled every three
+//! minutes while a card shows it, read from memory, and kept when the server is down.
 
 use std::{
     sync::{

@@ -1,5 +1,6 @@
-//! Seed 004, "Aggressive Cache Invalidation", "Multi-User Event Filtering" and "Write Path (Mutation)": Gabriel completes a
-//! task that is his and Sara's. Every cache and coordinator is renewed, then the two are told, and nobody else.
+//! Seed 004, "Aggressive Cache Invalidation", "Multi-User Event Filtering" and "Write Path (Mutation)": Gabriel
+//! completes a task that is his and Sara's. Every cache and coordinator is renewed, then the two are told, and nobody
+//! else.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,6 @@
-//! Shows the types of data that the document on persistent storage (seed 000) lists: text, numbers, booleans, nothing, lists,
-//! maps, tuples, sets, times with their zones, and types of one's own. Each comes back as it was, after a restart too.
+//! Shows the types of data that the document on persistent storage (seed 000) lists: text, numbers, booleans, nothing,
+//! lists, maps, tuples, sets, times with their zones, and types of one's own. Each comes back as it was, after a
+//! restart too.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

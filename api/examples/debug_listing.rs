@@ -1,5 +1,5 @@
-//! Shows how to look into a store when something seems wrong (the troubleshooting of seeds 000 and 002): the files in its
-//! directory, its spaces with what is in them, statistics, and what was evicted lately and why.
+//! Shows how to look into a store when something seems wrong (the troubleshooting of seeds 000 and 002): the files in
+//! its directory, its spaces with what is in them, statistics, and what was evicted lately and why.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,5 +1,6 @@
-//! Seed 001, "SQLite Database" and "Migration Example": the table of events, with a number that is given once, a time by
-//! default, a required type and optional data; and the column `priority`, which is added later with 0 as its default.
+//! Seed 001, "SQLite Database" and "Migration Example": the table of events, with a number that is given once, a time
+//! by default, a required type and optional data; and the column `priority`, which is added later with 0 as its
+//! default.
 
 use std::{error::Error, path::Path, time::Duration};
 

@@ -1,6 +1,6 @@
-//! Shows the helper for expiring entries of the document on persistent storage (seed 000): `get_cached_data` with a greatest
-//! age, and `set_cached_data`, under keys `data:{key}`. The age is the reader's choice here, so two readers may see the same
-//! entry differently; where the writer knows the lifetime, `Put::ttl` is simpler.
+//! Shows the helper for expiring entries of the document on persistent storage (seed 000): `get_cached_data` with a
+//! greatest age, and `set_cached_data`, under keys `data:{key}`. The age is the reader's choice here, so two readers
+//! may see the same entry differently; where the writer knows the lifetime, `Put::ttl` is simpler.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

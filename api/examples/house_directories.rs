@@ -1,6 +1,6 @@
-//! Shows where the document on persistent storage (seed 000) puts its files: `{data_dir}/{ClassName}/cache`, one store for all
-//! instances of a class, made when it is first used and not before, limited to 100 MiB. Instances put their own name into
-//! their keys.
+//! Shows where the document on persistent storage (seed 000) puts its files: `{data_dir}/{ClassName}/cache`, one store
+//! for all instances of a class, made when it is first used and not before, limited to 100 MiB. Instances put their own
+//! name into their keys.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,5 +1,6 @@
-//! Shows the pattern for hot values of the document on persistent storage (seed 000): loaded once at the start, read from
-//! memory while the program runs, written back at the shutdown. What must not be lost between is stored when it changes.
+//! Shows the pattern for hot values of the document on persistent storage (seed 000): loaded once at the start, read
+//! from memory while the program runs, written back at the shutdown. What must not be lost between is stored when it
+//! changes.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,4 +1,5 @@
-//! Seed 004, "Coordinator", over a restart: the program starts while the server is not there, and has something to show.
+//! Seed 004, "Coordinator", over a restart: the program starts while the server is not there, and has something to
+//! show.
 
 use std::time::Duration;
 

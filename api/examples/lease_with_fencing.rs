@@ -1,5 +1,5 @@
-//! Seed 002, "thread-safe via lock", taken further: a lease over restarts, with a token by which a store of something else
-//! refuses who is too late.
+//! Seed 002, "thread-safe via lock", taken further: a lease over restarts, with a token by which a store of something
+//! else refuses who is too late.
 
 use std::{error::Error, time::Duration};
 

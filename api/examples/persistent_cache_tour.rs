@@ -1,6 +1,6 @@
-//! Shows every call of the usage guide of `PersistentCache` (seed 002), in its order: creating with a directory and a limit,
-//! set and get, lifetimes, delete, clear, statistics, scoped use, sets from several threads, nested data, the content of
-//! files, answers of an interface, settings from the environment, two handles of one directory.
+//! Shows every call of the usage guide of `PersistentCache` (seed 002), in its order: creating with a directory and a
+//! limit, set and get, lifetimes, delete, clear, statistics, scoped use, sets from several threads, nested data, the
+//! content of files, answers of an interface, settings from the environment, two handles of one directory.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,5 +1,5 @@
-//! Seed 000, "You can also track notifications per entity": each sensor has its own two hours. Below it, a token bucket:
-//! how to stay within what a service allows.
+//! Seed 000, "You can also track notifications per entity": each sensor has its own two hours. Below it, a token
+//! bucket: how to stay within what a service allows.
 
 use std::{error::Error, time::Duration};
 

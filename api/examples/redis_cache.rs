@@ -1,5 +1,5 @@
-//! The weather cache of seed 000 ("Caching API Responses"), once on a store on disk and once on a server of Redis: when one
-//! machine is not enough any more, the same typed code runs against the server.
+//! The weather cache of seed 000 ("Caching API Responses"), once on a store on disk and once on a server of Redis: when
+//! one machine is not enough any more, the same typed code runs against the server.
 //!
 //! Starts a server of its own, and ends early, saying so, where none is installed.
 

@@ -1,5 +1,6 @@
-//! Seed 001, "Periodic Cleanup": files of the cache directory older than 30 days go, once a day, each with a line in the
-//! log. The time of the last run is kept in a file: a program that never runs for a whole day cleans up all the same.
+//! Seed 001, "Periodic Cleanup": files of the cache directory older than 30 days go, once a day, each with a line in
+//! the log. The time of the last run is kept in a file: a program that never runs for a whole day cleans up all the
+//! same.
 
 use std::{
     error::Error,

@@ -1,5 +1,5 @@
-//! Seed 004, "Built-in error handling and retry logic": a server that says when it wants to be asked again is asked then,
-//! once; one that only fails is asked less and less often.
+//! Seed 004, "Built-in error handling and retry logic": a server that says when it wants to be asked again is asked
+//! then, once; one that only fails is asked less and less often.
 
 use std::{
     sync::{

@@ -1,5 +1,6 @@
-//! Seed 001, "File Rotation": a history of at most so many bytes, of which the oldest lines go; and the names of the five
-//! newest backups, of which the oldest is dropped when a sixth comes. Seed 000: historical data that survives restarts.
+//! Seed 001, "File Rotation": a history of at most so many bytes, of which the oldest lines go; and the names of the
+//! five newest backups, of which the oldest is dropped when a sixth comes. Seed 000: historical data that survives
+//! restarts.
 
 use std::{error::Error, fs, path::Path};
 

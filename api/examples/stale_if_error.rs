@@ -1,6 +1,6 @@
-//! Shows what the documents ask for between the lines ("API responses with rate limits", seed 000; "stale data", seed 002): a
-//! value that is a little old is served at once while one load replaces it, an older one is served when the service is down,
-//! also after a restart, and a value that the service calls unchanged is not written again.
+//! Shows what the documents ask for between the lines ("API responses with rate limits", seed 000; "stale data", seed
+//! 002): a value that is a little old is served at once while one load replaces it, an older one is served when the
+//! service is down, also after a restart, and a value that the service calls unchanged is not written again.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

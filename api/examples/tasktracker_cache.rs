@@ -1,5 +1,5 @@
-//! Shows the cache of the tracker of tasks (seed 004): keys `endpoint:user`, shared data under `:None`, five minutes, a forced
-//! refresh, a user's entries or everybody's cleared, and statistics with the keys.
+//! Shows the cache of the tracker of tasks (seed 004): keys `endpoint:user`, shared data under `:None`, five minutes, a
+//! forced refresh, a user's entries or everybody's cleared, and statistics with the keys.
 //!
 //! A key of two parts says the same without text to take apart: nobody is called "None" by accident, and who clears
 //! `gabriel` leaves `gabriella` alone.

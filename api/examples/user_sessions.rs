@@ -1,5 +1,5 @@
-//! Shows the sessions of the usage guide (seed 002, `session:abc` for an hour) as an application would keep them: they live as
-//! long as they are used, a user's sessions end together, and a restart ends none.
+//! Shows the sessions of the usage guide (seed 002, `session:abc` for an hour) as an application would keep them: they
+//! live as long as they are used, a user's sessions end together, and a restart ends none.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

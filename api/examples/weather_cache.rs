@@ -1,8 +1,9 @@
-//! Shows the weather example of the document on persistent storage (seed 000): a job that runs every minute, and a forecast
-//! that is fetched anew only when it is older than thirty minutes. The cache survives the restart of the program.
+//! Shows the weather example of the document on persistent storage (seed 000): a job that runs every minute, and a
+//! forecast that is fetched anew only when it is older than thirty minutes. The cache survives the restart of the
+//! program.
 //!
-//! One look-up answers both questions, "is it there" and "is it fresh": there is no moment in between in which the entry
-//! could vanish.
+//! One look-up answers both questions, "is it there" and "is it fresh": there is no moment in between in which the
+//! entry could vanish.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

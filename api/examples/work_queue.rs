@@ -1,5 +1,5 @@
-//! Seed 001, events and background work: jobs survive a restart, each is done by one worker, and one that a worker did not
-//! finish is done by another.
+//! Seed 001, events and background work: jobs survive a restart, each is done by one worker, and one that a worker did
+//! not finish is done by another.
 
 use std::{error::Error, path::Path, time::Duration};
 

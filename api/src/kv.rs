@@ -111,11 +111,7 @@ impl Kv for Engine {
     }
 
     fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()> {
-        let mut filtered = |key: &[u8], view: View<'_>| match key.starts_with(prefix) {
-            true => each(key, view),
-            false => ControlFlow::Continue(()),
-        };
-        Ok(self.snapshot()?.scan(values, &mut filtered)?)
+        Ok(self.snapshot()?.scan(prefix, values, each)?)
     }
 
     fn sync(&self) -> Result<()> {

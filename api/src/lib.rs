@@ -1,5 +1,5 @@
-//! An embedded, crash-safe cache and state store: what is acknowledged is kept, what is deleted stays gone, a byte limit
-//! that holds, and values of any type.
+//! An embedded, crash-safe cache and state store: what is acknowledged is kept, what is deleted stays gone, a byte
+//! limit that holds, and values of any type.
 //!
 //! ```
 //! use tierce::{Options, Put, Store, Ttl};
@@ -38,8 +38,8 @@
 //! | files around all that | [`ops`] |
 //! | tasks instead of threads | [`asynchronous`] |
 //!
-//! The guide goes from a JSON file to state that survives power cuts: `docs/guide` in the repository. How much stands behind
-//! an acknowledgement is said word for word in `docs/durability.md`.
+//! The guide goes from a JSON file to state that survives power cuts: `docs/guide` in the repository. How much stands
+//! behind an acknowledgement is said word for word in `docs/durability.md`.
 //!
 //! # Features
 //!

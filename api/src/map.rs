@@ -238,8 +238,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Map<K, V, C> {
         if edits.is_empty() { Ok(()) } else { self.typed.commit(edits) }
     }
 
-    /// Every entry as it is at this moment; reads the head of every entry of the store. In an ordered space sorted by key, and
-    /// read one after the other: what is written meanwhile may be seen or not.
+    /// Every entry as it is at this moment; reads the head of every entry of the store. In an ordered space sorted by
+    /// key, and read one after the other: what is written meanwhile may be seen or not.
     ///
     /// # Errors
     /// Of the first entry that fails; as [`Self::get`].

@@ -158,9 +158,9 @@ impl Pool {
         matches!(self.0.0.push(job, self.0.0.queue_max), Pushed::Queued)
     }
 
-    /// As [`Self::spawn`] for a future, which must not hold up its thread: when the queue is full, `waker` is told when to
-    /// offer the job again. `place` is the place in that line; who goes away before calls [`Self::leave`]. If the system
-    /// gives no thread at all, the caller runs the job.
+    /// As [`Self::spawn`] for a future, which must not hold up its thread: when the queue is full, `waker` is told when
+    /// to offer the job again. `place` is the place in that line; who goes away before calls [`Self::leave`]. If the
+    /// system gives no thread at all, the caller runs the job.
     pub(crate) fn offer(&self, job: Job, place: &mut Option<PlaceId>, waker: &Waker) -> Offered {
         let core = &self.0.0;
         let mut state = hold(&core.state);
@@ -567,7 +567,8 @@ impl TimerCore {
             let due = state.schedule.due(now_ms);
             if !due.is_empty() {
                 drop(state);
-                // Beyond the bound of the queue: each of them was in memory before, and this thread must not be held up.
+                // Beyond the bound of the queue: each of them was in memory before, and this thread must not be held
+                // up.
                 for job in due {
                     match self.pool.0.0.push(job, usize::MAX) {
                         Pushed::Full(job) => run(job),

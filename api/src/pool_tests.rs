@@ -1,4 +1,5 @@
-//! The threads, driven by channels and by a clock that stands still: no test sleeps, none looks at how long a thing took.
+//! The threads, driven by channels and by a clock that stands still: no test sleeps, none looks at how long a thing
+//! took.
 
 use std::sync::{
     Barrier,

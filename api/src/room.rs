@@ -33,8 +33,8 @@ impl Room {
         self.granted.len()
     }
 
-    /// Whether another job may be queued now for who holds `place`, which is over then. If not, `waker` is told when, in
-    /// the place of the one that is returned: it is to be dropped with no lock held, since it may own a task.
+    /// Whether another job may be queued now for who holds `place`, which is over then. If not, `waker` is told when,
+    /// in the place of the one that is returned: it is to be dropped with no lock held, since it may own a task.
     pub(crate) fn claim(
         &mut self,
         place: &mut Option<PlaceId>,

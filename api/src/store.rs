@@ -58,8 +58,8 @@ impl Common {
         self.pool.get_or_init(Pool::new)
     }
 
-    /// A thread that stores what tasks have loaded. It runs no loader, so it never waits for a load: the others may all do
-    /// so, for the very value that is to be stored.
+    /// A thread that stores what tasks have loaded. It runs no loader, so it never waits for a load: the others may all
+    /// do so, for the very value that is to be stored.
     pub(crate) fn storing(&self) -> &Pool {
         self.storing.get_or_init(|| Pool::with_limits(1, Pool::QUEUE, Pool::IDLE))
     }
@@ -161,12 +161,13 @@ impl Store {
         catalog::stats(&*self.kv, name)
     }
 
-    /// Brings the values of a space to version `wanted`, as JSON values, and then the space to that version. All of them are
-    /// tried before the first is stored: if one fails, nothing has changed. Each is stored as one write that keeps lifetime,
-    /// tags and the rest; after a crash in between, call it again: it goes on where it was, and until then the space is
-    /// refused to programs that know only the old version. Do it before the space is in use.
+    /// Brings the values of a space to version `wanted`, as JSON values, and then the space to that version. All of
+    /// them are tried before the first is stored: if one fails, nothing has changed. Each is stored as one write that
+    /// keeps lifetime, tags and the rest; after a crash in between, call it again: it goes on where it was, and until
+    /// then the space is refused to programs that know only the old version. Do it before the space is in use.
     ///
-    /// For values in MessagePack or JSON without raw bytes in them; NaN and infinities become null. A space that is not there needs nothing.
+    /// For values in MessagePack or JSON without raw bytes in them; NaN and infinities become null. A space that is not
+    /// there needs nothing.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -271,8 +272,8 @@ impl Store {
         self.kv.sync()
     }
 
-    /// Gives this handle up; what was acknowledged is on the device then. If it is the last, the store is closed, and this
-    /// says how it went. Caches, maps and so on are handles, too: drop them before.
+    /// Gives this handle up; what was acknowledged is on the device then. If it is the last, the store is closed, and
+    /// this says how it went. Caches, maps and so on are handles, too: drop them before.
     ///
     /// # Errors
     /// As [`Engine::close`].

@@ -19,14 +19,14 @@ use crate::{
 /// The answer of a job that came to its end, or panicked.
 type Answer<T> = thread::Result<Result<T>>;
 
-/// Something that the store's own threads do: a write, a scan, a sync. A future that owns all it needs, so that it may be
-/// spawned as it is, on any runtime.
+/// Something that the store's own threads do: a write, a scan, a sync. A future that owns all it needs, so that it may
+/// be spawned as it is, on any runtime.
 ///
 /// - Before it is polled nothing happens: a `Work` that is dropped then was never there.
-/// - When it is polled first, it gets in line for one of a few threads. If too many wait already, it waits for a place in
-///   that line, without a thread and in order of arrival. Dropped while it waits, it does not happen.
-/// - When a thread has begun, it comes to its end, dropped or not. So of a write whose future was polled and dropped it is
-///   not known whether it happened; it happened wholly or not at all.
+/// - When it is polled first, it gets in line for one of a few threads. If too many wait already, it waits for a place
+///   in that line, without a thread and in order of arrival. Dropped while it waits, it does not happen.
+/// - When a thread has begun, it comes to its end, dropped or not. So of a write whose future was polled and dropped it
+///   is not known whether it happened; it happened wholly or not at all.
 ///
 /// A panic of a closure that it was given goes on in the task that polls it. If the store was closed meanwhile, the
 /// answer is [`Error::Closed`] or the engine's.

@@ -81,8 +81,8 @@ fn dropping_cancels_what_has_not_begun() {
     assert!(matches!(kept.poll(), Poll::Ready(Ok(0))));
 }
 
-/// Goal: when the queue is full, futures wait in order of arrival and hold up no thread, and a place that somebody gives
-/// back is not lost.
+/// Goal: when the queue is full, futures wait in order of arrival and hold up no thread, and a place that somebody
+/// gives back is not lost.
 #[test]
 fn a_full_queue_is_waited_for() {
     let pool = manual(1);

@@ -44,8 +44,8 @@ fn stored(engine: &Engine) -> BTreeSet<Vec<u8>> {
     engine.iter().unwrap().map(|entry| entry.unwrap().0).collect()
 }
 
-/// Goal: whoever follows the feed from the start, or on from where it was, has the keys of the store, whatever the parts
-/// it reads are; through batches, reopening and compaction; and is told when compaction took something out.
+/// Goal: whoever follows the feed from the start, or on from where it was, has the keys of the store, whatever the
+/// parts it reads are; through batches, reopening and compaction; and is told when compaction took something out.
 #[test]
 fn a_follower_has_the_keys() {
     let mut incomplete = 0;

@@ -24,8 +24,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs `future` on this thread to its end, and sleeps while there is nothing to do: for tools, tests and examples that have
-/// no runtime. Not to be called in a task.
+/// Runs `future` on this thread to its end, and sleeps while there is nothing to do: for tools, tests and examples that
+/// have no runtime. Not to be called in a task.
 ///
 /// ```
 /// assert_eq!(tierce::asynchronous::block_on(async { 6 * 7 }), 42);

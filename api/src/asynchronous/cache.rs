@@ -11,7 +11,8 @@ use crate::{
     ttl::Ttl,
 };
 
-/// The async face of a [`Cache`]: what each method does, and how safely, stands there. Reads answer at once; the rest is a
+/// The async face of a [`Cache`]: what each method does, and how safely, stands there. Reads answer at once; the rest
+/// is a
 /// [`Work`]; loads run in the task that asks. A cheap handle; both faces share loads and statistics.
 ///
 /// ```
@@ -378,7 +379,8 @@ where
     V: Clone + Send + Sync + 'static,
     C: Codec<V>,
 {
-    /// As [`Cache::get_or_insert_with`], with a future: it is polled only if the value is not there, by the task that asks.
+    /// As [`Cache::get_or_insert_with`], with a future: it is polled only if the value is not there, by the task that
+    /// asks.
     ///
     /// ```
     /// use tierce::asynchronous::block_on;
@@ -413,11 +415,12 @@ where
         self.get_or_load(key, async { load.await.map(Loaded::from) }).await
     }
 
-    /// The value of `key`; if it is not there, `load` brings it, and says how long it lives, which tags it has, and so on.
+    /// The value of `key`; if it is not there, `load` brings it, and says how long it lives, which tags it has, and so
+    /// on.
     ///
-    /// Of all tasks, and threads of the blocking face, that ask for a key at the same time one loads and the others wait.
-    /// If the one that loads is dropped, the first of the others loads with its own loader; so dropping, at any moment,
-    /// leaves no key locked, and a timeout of any runtime may be put around this. Once the store's threads
+    /// Of all tasks, and threads of the blocking face, that ask for a key at the same time one loads and the others
+    /// wait. If the one that loads is dropped, the first of the others loads with its own loader; so dropping, at any
+    /// moment, leaves no key locked, and a timeout of any runtime may be put around this. Once the store's threads
     /// have what the loader brought, it is stored even if nobody waits any more.
     ///
     /// A future that loads and is neither dropped nor polled again (left behind in a `select` while the task waits for

@@ -52,8 +52,8 @@ where
     V: Clone + Send + Sync + 'static,
     C: Codec<V>,
 {
-    /// This cache with a loader: it is given the key and, if there is one, the value that is to be replaced. `spawn` has a
-    /// task carried out in the background, on whatever runtime; it may drop the task, and must not run it.
+    /// This cache with a loader: it is given the key and, if there is one, the value that is to be replaced. `spawn`
+    /// has a task carried out in the background, on whatever runtime; it may drop the task, and must not run it.
     ///
     /// ```
     /// use std::{thread, time::Duration};

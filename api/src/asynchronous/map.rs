@@ -10,7 +10,8 @@ use crate::{
     map::Map,
 };
 
-/// The async face of a [`Map`]: what each method does, and how safely, stands there. Reads answer at once; the rest is a
+/// The async face of a [`Map`]: what each method does, and how safely, stands there. Reads answer at once; the rest is
+/// a
 /// [`Work`]. A cheap handle.
 ///
 /// ```

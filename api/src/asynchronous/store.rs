@@ -17,8 +17,8 @@ use crate::{
 
 /// The async face of a [`Store`]. A cheap handle: clones, and the blocking face, share the store.
 ///
-/// Dropping the last handle of a store closes it, which takes a moment of whatever thread does it: drop its caches and maps
-/// first, and then [`close`](Self::close) it.
+/// Dropping the last handle of a store closes it, which takes a moment of whatever thread does it: drop its caches and
+/// maps first, and then [`close`](Self::close) it.
 ///
 /// ```
 /// use tierce::asynchronous::{AsyncStore, block_on};

@@ -127,8 +127,8 @@ impl Listeners {
     }
 }
 
-/// Receives what happens to the entries of a cache from [`Cache::subscribe`] on, in the order in which writers reported it.
-/// Dropping it ends the subscription.
+/// Receives what happens to the entries of a cache from [`Cache::subscribe`] on, in the order in which writers reported
+/// it. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Events<K> {
     queue: Arc<Queue>,
@@ -138,12 +138,12 @@ pub struct Events<K> {
 }
 
 impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
-    /// Reports what happens to entries from now on. Up to `capacity` events wait; then each new one displaces the oldest,
-    /// and [`Events::lost`] counts it: a listener that is slow or forgotten stops nobody. Nothing is kept over a restart:
-    /// for that see `Engine::changes_since`.
+    /// Reports what happens to entries from now on. Up to `capacity` events wait; then each new one displaces the
+    /// oldest, and [`Events::lost`] counts it: a listener that is slow or forgotten stops nobody. Nothing is kept over
+    /// a restart: for that see `Engine::changes_since`.
     ///
-    /// Evictions and expiries are reported when the store notices them, with their key unless they left unread with a whole
-    /// segment.
+    /// Evictions and expiries are reported when the store notices them, with their key unless they left unread with a
+    /// whole segment.
     ///
     /// ```
     /// use tierce::cache::{Event, Removal};

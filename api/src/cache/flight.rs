@@ -185,9 +185,9 @@ impl Flights {
         self.count.load(Ordering::SeqCst) > 0 && hold(&self.by_key).contains_key(key)
     }
 
-    /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it; nor
-    /// is one that begins before the write has ended. Waits while its value is being stored: the write that is about to
-    /// come is the later one.
+    /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it;
+    /// nor is one that begins before the write has ended. Waits while its value is being stored: the write that is
+    /// about to come is the later one.
     pub(super) fn write(&self, key: &[u8]) -> Writing<'_> {
         let writing = Writing::begin(self.writes_of(key));
         self.outdate(key);
@@ -380,8 +380,8 @@ mod tests {
         }
     }
 
-    /// Goal: who asks for a key whose load waits for a worker loads it, and the worker then does not; one that is dropped
-    /// leaves nobody waiting.
+    /// Goal: who asks for a key whose load waits for a worker loads it, and the worker then does not; one that is
+    /// dropped leaves nobody waiting.
     #[test]
     fn a_parked_load_is_taken_over() {
         let flights = Arc::new(Flights::default());

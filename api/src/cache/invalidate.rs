@@ -54,8 +54,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         Ok(())
     }
 
-    /// As [`Self::cut_tag`], and says how many entries had the tag, which are counted first: reads the head of every entry
-    /// of the store.
+    /// As [`Self::cut_tag`], and says how many entries had the tag, which are counted first: reads the head of every
+    /// entry of the store.
     ///
     /// # Errors
     /// As [`Self::cut_tag`].
@@ -84,7 +84,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         found.finish()
     }
 
-    /// Removes every entry at once, at a cost that does not depend on how many there are. Compaction gives the bytes back.
+    /// Removes every entry at once, at a cost that does not depend on how many there are. Compaction gives the bytes
+    /// back.
     ///
     /// # Errors
     /// The engine's; then nothing has changed.
@@ -235,8 +236,8 @@ impl<K: OwnedKey + AsRef<str>, V, C: Codec<V>> Cache<K, V, C> {
         self.invalidate_keys(|key| key.as_ref().ends_with(suffix))
     }
 
-    /// Removes every entry whose key matches `pattern`, in which `*` is any text and `?` is one character; returns how many
-    /// those were.
+    /// Removes every entry whose key matches `pattern`, in which `*` is any text and `?` is one character; returns how
+    /// many those were.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<String, u32>("c")?;

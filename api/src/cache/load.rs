@@ -46,8 +46,8 @@ where
     V: Clone + Send + Sync + 'static,
     C: Codec<V>,
 {
-    /// The value of `key`; `load` makes it, and it is stored, if it is not there. Of all threads that ask for a key at the
-    /// same time one loads and the others wait for it.
+    /// The value of `key`; `load` makes it, and it is stored, if it is not there. Of all threads that ask for a key at
+    /// the same time one loads and the others wait for it.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<String, usize>("lengths")?;
@@ -66,12 +66,13 @@ where
         self.get_or_load(key, || Ok::<_, Error>(load().into()))
     }
 
-    /// As [`Self::get_or_insert_with`], with a loader that may fail. Its error goes to all who wait, and is not stored: who
-    /// asks next tries again.
+    /// As [`Self::get_or_insert_with`], with a loader that may fail. Its error goes to all who wait, and is not stored:
+    /// who asks next tries again.
     ///
     /// # Errors
-    /// [`Error::Loader`]; [`Error::LoaderPanicked`] for those who wait for a loader that panics (the panic goes on in the
-    /// thread that called it); [`Error::LoaderRecursion`] if loaders wait for each other in a circle; as [`Self::get`] and
+    /// [`Error::Loader`]; [`Error::LoaderPanicked`] for those who wait for a loader that panics (the panic goes on in
+    /// the thread that called it); [`Error::LoaderRecursion`] if loaders wait for each other in a circle; as
+    /// [`Self::get`] and
     /// [`Self::insert`].
     pub fn try_get_or_insert_with<Q: Lookup<K> + ?Sized, E: Into<BoxError>>(
         &self,
@@ -81,7 +82,8 @@ where
         self.get_or_load(key, || load().map(Loaded::from))
     }
 
-    /// As [`Self::try_get_or_insert_with`], with a loader that says how long its value lives, which tags it has, and so on.
+    /// As [`Self::try_get_or_insert_with`], with a loader that says how long its value lives, which tags it has, and so
+    /// on.
     ///
     /// ```
     /// use tierce::{Loaded, Ttl};

@@ -1,7 +1,8 @@
 //! The loads of `load.rs` for tasks: the loader is a future, and who waits holds up no thread.
 //!
-//! Whoever is dropped leaves no key locked: a leader abandons its load by dropping its ticket, and the first of those who
-//! wait then loads with its own loader. Once the ticket is with a thread of the pool, what was loaded is stored whoever is dropped.
+//! Whoever is dropped leaves no key locked: a leader abandons its load by dropping its ticket, and the first of those
+//! who wait then loads with its own loader. Once the ticket is with a thread of the pool, what was loaded is stored
+//! whoever is dropped.
 
 use std::{
     future::poll_fn,

@@ -204,8 +204,9 @@ impl LoadPolicy {
     }
 
     /// Loads in the background before a value stops to be fresh, the likelier the nearer that is and the longer loading
-    /// takes, so that not all that were stored together are loaded together. 1.0 is usual; larger is earlier; 0 is never,
-    /// the default. (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.)
+    /// takes, so that not all that were stored together are loaded together. 1.0 is usual; larger is earlier; 0 is
+    /// never, the default. (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB
+    /// 2015.)
     pub const fn early(mut self, beta: f64) -> Self {
         self.early = beta.max(0.0);
         self

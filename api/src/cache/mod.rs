@@ -114,8 +114,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Name`]; [`Error::Type`] if the space holds something else; [`Error::Options`] if it was created with other
-    /// options; the engine's.
+    /// [`Error::Name`]; [`Error::Type`] if the space holds something else; [`Error::Options`] if it was created with
+    /// other options; the engine's.
     pub fn cache_with<K, V, C>(&self, name: &str, options: &SpaceOptions) -> Result<Cache<K, V, C>>
     where
         K: OwnedKey,
@@ -197,8 +197,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         self.insert_with(key, value, &Put::new()).map(drop)
     }
 
-    /// Stores `value` with a lifetime, tags and so on; says whether it is stored. It is not if its lifetime is zero, which
-    /// removes the old entry, and if it was to be stored only in the absence of another.
+    /// Stores `value` with a lifetime, tags and so on; says whether it is stored. It is not if its lifetime is zero,
+    /// which removes the old entry, and if it was to be stored only in the absence of another.
     ///
     /// ```
     /// use std::time::Duration;
@@ -374,8 +374,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         })
     }
 
-    /// Gives the value of `key`, or `None`, to `change`, and stores what it returns with the options given, or removes the
-    /// key for `None`: atomically. `change` is asked again if another write came between. Returns what is stored then.
+    /// Gives the value of `key`, or `None`, to `change`, and stores what it returns with the options given, or removes
+    /// the key for `None`: atomically. `change` is asked again if another write came between. Returns what is stored
+    /// then.
     ///
     /// # Errors
     /// As [`Self::get`] and [`Self::insert_with`]; then nothing has changed.

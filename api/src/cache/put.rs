@@ -33,8 +33,8 @@ impl Put {
         self
     }
 
-    /// Adds a tag, 1 to 240 bytes: [`Cache::invalidate_tag`](super::Cache::invalidate_tag) removes all entries with it. Each
-    /// takes its bytes and seven more in the record.
+    /// Adds a tag, 1 to 240 bytes: [`Cache::invalidate_tag`](super::Cache::invalidate_tag) removes all entries with it.
+    /// Each takes its bytes and seven more in the record.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self

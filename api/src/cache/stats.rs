@@ -40,8 +40,8 @@ macro_rules! counters {
 
         /// What is in a cache, and what was done with it since the store was opened, or since the last reset.
         ///
-        /// What was evicted and what expired is counted for the whole store: see `Engine::stats`, and `Engine::evictions`
-        /// for the last of them one by one.
+        /// What was evicted and what expired is counted for the whole store: see `Engine::stats`, and
+        /// `Engine::evictions` for the last of them one by one.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct CacheStats {

@@ -117,8 +117,8 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// How much the last number weighs in [`Summary::smoothed`]: above 0, where nothing changes, up to 1, where only the
-    /// last one counts. Default 0.1. It is not stored: it holds for what is added through this handle.
+    /// How much the last number weighs in [`Summary::smoothed`]: above 0, where nothing changes, up to 1, where only
+    /// the last one counts. Default 0.1. It is not stored: it holds for what is added through this handle.
     ///
     /// ```
     /// let level = tierce::Store::in_memory()?.aggregate("level")?.smoothing(0.5)?;
@@ -141,7 +141,8 @@ impl Aggregate {
     /// Adds a number, and returns what the series comes to now.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the number or what it would lead to is not finite; the engine's. Then nothing has changed.
+    /// [`Error::Overflow`] if the number or what it would lead to is not finite; the engine's. Then nothing has
+    /// changed.
     pub fn add(&self, number: f64) -> Result<Summary> {
         let mut sum = Summary::of(number);
         let key = self.typed.key_bytes(&self.name);

@@ -43,8 +43,8 @@ enum Side {
 /// A list with two ends. If it has a maximum length, what comes in at one end pushes out what is too much at the other,
 /// in one atomic change. The maximum is kept with the list.
 ///
-/// Each call is one atomic change: a crash leaves it done or not done. Methods at the ends cost the same however long the
-/// list is; others say what they cost.
+/// Each call is one atomic change: a crash leaves it done or not done. Methods at the ends cost the same however long
+/// the list is; others say what they cost.
 ///
 /// ```
 /// let store = tierce::Store::in_memory()?;

@@ -113,8 +113,8 @@ where
         look(&self.head()?)
     }
 
-    /// Changes the head and carries out the edits that `decide` adds, together. If another change came between, `decide`
-    /// is asked again, with the head as it is then. It must not run code of others.
+    /// Changes the head and carries out the edits that `decide` adds, together. If another change came between,
+    /// `decide` is asked again, with the head as it is then. It must not run code of others.
     pub(super) fn change<R>(
         &self,
         mut decide: impl FnMut(&mut Head<H>, &mut Vec<Edit>) -> Result<R>,

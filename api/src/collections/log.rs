@@ -33,8 +33,8 @@ impl Kept {
     }
 }
 
-/// Lines that an append forgets beside as many as it appends: a log that is to keep less from now on gets there in small
-/// steps.
+/// Lines that an append forgets beside as many as it appends: a log that is to keep less from now on gets there in
+/// small steps.
 const FORGOTTEN_MORE: u64 = 8;
 /// Lines that one change of [`Log::prune`] forgets.
 const PRUNED_AT_ONCE: u64 = 256;

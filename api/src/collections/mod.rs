@@ -1,7 +1,7 @@
 //! Things that a program keeps besides maps: counters, queues, deques, logs, aggregates, sequences.
 //!
-//! Every change is atomic, for all threads and over a crash: it is there whole, or not at all. Each collection opens with
-//! a method of [`Store`](crate::Store), is a cheap handle, and may be used from any thread.
+//! Every change is atomic, for all threads and over a crash: it is there whole, or not at all. Each collection opens
+//! with a method of [`Store`](crate::Store), is a cheap handle, and may be used from any thread.
 
 mod aggregate;
 mod counter;

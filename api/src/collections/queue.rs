@@ -30,16 +30,16 @@ const RESERVED_AT_ONCE: u64 = 256;
 
 /// A queue: what is pushed first is pulled first, by one of any number of consumers, also after a restart.
 ///
-/// [`Queue::pull`] takes an item off for good: if the consumer crashes, it is lost. [`Queue::lease`] only hides it until
-/// the consumer says that it is done, or time is up: then somebody else gets it. Each change is atomic.
+/// [`Queue::pull`] takes an item off for good: if the consumer crashes, it is lost. [`Queue::lease`] only hides it
+/// until the consumer says that it is done, or time is up: then somebody else gets it. Each change is atomic.
 ///
 /// An item keeps its number from push to the end; numbers rise, with gaps, and are not given twice. An item may have a
 /// lifetime ([`Queue::push_for`]); it is never delivered after that. One that is leased at that moment can still be
 /// finished.
 ///
-/// Beside the records, some 60 bytes of memory are taken for each item, and opening reads the head of every entry of the
-/// store. An item that cannot be decoded stays where it is, and blocks the ones behind it with an error that names it,
-/// until it is taken out with [`Queue::remove`].
+/// Beside the records, some 60 bytes of memory are taken for each item, and opening reads the head of every entry of
+/// the store. An item that cannot be decoded stays where it is, and blocks the ones behind it with an error that names
+/// it, until it is taken out with [`Queue::remove`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -238,8 +238,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(ids)
     }
 
-    /// Order: numbers are reserved by a write of their own before the first item has one of them, so that no crash leaves
-    /// an item with a number that is not reserved. With them, how often the queue was cleared by then.
+    /// Order: numbers are reserved by a write of their own before the first item has one of them, so that no crash
+    /// leaves an item with a number that is not reserved. With them, how often the queue was cleared by then.
     fn take_numbers(&self, count: u64) -> Result<(std::ops::Range<u64>, u64)> {
         let overflow = || {
             let name = &self.items.space().info.name;
@@ -271,7 +271,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(taken.map(|(_, item, _)| item))
     }
 
-    /// Hides the first waiting item from all others for so long, and hands it out; `None` if none waits. It is gone after
+    /// Hides the first waiting item from all others for so long, and hands it out; `None` if none waits. It is gone
+    /// after
     /// [`Message::ack`]; otherwise it waits again, at its old place, when the time is up, also over a restart.
     ///
     /// # Errors

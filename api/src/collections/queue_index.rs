@@ -1,7 +1,7 @@
 //! Which items of a queue wait and which are leased: what the records say, kept in memory.
 //!
-//! The records decide. The index only says where to look, so that neither leased nor taken items cost a consumer a look;
-//! whoever finds that a record says something else follows the record.
+//! The records decide. The index only says where to look, so that neither leased nor taken items cost a consumer a
+//! look; whoever finds that a record says something else follows the record.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

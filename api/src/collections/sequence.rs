@@ -26,8 +26,8 @@ impl Shared for Range {}
 
 /// Numbers from 1 on, each given out once, rising, whatever crashes come between.
 ///
-/// They are reserved in ranges, each of which is on the device before the first of its numbers is given out. What is left
-/// of a range when the last handle goes, or the process dies, is never given out: there are gaps.
+/// They are reserved in ranges, each of which is on the device before the first of its numbers is given out. What is
+/// left of a range when the last handle goes, or the process dies, is never given out: there are gaps.
 ///
 /// ```
 /// let store = tierce::Store::in_memory()?;
@@ -44,8 +44,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Reserves so many numbers with one write. Default 64. 1 leaves no gaps but after a failed write, and costs a flush
-    /// of the device for each number. 0 counts as 1.
+    /// Reserves so many numbers with one write. Default 64. 1 leaves no gaps but after a failed write, and costs a
+    /// flush of the device for each number. 0 counts as 1.
     #[must_use]
     pub fn reserving(mut self, at_once: u32) -> Self {
         self.at_once = at_once.max(1);

@@ -71,8 +71,9 @@ impl Config {
         reading.finish()
     }
 
-    /// As [`Self::from_env`], with the variables in a file such as `.env`: `NAME=value` in a line, `export` before it or
-    /// not; `#` begins a comment, at the start of a line or after a space. Values may stand in quotes; in double ones,
+    /// As [`Self::from_env`], with the variables in a file such as `.env`: `NAME=value` in a line, `export` before it
+    /// or not; `#` begins a comment, at the start of a line or after a space. Values may stand in quotes; in double
+    /// ones,
     /// `\n`, `\t`, `\"` and `\\` are signs. Of two lines with one name, the later one counts. Nothing is put into the
     /// process's environment.
     ///

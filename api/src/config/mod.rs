@@ -86,8 +86,8 @@ struct Setting<T> {
 /// | most entries | `max_entries` | `CACHE_MAX_ENTRIES` | no limit |
 /// | bytes of the disk left free | `min_free_bytes` | `CACHE_MIN_FREE_BYTES` | 0 |
 ///
-/// Sizes are bytes (`524288000`) or have a unit (`"500 MiB"`, `"1.5 GB"`). Lifetimes are seconds (0: for ever) or have a
-/// unit (`"5m"`, `"2 hours"`). Relative directories start at the process's current one.
+/// Sizes are bytes (`524288000`) or have a unit (`"500 MiB"`, `"1.5 GB"`). Lifetimes are seconds (0: for ever) or have
+/// a unit (`"5m"`, `"2 hours"`). Relative directories start at the process's current one.
 ///
 /// Layers are put on each other with [`Self::merge`]; what the upper one does not set, the lower one decides.
 ///
@@ -242,8 +242,8 @@ impl Config {
         }
     }
 
-    /// The directory of the store: the one set; else that of the class in the data directory; else the default, if there
-    /// is one. Nothing is created.
+    /// The directory of the store: the one set; else that of the class in the data directory; else the default, if
+    /// there is one. Nothing is created.
     ///
     /// # Errors
     /// [`Error::Options`] if none of them is there, [`Error::Name`] if the class cannot be a directory.
@@ -323,8 +323,8 @@ impl Config {
         value(&self.min_free_bytes).unwrap_or_default()
     }
 
-    /// Where the setting comes from, by its name in TOML (`size_limit`, `ttl.search`). [`Origin::Default`] if nobody set
-    /// it, or there is no such setting.
+    /// Where the setting comes from, by its name in TOML (`size_limit`, `ttl.search`). [`Origin::Default`] if nobody
+    /// set it, or there is no such setting.
     #[must_use]
     pub fn origin(&self, name: &str) -> Origin {
         fn of<T>(setting: &Option<Setting<T>>) -> Option<&Origin> {
@@ -440,8 +440,8 @@ impl Config {
         Store::open_with(self.directory()?, self.engine_options())
     }
 
-    /// The options of a space: the lifetime that these settings have for it. A space that was made with another one takes
-    /// this one: settings may change.
+    /// The options of a space: the lifetime that these settings have for it. A space that was made with another one
+    /// takes this one: settings may change.
     ///
     /// ```
     /// use std::time::Duration;

@@ -50,8 +50,8 @@ pub trait LastGood<T>: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// A last good value in a space of a [`Store`], as MessagePack after eight bytes of store time. One space may hold those
-/// of many coordinators, under keys that differ.
+/// A last good value in a space of a [`Store`], as MessagePack after eight bytes of store time. One space may hold
+/// those of many coordinators, under keys that differ.
 ///
 /// It survives what every other entry of the store survives: with the default durability, the crash of the machine. It
 /// holds the store open.

@@ -1,5 +1,5 @@
-//! What a coordinator does when: inputs in, actions out. Pure: moments come as milliseconds of a monotonic clock, random
-//! numbers as values; it fetches nothing, starts nothing and tells nobody.
+//! What a coordinator does when: inputs in, actions out. Pure: moments come as milliseconds of a monotonic clock,
+//! random numbers as values; it fetches nothing, starts nothing and tells nobody.
 
 /// What the builder fixed.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! A value that is fetched from somewhere else, kept fresh, and shared by all who show it.
 //!
-//! A [`Coordinator`] polls while somebody listens, keeps its data when a fetch fails, tells listeners of the first failure
-//! and of the recovery, holds back floods of requests, and may keep its last good value across restarts
+//! A [`Coordinator`] polls while somebody listens, keeps its data when a fetch fails, tells listeners of the first
+//! failure and of the recovery, holds back floods of requests, and may keep its last good value across restarts
 //! ([`LastGood`]). [`Mutations`] does what has to follow a write: caches are invalidated, coordinators refreshed, and
 //! whoever is affected is told.
 //!
@@ -85,8 +85,8 @@ impl<T: Send + Sync + 'static> fmt::Debug for Coordinator<T> {
 }
 
 impl<T: Send + Sync + 'static> Coordinator<T> {
-    /// A coordinator of what `fetch` returns, to be given its options. `fetch` may block; it runs on a worker thread, or
-    /// on the thread that calls [`Self::refresh`]. A panic of it counts as a failure.
+    /// A coordinator of what `fetch` returns, to be given its options. `fetch` may block; it runs on a worker thread,
+    /// or on the thread that calls [`Self::refresh`]. A panic of it counts as a failure.
     ///
     /// ```
     /// use tierce::coordinator::{Coordinator, FetchError};
@@ -125,8 +125,8 @@ impl<T: Send + Sync + 'static> Coordinator<T> {
         self.0.0.age()
     }
 
-    /// Whether the data is not what it should be: there is none, it is from before a restart, the last attempt failed, or
-    /// it is older than [`Builder::stale_after`].
+    /// Whether the data is not what it should be: there is none, it is from before a restart, the last attempt failed,
+    /// or it is older than [`Builder::stale_after`].
     ///
     /// ```
     /// use tierce::coordinator::{Coordinator, FetchError};
@@ -179,8 +179,8 @@ impl<T: Send + Sync + 'static> Coordinator<T> {
         self.0.0.refresh(false)
     }
 
-    /// The refresh of a program that starts: as [`Self::refresh`], but the failure of it changes nothing in the cadence:
-    /// neither [`FetchError::retry_after`] nor the backoff is heeded, the caller decides when to try again.
+    /// The refresh of a program that starts: as [`Self::refresh`], but the failure of it changes nothing in the
+    /// cadence: neither [`FetchError::retry_after`] nor the backoff is heeded, the caller decides when to try again.
     ///
     /// ```
     /// use tierce::coordinator::{Coordinator, FetchError};
@@ -236,9 +236,9 @@ impl<T: Send + Sync + 'static> Coordinator<T> {
         self.0.0.set_error(Shared::new(error));
     }
 
-    /// Calls `listener` after each update, as the options say, until the subscription is dropped. The first subscription
-    /// starts polling: at once if nothing was ever fetched, else when an interval since then is over. The end of the last
-    /// one stops it.
+    /// Calls `listener` after each update, as the options say, until the subscription is dropped. The first
+    /// subscription starts polling: at once if nothing was ever fetched, else when an interval since then is over. The
+    /// end of the last one stops it.
     ///
     /// Listeners are called one after the other, in the order of the updates, on whatever thread brought one, with no
     /// lock held: they may call this coordinator. A listener that holds a handle of the coordinator keeps it alive.

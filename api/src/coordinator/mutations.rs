@@ -159,8 +159,8 @@ impl Mutations {
         hold(&self.0.state).invalidators.push((name.into(), Arc::new(invalidate)));
     }
 
-    /// After each write, refreshes `coordinator`, until it is dropped or shut down. Does not keep it alive. `name` is for
-    /// reports.
+    /// After each write, refreshes `coordinator`, until it is dropped or shut down. Does not keep it alive. `name` is
+    /// for reports.
     ///
     /// ```
     /// use tierce::coordinator::{Coordinator, FetchError, Mutations, Runtime};
@@ -275,8 +275,8 @@ impl<'a, R> Mutation<'a, R> {
         self
     }
 
-    /// Whom the event concerns: everyone unless said. Asked after the refreshes, so it may look at the coordinators' new
-    /// data; if it panics, everyone.
+    /// Whom the event concerns: everyone unless said. Asked after the refreshes, so it may look at the coordinators'
+    /// new data; if it panics, everyone.
     ///
     /// ```
     /// use tierce::coordinator::{Affected, Mutations, Runtime};
@@ -304,8 +304,8 @@ impl<'a, R> Mutation<'a, R> {
     /// ```
     ///
     /// # Errors
-    /// Those of the write, and only those: then nothing was invalidated, refreshed or told. What fails after the write is
-    /// in [`Outcome::failed`].
+    /// Those of the write, and only those: then nothing was invalidated, refreshed or told. What fails after the write
+    /// is in [`Outcome::failed`].
     pub fn run<E>(self, write: impl FnOnce() -> Result<R, E>) -> Result<Outcome<R>, E> {
         let value = write()?;
         let mut failed = Vec::new();

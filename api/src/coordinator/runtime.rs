@@ -111,7 +111,8 @@ impl Runtime {
     }
 
     /// Ends all threads: fetches that run come to their end, nothing else is begun. Waits for that, unless it is called
-    /// from one of these threads. Coordinators on it poll no more; [`refresh`](super::Coordinator::refresh) still works.
+    /// from one of these threads. Coordinators on it poll no more; [`refresh`](super::Coordinator::refresh) still
+    /// works.
     ///
     /// ```
     /// let runtime = tierce::coordinator::Runtime::new();

@@ -114,8 +114,8 @@ impl From<Failure> for Error {
 pub struct Status {
     /// Whether the last attempt ended well; `false` as long as there was none.
     pub last_update_success: bool,
-    /// When data last came, by the wall clock; with a [`LastGood`](super::LastGood), by its clock, and remembered across
-    /// restarts.
+    /// When data last came, by the wall clock; with a [`LastGood`](super::LastGood), by its clock, and remembered
+    /// across restarts.
     pub last_success_time: Option<Timestamp>,
     /// The last error. A success clears it.
     pub last_error: Option<Shared>,

@@ -25,8 +25,8 @@ const END: u8 = 0x00;
 const ESCAPED: u8 = 0xff;
 const SIGN: u64 = 1 << 63;
 
-/// Whether a key begins with these parts, and not just with these bytes: a text that goes on with a zero goes on with an
-/// escaped end, and no part begins with that.
+/// Whether a key begins with these parts, and not just with these bytes: a text that goes on with a zero goes on with
+/// an escaped end, and no part begins with that.
 pub(crate) fn is_under(key: &[u8], parts: &[u8]) -> bool {
     key.starts_with(parts) && key.get(parts.len()) != Some(&ESCAPED)
 }

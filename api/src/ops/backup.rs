@@ -1,7 +1,7 @@
 //! Backup of a data directory by somebody else's copying: a list of what belongs to it before, a verification after.
 //!
-//! The life of the list: [`prepare_backup`] writes it, the copying takes it along, [`finish_backup`] removes it from the
-//! running program's directory. Where the copy is restored, [`restore_from_backup`] finds it, verifies every file,
+//! The life of the list: [`prepare_backup`] writes it, the copying takes it along, [`finish_backup`] removes it from
+//! the running program's directory. Where the copy is restored, [`restore_from_backup`] finds it, verifies every file,
 //! renames it ("verified": from here on files may change), migrates, rebuilds, removes it. A crash anywhere in that
 //! leaves the rest to the next call.
 
@@ -66,9 +66,9 @@ pub struct Restored {
 /// Makes `data_dir` ready to be copied: calls `flush`, then writes `backup_metadata.json` with the version, the time,
 /// and path, length and checksum of every file. `version` is the program's.
 ///
-/// Left out are the list itself, temporary files (`*.tmp`, and all of `temp/`), lock files (`LOCK`, `*.lock`), links, and
-/// files that vanish meanwhile. Nothing may write to the other files before the copy is made: close stores, or copy a
-/// snapshot of them. Call [`finish_backup`] afterwards.
+/// Left out are the list itself, temporary files (`*.tmp`, and all of `temp/`), lock files (`LOCK`, `*.lock`), links,
+/// and files that vanish meanwhile. Nothing may write to the other files before the copy is made: close stores, or copy
+/// a snapshot of them. Call [`finish_backup`] afterwards.
 ///
 /// # Errors
 /// Those of `flush`, with nothing written; [`Error::Io`] if a file cannot be read or the list not be written.

@@ -10,8 +10,8 @@ use crate::{BoxError, Error, Migrations, Result, Version, migrations::Step};
 
 /// A step that changes files below the data directory it is given.
 ///
-/// A crash in the middle of a step means that the whole step runs again: it must be able to. "Rename, if the new name is
-/// free and the old one is there" is; "append" is not.
+/// A crash in the middle of a step means that the whole step runs again: it must be able to. "Rename, if the new name
+/// is free and the old one is there" is; "append" is not.
 #[derive(Debug)]
 pub struct DataStep(Step<PathBuf>);
 

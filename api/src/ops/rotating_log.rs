@@ -58,8 +58,8 @@ pub fn format_line(at: Timestamp, name: &str, level: Level, message: &str) -> St
 /// A file of lines. When the next line would make it longer than its limit, it is renamed to `NAME.1`, the one before
 /// to `NAME.2` and so on, and a new one begins; the oldest goes.
 ///
-/// A line is in the hands of the operating system when [`Self::append`] returns: it survives a crash of the process, and
-/// a power cut after [`Self::sync`]. One log, one writer: two of the same file rotate each other's lines away.
+/// A line is in the hands of the operating system when [`Self::append`] returns: it survives a crash of the process,
+/// and a power cut after [`Self::sync`]. One log, one writer: two of the same file rotate each other's lines away.
 ///
 /// ```
 /// use tierce::ops::{Level, RotatingLog};
@@ -188,8 +188,8 @@ impl RotatingLog {
             self.bytes = 0;
             return Ok(());
         }
-        // Order: the new file is there before a name changes. If there is no room for it, nothing has moved, however often
-        // that is tried.
+        // Order: the new file is there before a name changes. If there is no room for it, nothing has moved, however
+        // often that is tried.
         let next = self.next_path();
         let file = open(&next)?;
         // From the oldest on: each name is free before the next file takes it.

@@ -66,8 +66,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// It was not done after all: the next one who asks may. A permit that is given back too late, when somebody else has
-    /// got one, changes nothing.
+    /// It was not done after all: the next one who asks may. A permit that is given back too late, when somebody else
+    /// has got one, changes nothing.
     ///
     /// # Errors
     /// The engine's; then it counts as done.

@@ -69,9 +69,9 @@ struct Made<V> {
     value: V,
 }
 
-/// Remembers what was made from files, over restarts, each for as long as its file stays the same: a change of its time,
-/// size or identity makes it anew. A file that was changed only a moment before it was read is compared by content until
-/// it is old enough for its time to be trusted.
+/// Remembers what was made from files, over restarts, each for as long as its file stays the same: a change of its
+/// time, size or identity makes it anew. A file that was changed only a moment before it was read is compared by
+/// content until it is old enough for its time to be trusted.
 ///
 /// Files are told apart by their absolute path; links are followed to tell whether the file is the same. What is
 /// remembered may be forgotten to stay under the store's limits; an empty file is a file like any other.
@@ -106,8 +106,8 @@ impl<V: Serialize + DeserializeOwned> FileCache<V> {
     /// What `make` made of the file, or makes of it now.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, and what was made of it is forgotten if it is missing; [`Error::Loader`]
-    /// with the error of `make`; [`Error::Encode`]; the engine's.
+    /// [`Error::Io`] if the file cannot be read, and what was made of it is forgotten if it is missing;
+    /// [`Error::Loader`] with the error of `make`; [`Error::Encode`]; the engine's.
     pub fn get_with<E: Into<BoxError>>(
         &self,
         path: impl AsRef<Path>,

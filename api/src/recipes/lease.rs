@@ -36,11 +36,11 @@ pub struct Held {
     pub remaining: Duration,
 }
 
-/// A name that is held by one at a time, until it is given back or time is up. Dropping it gives it back, best effort; if
-/// the process dies it ends with its time.
+/// A name that is held by one at a time, until it is given back or time is up. Dropping it gives it back, best effort;
+/// if the process dies it ends with its time.
 ///
-/// Each lease of a name has a larger token than all before it. A holder that was slow may believe that it still holds the
-/// name: hand the token to whatever it writes to, which refuses a smaller token than it has seen.
+/// Each lease of a name has a larger token than all before it. A holder that was slow may believe that it still holds
+/// the name: hand the token to whatever it writes to, which refuses a smaller token than it has seen.
 ///
 /// ```
 /// use std::time::Duration;

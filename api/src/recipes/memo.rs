@@ -86,7 +86,8 @@ where
 }
 
 impl Store {
-    /// The memo of this name: for functions of `A`, a key or a tuple of keys, to `V`. What is computed is remembered for
+    /// The memo of this name: for functions of `A`, a key or a tuple of keys, to `V`. What is computed is remembered
+    /// for
     /// `ttl`; with a zero one, what others remembered is looked up, and nothing is added to it.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ impl Drop for Attempt {
 }
 
 impl Store {
-    /// Runs `job` unless it was begun within the last `period`, in this run of the program or an earlier one. `None`: it
-    /// was. If the job fails or panics it counts as not done. Of several threads that ask at once, one runs it.
+    /// Runs `job` unless it was begun within the last `period`, in this run of the program or an earlier one. `None`:
+    /// it was. If the job fails or panics it counts as not done. Of several threads that ask at once, one runs it.
     ///
     /// If it takes longer than `period`, the next one may begin beside it; see [`Store::barrier`].
     ///

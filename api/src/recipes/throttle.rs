@@ -137,8 +137,8 @@ impl Throttle {
 }
 
 impl Store {
-    /// The throttle of this name. The rate is not stored: what was taken counts in time, which another rate makes another
-    /// number of tokens.
+    /// The throttle of this name. The rate is not stored: what was taken counts in time, which another rate makes
+    /// another number of tokens.
     ///
     /// # Errors
     /// [`Error::Options`] if the rate or the burst is zero; [`Error::Name`]; the engine's.

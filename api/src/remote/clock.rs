@@ -36,8 +36,8 @@ impl ServerClock {
         self.machine.monotonic_ms()
     }
 
-    /// The machine's own opinion, for as long as the server has said nothing. It is not remembered: believing a clock that
-    /// is ahead would end entries early.
+    /// The machine's own opinion, for as long as the server has said nothing. It is not remembered: believing a clock
+    /// that is ahead would end entries early.
     pub(super) fn wall(&self) -> Timestamp {
         Timestamp(self.machine.wall_ms())
     }

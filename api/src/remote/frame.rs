@@ -117,7 +117,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The entry of a frame of `total` bytes. `bytes` is all of it, or only what comes before the value, which is empty then.
+/// The entry of a frame of `total` bytes. `bytes` is all of it, or only what comes before the value, which is empty
+/// then.
 pub(super) fn decode(key: &[u8], bytes: &[u8], total: usize) -> Result<Entry, BoxError> {
     match bytes.get(..2) {
         Some(magic) if magic == MAGIC => {}
@@ -196,7 +197,8 @@ mod tests {
         assert_eq!((frame.len(), decode(b"", &frame, HEAD).unwrap()), (HEAD, plain));
     }
 
-    /// Goal: a frame that is cut short, longer, or moved is an error; so is any changed byte that the scripts leave alone.
+    /// Goal: a frame that is cut short, longer, or moved is an error; so is any changed byte that the scripts leave
+    /// alone.
     #[test]
     fn damage_is_an_error() {
         let (entry, frame) = some();

@@ -47,8 +47,8 @@ impl RedisOptions {
         Self::default()
     }
 
-    /// How long opening a connection may take, for each address of the server's name. Looking up the name takes as long as
-    /// the system lets it. At least a millisecond. Default: 2 seconds.
+    /// How long opening a connection may take, for each address of the server's name. Looking up the name takes as long
+    /// as the system lets it. At least a millisecond. Default: 2 seconds.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect = timeout.max(Duration::from_millis(1));
@@ -159,8 +159,8 @@ impl Link {
         }
     }
 
-    /// Makes one call. A read over a connection that turns out to be broken is made once more over a new one; a write never
-    /// is, and its error says that it may have happened.
+    /// Makes one call. A read over a connection that turns out to be broken is made once more over a new one; a write
+    /// never is, and its error says that it may have happened.
     pub(super) fn call<T>(
         &self,
         (kind, operation): (Call, &'static str),
@@ -181,8 +181,8 @@ impl Link {
                 }
                 Err(error) => error,
             };
-            // The server refused: nothing happened. The connection is dropped all the same, because the next one may lead to
-            // a server that does not refuse.
+            // The server refused: nothing happened. The connection is dropped all the same, because the next one may
+            // lead to a server that does not refuse.
             if error.code().is_some() {
                 return Err(backend(operation, error));
             }

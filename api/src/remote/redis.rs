@@ -54,30 +54,32 @@ type Stores = HashMap<(String, String), Weak<Redis>>;
 static OPEN: LazyLock<Mutex<Stores>> = LazyLock::new(Mutex::default);
 
 impl Store {
-    /// A store on a server of Redis (from 5 on) or Valkey: the same caches, maps and so on, shared by every program that
-    /// uses the same `url` and `prefix`. For when one machine is not enough any more.
+    /// A store on a server of Redis (from 5 on) or Valkey: the same caches, maps and so on, shared by every program
+    /// that uses the same `url` and `prefix`. For when one machine is not enough any more.
     ///
     /// `url` is `redis://[[user]:password@]host[:port][/database]`, with `valkey:` in the place of `redis:`, or
     /// `unix:///path/of/socket`; TLS and clusters are not supported. All keys begin with `prefix` and a colon: 1 to 64
-    /// bytes, without colons and control characters. Nothing is connected yet: a server that is not there is an error of
-    /// the first call that needs it. The same URL and prefix in this process share one store.
+    /// bytes, without colons and control characters. Nothing is connected yet: a server that is not there is an error
+    /// of the first call that needs it. The same URL and prefix in this process share one store.
     ///
-    /// What is as it is with a store on disk: lifetimes, tags, atomic updates, batches that happen as a whole, and that a
-    /// damaged or foreign entry is an error. What differs:
+    /// What is as it is with a store on disk: lifetimes, tags, atomic updates, batches that happen as a whole, and that
+    /// a damaged or foreign entry is an error. What differs:
     ///
     /// - What was acknowledged is as safe as the server is configured to make it; durabilities are ignored, and
     ///   [`Store::sync`] only asks whether the server is there.
-    /// - The server's memory is the limit, and what it does about that is its `maxmemory-policy`. Use `noeviction` or one
-    ///   of the `volatile-` ones: others may forget the record of what was cut, and with it that something was removed.
-    /// - Listing, counting and scanning is no snapshot: entries written or removed meanwhile may be there or not. It costs
-    ///   a look at every key of the server's database.
-    /// - Entries that were cut off (cleared, or by tag) take up memory until somebody reads or scans over them, and each
-    ///   tag that was ever cut takes up some bytes for good.
+    /// - The server's memory is the limit, and what it does about that is its `maxmemory-policy`. Use `noeviction` or
+    ///   one of the `volatile-` ones: others may forget the record of what was cut, and with it that something was
+    ///   removed.
+    /// - Listing, counting and scanning is no snapshot: entries written or removed meanwhile may be there or not. It
+    ///   costs a look at every key of the server's database.
+    /// - Entries that were cut off (cleared, or by tag) take up memory until somebody reads or scans over them, and
+    ///   each tag that was ever cut takes up some bytes for good.
     /// - An ordered space is sorted when it is asked, which costs a scan.
-    /// - Every call is one round trip, and values travel whole. Statistics, and that of many loaders of one key only one
-    ///   runs, are each process's own; a load that was under way in one is stored even if another invalidated the key.
-    /// - Dropping a space while other processes have it open leaves what they write to it unreachable. The same goes for
-    ///   emptying the server (`FLUSHALL`) under a running program: restart it.
+    /// - Every call is one round trip, and values travel whole. Statistics, and that of many loaders of one key only
+    ///   one runs, are each process's own; a load that was under way in one is stored even if another invalidated the
+    ///   key.
+    /// - Dropping a space while other processes have it open leaves what they write to it unreachable. The same goes
+    ///   for emptying the server (`FLUSHALL`) under a running program: restart it.
     ///
     /// A write whose connection breaks before the answer is an [`Error::Backend`] that says it may have happened; it is
     /// never repeated. Nothing waits longer than [`RedisOptions`] says. Time is the server's.
@@ -96,7 +98,8 @@ impl Store {
         Self::redis_with(url, prefix, &RedisOptions::new())
     }
 
-    /// As [`Self::redis`], with other timeouts. If this process has the store open, the options of the first opening hold.
+    /// As [`Self::redis`], with other timeouts. If this process has the store open, the options of the first opening
+    /// hold.
     ///
     /// ```
     /// use tierce::{RedisOptions, Store};

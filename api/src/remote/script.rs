@@ -9,9 +9,9 @@
 //! | delete | cuts, entry | sequence number that it must have, or nothing | status |
 //! | touch | cuts, entry | expiry as in the frame, expiry | status |
 //!
-//! A status is 0 for absent, 1 for done, 2 for a condition that does not hold, 3 for a damaged entry. An expiry is decimal
-//! milliseconds, or empty if the server is not to forget the entry by itself. Time is the later of the caller's and the
-//! server's, so that both have the same opinion of what is over.
+//! A status is 0 for absent, 1 for done, 2 for a condition that does not hold, 3 for a damaged entry. An expiry is
+//! decimal milliseconds, or empty if the server is not to forget the entry by itself. Time is the later of the caller's
+//! and the server's, so that both have the same opinion of what is over.
 
 use std::sync::OnceLock;
 
@@ -177,8 +177,8 @@ return { server_now, 1, sequence and bytes_of(sequence) }
 "
 ));
 
-/// Deletes one entry and says whether it was there; damaged ones were. It takes no sequence number: a server that is out of
-/// memory gives none, and deletes all the same.
+/// Deletes one entry and says whether it was there; damaged ones were. It takes no sequence number: a server that is
+/// out of memory gives none, and deletes all the same.
 pub(super) static DELETE: Script = Script::new(with_prelude!(
     r"
 local frame, entry = look(KEYS[2])

@@ -1,8 +1,8 @@
 //! Brings the values of a space from one version to another.
 //!
 //! The space says which version its values have, and, while they are being migrated, which one they are about to have.
-//! Each migrated record carries the new version until the space has it, so that a migration that was cut off goes on where
-//! it was.
+//! Each migrated record carries the new version until the space has it, so that a migration that was cut off goes on
+//! where it was.
 
 use std::ops::ControlFlow;
 

@@ -133,8 +133,8 @@ impl SpaceState {
         Arc::clone(attached).downcast().unwrap_or_default()
     }
 
-    /// What was written after the cut that ended the space could not be reached by anyone any more: it is cut off, too. If
-    /// that fails it only takes up space.
+    /// What was written after the cut that ended the space could not be reached by anyone any more: it is cut off, too.
+    /// If that fails it only takes up space.
     fn cut_again(&self, kv: &dyn Kv) {
         if !self.shared.is_unclean.swap(false, Ordering::SeqCst) {
             return;
@@ -160,8 +160,8 @@ impl SpaceState {
 
     /// Begins a write; refuses it if the space was dropped.
     pub(crate) fn writing<'a>(&'a self, kv: &'a dyn Kv) -> Result<Writing<'a>> {
-        // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see it
-        // is counted, and the last of them cuts again.
+        // Order: counted before it looks. Whoever drops the space says so before the cut, so a write that did not see
+        // it is counted, and the last of them cuts again.
         self.shared.writers.fetch_add(1, Ordering::SeqCst);
         let is_refused = self.shared.is_ending.load(Ordering::SeqCst);
         let writing = Writing { space: self, kv, is_refused };
@@ -202,8 +202,8 @@ impl SpaceState {
         }
     }
 
-    /// These keys may be gone. Each is looked up with the order held, so that one which was stored again meanwhile stays,
-    /// or is noted by whoever stored it afterwards.
+    /// These keys may be gone. Each is looked up with the order held, so that one which was stored again meanwhile
+    /// stays, or is noted by whoever stored it afterwards.
     pub(crate) fn note_gone<'a>(
         &self,
         kv: &dyn Kv,

@@ -43,17 +43,17 @@ impl SpaceOptions {
         self
     }
 
-    /// Whether entries may be forgotten to stay under the store's limits. Stored with the space. Default: yes in a cache,
-    /// no in everything else.
+    /// Whether entries may be forgotten to stay under the store's limits. Stored with the space. Default: yes in a
+    /// cache, no in everything else.
     #[must_use]
     pub const fn evictable(mut self, evictable: bool) -> Self {
         self.evictable = Some(evictable);
         self
     }
 
-    /// Whether keys are also kept in order, in memory: for ranges, and for prefixes without reading every key. Costs the
-    /// bytes of each key and about 40 more, and a look at every key when the space is opened. A store that other processes
-    /// write to has nothing in memory, and looks and sorts each time it is asked. A key that expired or was
+    /// Whether keys are also kept in order, in memory: for ranges, and for prefixes without reading every key. Costs
+    /// the bytes of each key and about 40 more, and a look at every key when the space is opened. A store that other
+    /// processes write to has nothing in memory, and looks and sorts each time it is asked. A key that expired or was
     /// evicted leaves the order when somebody walks over it. Stored with the space. Default: no.
     #[must_use]
     pub const fn ordered(mut self, ordered: bool) -> Self {
@@ -76,9 +76,9 @@ impl SpaceOptions {
         self
     }
 
-    /// The version of the values that this program reads and writes. A space with newer ones is refused, and left as it is;
-    /// one with older ones, too: bring it up to date with [`Store::migrate_space`](crate::Store::migrate_space) first.
-    /// Stored with the space when it is made.
+    /// The version of the values that this program reads and writes. A space with newer ones is refused, and left as it
+    /// is; one with older ones, too: bring it up to date with [`Store::migrate_space`](crate::Store::migrate_space)
+    /// first. Stored with the space when it is made.
     #[must_use]
     pub const fn version(mut self, version: Version) -> Self {
         self.version = Some(version);

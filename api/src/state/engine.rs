@@ -119,10 +119,9 @@ impl EngineStore {
 
     fn names_of(&self, prefix: [u8; 2]) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        self.engine.snapshot()?.scan(false, &mut |key, _| {
-            if let Some(name) = key.strip_prefix(&prefix) {
-                names.extend(std::str::from_utf8(name).map(ToOwned::to_owned));
-            }
+        self.engine.snapshot()?.scan(&prefix, false, &mut |key, _| {
+            let name = key.get(prefix.len()..).unwrap_or_default();
+            names.extend(std::str::from_utf8(name).map(ToOwned::to_owned));
             ControlFlow::Continue(())
         })?;
         names.sort_unstable();

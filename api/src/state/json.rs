@@ -126,8 +126,8 @@ impl JsonFileStore {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees the file as it is now. A damaged one is kept aside; what was seen before takes its place, so that no state of
-    /// this process is lost because the file of all of them was damaged.
+    /// Sees the file as it is now. A damaged one is kept aside; what was seen before takes its place, so that no state
+    /// of this process is lost because the file of all of them was damaged.
     fn read(&self, seen: &mut Seen) -> Result<()> {
         let loaded = if self.on_corrupt == OnCorrupt::Quarantine && seen.states.is_empty() {
             load_json(&self.path, Timestamp(self.clock.wall_ms()))?

@@ -158,8 +158,8 @@ fn a_hundred_tasks_make_one_load() {
     assert_eq!(loads.load(Ordering::SeqCst), 1);
 }
 
-/// Goal: as [`a_hundred_tasks_make_one_load`], on a runtime with several threads, with threads of the blocking face among
-/// them.
+/// Goal: as [`a_hundred_tasks_make_one_load`], on a runtime with several threads, with threads of the blocking face
+/// among them.
 #[test]
 fn tasks_and_threads_make_one_load() {
     let (c, _) = counts();
@@ -321,7 +321,8 @@ fn poll_and_drop<F: Future + Unpin, G: Future + Unpin>(
     false
 }
 
-/// Goal: whatever is polled, dropped, or fails, in whatever order, all who are left get an answer, and no key is locked.
+/// Goal: whatever is polled, dropped, or fails, in whatever order, all who are left get an answer, and no key is
+/// locked.
 #[test]
 fn random_drops_lock_nothing() {
     seed::cases("asynchronous::random_drops_lock_nothing", 40, |seed| {
@@ -425,7 +426,8 @@ fn a_task_may_ask_twice() {
     assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
 }
 
-/// Goal: stale values are served while a task that is spawned replaces them, once; if it is dropped, the next one tries.
+/// Goal: stale values are served while a task that is spawned replaces them, once; if it is dropped, the next one
+/// tries.
 #[test]
 fn stale_values_are_served_meanwhile() {
     let (c, clock) = counts();

@@ -81,7 +81,8 @@ fn fail_or<E>(
     move || if fails { fail() } else { Ok(7) }
 }
 
-/// Goal: a loader that panics wakes those who wait for it with an error; its own thread panics on, and the next one loads.
+/// Goal: a loader that panics wakes those who wait for it with an error; its own thread panics on, and the next one
+/// loads.
 #[test]
 fn a_panic_wakes_those_who_wait() {
     let cache = Desk::new().open().cache::<u32, u32>("c").unwrap();
@@ -210,7 +211,8 @@ fn force_refresh() {
     assert_eq!(cache.force_refresh("k", never).unwrap(), 1);
 }
 
-/// Goal: errors are remembered if the policy says so: they fail at once, survive a restart, and are seen by nobody else.
+/// Goal: errors are remembered if the policy says so: they fail at once, survive a restart, and are seen by nobody
+/// else.
 #[test]
 fn remembered_errors() {
     let desk = Desk::new();

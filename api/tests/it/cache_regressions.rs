@@ -386,7 +386,8 @@ fn a_remembered_failure_has_the_tags() {
     assert_eq!(loading.get(&1).unwrap(), 1);
 }
 
-/// Goal: loaders that ask for a key whose refresh waits for a worker, when all workers run such loaders, come to an end.
+/// Goal: loaders that ask for a key whose refresh waits for a worker, when all workers run such loaders, come to an
+/// end.
 #[test]
 fn workers_that_wait_for_work_that_waits_for_workers() {
     const WORKERS: u32 = 4;

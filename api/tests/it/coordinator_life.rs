@@ -24,8 +24,8 @@ fn open(disk: &MemoryDisk, clock: &TestClock) -> Store {
     Store::open_with("store", options).unwrap()
 }
 
-/// Goal: after a restart the last good value is there at once, stale, with its age; it is refreshed when its interval is
-/// over, not before, and not shown beyond its greatest age.
+/// Goal: after a restart the last good value is there at once, stale, with its age; it is refreshed when its interval
+/// is over, not before, and not shown beyond its greatest age.
 #[test]
 fn the_last_good_value_survives_a_restart() {
     let (disk, scene) = (MemoryDisk::new(), Scene::new());
@@ -187,7 +187,8 @@ fn refreshes_serialise_and_share() {
     runtime.close();
 }
 
-/// Goal: a shutdown during a fetch drops what it brings, wakes who waits, lets go of listeners, and nothing comes later.
+/// Goal: a shutdown during a fetch drops what it brings, wakes who waits, lets go of listeners, and nothing comes
+/// later.
 #[test]
 fn shutdown_drops_late_results() {
     let runtime = Runtime::new();
@@ -222,7 +223,8 @@ fn shutdown_drops_late_results() {
     assert_eq!(plan.status().listeners, 0);
 }
 
-/// Goal: the last handle takes everything with it: timers, listeners, the fetch, what it kept; no subscription holds it.
+/// Goal: the last handle takes everything with it: timers, listeners, the fetch, what it kept; no subscription holds
+/// it.
 #[test]
 fn the_last_handle_leaves_nothing_behind() {
     let scene = Scene::new();

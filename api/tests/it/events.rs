@@ -72,7 +72,8 @@ fn evictions_have_their_key() {
     assert_eq!((inserted, inserted - evicted), (20, cache.len().unwrap()));
 }
 
-/// Goal: who is too slow loses the oldest and knows how many; who is gone costs nothing; each listener has its own queue.
+/// Goal: who is too slow loses the oldest and knows how many; who is gone costs nothing; each listener has its own
+/// queue.
 #[test]
 fn a_slow_listener_loses_and_knows() {
     let (store, _) = store(Options::new());

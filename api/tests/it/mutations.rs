@@ -144,7 +144,8 @@ fn failures_after_the_write_are_reported() {
     assert!(events.try_next().unwrap().affected.is_everyone());
 }
 
-/// Goal: listeners get what concerns them: their own name and no longer one, everything without names, their own filter.
+/// Goal: listeners get what concerns them: their own name and no longer one, everything without names, their own
+/// filter.
 #[test]
 fn listeners_get_what_concerns_them() {
     let mutations = Mutations::new(&manual());
@@ -181,8 +182,8 @@ fn listeners_are_bounded() {
     assert_eq!(left, [8, 9, 10]);
 }
 
-/// Goal: a cache's entries of one user end with the mutation of one user, and not those of a longer name; shared entries
-/// end with each, and are not those of a user called None.
+/// Goal: a cache's entries of one user end with the mutation of one user, and not those of a longer name; shared
+/// entries end with each, and are not those of a user called None.
 #[test]
 fn caches_are_invalidated_for_one_user_or_for_all() {
     let store = Store::in_memory().unwrap();

@@ -74,8 +74,8 @@ fn stores_and_lists() {
     store.sync().unwrap();
 }
 
-/// Goal: an entry is gone when its lifetime is over, the server forgets it by itself, and a moment in the past is at once.
-/// Method: time passes for real, and the test waits for the server to say that it did.
+/// Goal: an entry is gone when its lifetime is over, the server forgets it by itself, and a moment in the past is at
+/// once. Method: time passes for real, and the test waits for the server to say that it did.
 #[test]
 fn expires() {
     let (server, store) = server_or_return!();
@@ -313,8 +313,8 @@ fn types_are_kept() {
     assert!(!format!("{secret:?}").contains("secret"));
 }
 
-/// Goal: sequence numbers go on after the server has forgotten the last one, so that an old cut ends nothing new and a new
-/// entry is never taken for an old one.
+/// Goal: sequence numbers go on after the server has forgotten the last one, so that an old cut ends nothing new and a
+/// new entry is never taken for an old one.
 #[test]
 fn sequence_goes_on() {
     let (server, store) = server_or_return!();
@@ -333,8 +333,8 @@ fn sequence_goes_on() {
     assert!(after > before, "{after} after {before}");
 }
 
-/// Goal: bytes that are no entry are an error, never a value, and can be replaced and removed. So is every entry in which
-/// a byte was changed.
+/// Goal: bytes that are no entry are an error, never a value, and can be replaced and removed. So is every entry in
+/// which a byte was changed.
 #[test]
 fn hostile_bytes() {
     let (server, store) = server_or_return!();

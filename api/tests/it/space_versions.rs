@@ -61,8 +61,8 @@ fn new_cache(store: &Store) -> tierce::Result<tierce::Cache<u32, Reading, MsgPac
     store.cache_with("readings", &versioned(V0_10))
 }
 
-/// Goal: steps run in the order of versions, not of texts; lifetime, tags and pins stay; the type may change; other spaces
-/// do not; a rehearsal changes nothing.
+/// Goal: steps run in the order of versions, not of texts; lifetime, tags and pins stay; the type may change; other
+/// spaces do not; a rehearsal changes nothing.
 #[test]
 fn values_become_new() {
     let disk = MemoryDisk::new();
@@ -99,8 +99,8 @@ fn a_failure_changes_nothing() {
     assert_eq!(map.get(&0).unwrap(), Some(json!(0)));
 }
 
-/// Goal: a migration that was cut off in the middle is refused to old programs, and goes on where it was; each value takes
-/// each step once.
+/// Goal: a migration that was cut off in the middle is refused to old programs, and goes on where it was; each value
+/// takes each step once.
 /// Method: the step fails the second time it is asked of the tenth value: when it is to be stored.
 #[test]
 fn it_goes_on_where_it_was() {
@@ -147,8 +147,8 @@ fn newer_is_refused() {
     assert_eq!(map.get(&1).unwrap(), Some(1));
 }
 
-/// Goal: a migration that was cut off, and then goes on to a later version than it was to, takes each value through each step
-/// once, wherever it was.
+/// Goal: a migration that was cut off, and then goes on to a later version than it was to, takes each value through
+/// each step once, wherever it was.
 /// Method: the step of the first migration counts; the second one adds one to what the first one made.
 #[test]
 fn it_goes_on_to_a_later_version() {

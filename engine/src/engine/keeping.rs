@@ -119,14 +119,14 @@ impl Engine {
         self.evictions().into_iter().rev().find(|eviction| eviction.hash & !UNKNOWN == hash)
     }
 
-    /// From now on the key of what is evicted or expires is kept, too, for [`Self::evicted_since`]: each costs a look at the
-    /// record.
+    /// From now on the key of what is evicted or expires is kept, too, for [`Self::evicted_since`]: each costs a look
+    /// at the record.
     pub fn keep_evicted_keys(&self) {
         self.shared.lookup.journal.keep_keys();
     }
 
-    /// All evictions but the first `seen`, as far as they are kept. Entries that expired and left with their whole segment,
-    /// unread, are not among them; [`Stats`](crate::Stats) counts those.
+    /// All evictions but the first `seen`, as far as they are kept. Entries that expired and left with their whole
+    /// segment, unread, are not among them; [`Stats`](crate::Stats) counts those.
     ///
     /// ```
     /// use tierce_engine::{Options, PutOptions, io::MemoryDisk};
@@ -144,9 +144,10 @@ impl Engine {
         self.shared.lookup.journal.since(seen)
     }
 
-    /// The first `limit` writes after the one with the number `since`, in their order, read from the log: for copies, indexes
-    /// and caches that follow the store. Begin with 0 and go on with [`Changes::next`], also after a restart; a crash may take
-    /// back writes that were not safe yet, and their numbers are then given to others. Evictions and expiries are no writes.
+    /// The first `limit` writes after the one with the number `since`, in their order, read from the log: for copies,
+    /// indexes and caches that follow the store. Begin with 0 and go on with [`Changes::next`], also after a restart; a
+    /// crash may take back writes that were not safe yet, and their numbers are then given to others. Evictions and
+    /// expiries are no writes.
     ///
     /// Costs a look at every record of the segments that hold something newer than `since`.
     ///
@@ -163,8 +164,8 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corruption`](crate::Error::Corruption) and [`Error::Io`](crate::Error::Io) of the first record that cannot be
-    /// read.
+    /// [`Error::Corruption`](crate::Error::Corruption) and [`Error::Io`](crate::Error::Io) of the first record that
+    /// cannot be read.
     pub fn changes_since(&self, since: SequenceNumber, limit: usize) -> Result<Changes> {
         self.check()?;
         self.shared.writer.settle_staged()?;

@@ -256,6 +256,11 @@ fn describe(found: Found) -> Result<Entry> {
 }
 
 impl Found {
+    fn key(&self) -> Result<Vec<u8>> {
+        let head = self.segment.head(self.record.of(&self.segment), self.location.offset)?;
+        Ok(head.key.to_vec())
+    }
+
     /// Shows its record to `look`.
     #[inline]
     fn show<R>(&self, look: impl FnOnce(View<'_>) -> R) -> Result<R> {

@@ -65,8 +65,9 @@ impl Snapshot {
         self.0.now
     }
 
-    /// Shows every entry of that moment to `each`, once, in no meaningful order, until it breaks. Values are neither
-    /// copied nor checked, nor, unless they stand in memory anyway, read, if `values` is false: then they are empty.
+    /// Shows every entry of that moment whose key begins with `prefix` to `each`, once, in no meaningful order, until
+    /// it breaks. Costs a look at the head of every entry of the store. Values are read and checked only of those that
+    /// are shown, and only if `values` is true: else they are empty.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -75,7 +76,7 @@ impl Snapshot {
     /// engine.put("a", "1")?;
     /// engine.put("b", "2")?;
     /// let mut keys = 0;
-    /// engine.snapshot()?.scan(false, &mut |_key, _entry| {
+    /// engine.snapshot()?.scan(b"", false, &mut |_key, _entry| {
     ///     keys += 1;
     ///     ControlFlow::Continue(())
     /// })?;
@@ -88,23 +89,27 @@ impl Snapshot {
     /// [`Error::Io`](crate::Error::Io).
     pub fn scan(
         &self,
+        prefix: &[u8],
         values: bool,
         each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let depth = if values { Depth::Whole } else { Depth::Head };
         for shard in 0..SHARDS {
             for entry in self.entries_of(shard) {
-                let Some(Examined::Is(found)) = self.0.examine(entry, None, depth)? else {
+                let Some(Examined::Is(mut found)) = self.0.examine(entry, None, Depth::Head)?
+                else {
                     continue;
                 };
-                if !found.is_live {
+                let key = found.key()?;
+                if !found.is_live || !key.starts_with(prefix) {
                     continue;
                 }
-                let head =
-                    found.segment.head(found.record.of(&found.segment), found.location.offset)?;
-                let view = |view: View<'_>| {
-                    each(head.key, if values { view } else { view.without_value() })
-                };
+                if values {
+                    let whole = self.0.examine(entry, Some(&key), Depth::Whole)?;
+                    let Some(Examined::Is(whole)) = whole else { continue };
+                    found = whole;
+                }
+                let view =
+                    |view: View<'_>| each(&key, if values { view } else { view.without_value() });
                 if found.show(view)?.is_break() {
                     return Ok(());
                 }

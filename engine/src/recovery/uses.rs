@@ -34,8 +34,9 @@ impl Uses {
         Self { index, sequence: checkpoint.sequence }
     }
 
-    /// What it says of a record. What was written after it counts as just used. What it says was evicted is there again,
-    /// used least of all: a crash in between may have brought it back already, and then it must not go a second time.
+    /// What it says of a record. What was written after it counts as just used. What it says was evicted is there
+    /// again, used least of all: a crash in between may have brought it back already, and then it must not go a second
+    /// time.
     pub(super) fn of_record(&self, hash: u64, sequence: SequenceNumber) -> Option<u16> {
         if sequence > self.sequence {
             return Some(IndexEntry::JUST_USED);

@@ -35,8 +35,8 @@ pub(crate) struct Rewritten {
     pub(crate) offsets: Vec<u64>,
 }
 
-/// Writes `sources` into a new segment with `header`. Its image stays until `Segment::finish`. With an error comes where
-/// the file is that may be left.
+/// Writes `sources` into a new segment with `header`. Its image stays until `Segment::finish`. With an error comes
+/// where the file is that may be left.
 pub(crate) fn rewrite<'a>(
     home: &Home,
     header: &SegmentHeader,

@@ -218,8 +218,8 @@ impl Log {
         Ok(())
     }
 
-    /// Removes a file that the manifest surely does not name. One that cannot be removed stays charged for, and is tried
-    /// again.
+    /// Removes a file that the manifest surely does not name. One that cannot be removed stays charged for, and is
+    /// tried again.
     pub(super) fn abandon(&mut self, file: Leftover) {
         // Order: its bytes are gone before others may use the room.
         if remove_if_there(self.home.disk.as_ref(), &file.path).is_err() {

@@ -36,7 +36,8 @@ type Charge = fn(&Space, u64) -> Result<()>;
 
 impl Writer {
     /// After a failed write or sync: writes everything that is not sealed anew, from memory, into new files. The
-    /// files that failed are not trusted again. Does nothing on a healthy store. No job of compaction may run meanwhile.
+    /// files that failed are not trusted again. Does nothing on a healthy store. No job of compaction may run
+    /// meanwhile.
     pub(crate) fn try_recover(&self) -> Result<()> {
         self.recover(|space, bytes| space.take(bytes, Purpose::Compact))
     }

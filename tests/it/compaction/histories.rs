@@ -85,8 +85,8 @@ fn nothing_lost_at_a_limit() {
     run_all(name, 40_000, &History { mixed: false, ..History::new(24) });
 }
 
-/// Goal: a history that found a fault once stays right: an old checkpoint, which a later compaction had made useless but for
-/// what it says of last uses, evicted an entry a second time that a crash had brought back.
+/// Goal: a history that found a fault once stays right: an old checkpoint, which a later compaction had made useless
+/// but for what it says of last uses, evicted an entry a second time that a crash had brought back.
 #[test]
 fn brought_back_is_not_evicted_again() {
     let history = History { mixed: false, ..History::new(24) };

@@ -45,7 +45,8 @@ fn state_stays() {
     }
 }
 
-/// Goal: at a limit on entries or on live bytes an expired entry goes before any that is live, even if it was used last.
+/// Goal: at a limit on entries or on live bytes an expired entry goes before any that is live, even if it was used
+/// last.
 #[test]
 fn expired_goes_before_live() {
     for evict in POLICIES {
