@@ -237,6 +237,23 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The whole file at `path`, which another process may be appending to: its last bytes are read first. What was
+/// written before something that was seen is therefore seen, too.
+pub(crate) fn read_file_backwards(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    const CHUNK_BYTES: usize = 64 << 10;
+    let file = disk.open(path, Access::Read)?;
+    let length = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let mut end = length;
+    while end > 0 {
+        let start = (end - 1) / CHUNK_BYTES * CHUNK_BYTES;
+        // A file that became shorter meanwhile was sealed: only empty space went.
+        read_up_to_at(file.as_ref(), &mut bytes[start..end], start as u64)?;
+        end = start;
+    }
+    Ok(bytes)
+}
+
 /// Writes a file whole: aside under `tmp`, synced, renamed to `path`, and the directory synced. After a crash
 /// either the old file or the new one is there, never a part.
 pub(crate) fn replace_file(
