@@ -107,6 +107,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
     /// Renames a file over another, which may exist.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, durable after [`Disk::sync_dir`]. `Unsupported` where there is no such thing.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file. Maps and open handles of it go on working.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
