@@ -7,6 +7,7 @@ mod follower;
 mod keeping;
 mod opening;
 mod place;
+mod restoring;
 mod room;
 mod shared;
 mod upkeep;
@@ -31,6 +32,7 @@ use crate::{
 
 pub use expiry::Swept;
 pub use follower::{Follower, Staleness};
+pub use restoring::{Restore, Restored, Verified, restore, verify_backup};
 pub use room::Usage;
 pub(crate) use shared::Shared;
 pub use upkeep::CompactionReport;
