@@ -21,6 +21,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod background;
+pub mod backup;
 pub mod check;
 mod checkpoint;
 mod compactor;
@@ -46,7 +47,10 @@ mod stats;
 mod types;
 mod writer;
 
-pub use engine::{Change, CompactionReport, Engine, Health, Swept, Ticket, Usage};
+pub use engine::{
+    Change, CompactionReport, Engine, Follower, Health, Restore, Restored, Staleness, Swept,
+    Ticket, Usage, Verified, restore, verify_backup,
+};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};
 pub use options::{
