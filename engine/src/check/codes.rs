@@ -47,6 +47,7 @@ const NOTHING: &str =
 pub const CODES: &[Code] = &[
     problem("C001", "the manifest is damaged", REPAIR),
     note("C002", "the manifest ends in an unfinished frame", NOTHING),
+    problem("C003", "the manifest lacks edits that had been made", REPAIR),
     problem("C010", "a segment is missing", REPLACE),
     problem("C011", "a segment has a wrong length", REPAIR),
     problem("C012", "a segment's header is damaged", REPAIR),
@@ -83,7 +84,7 @@ pub const CODES: &[Code] = &[
     ),
     note(
         "C043",
-        "a name that differs from one of ours in its letters' case",
+        "a name that looks like one of ours and is not",
         "none of ours: move it elsewhere",
     ),
     problem(

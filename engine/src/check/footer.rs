@@ -119,7 +119,9 @@ impl Reading {
             }
             for row in rows.chunks_exact(FOOTER_ENTRY_BYTES) {
                 if let Err(message) = self.take(index, decode_entry(row, trailer.sequence_min)) {
-                    return Ok(Err((at, message)));
+                    // Of two that are not in order, the first may be the wrong one.
+                    let from = at.saturating_sub(FOOTER_ENTRY_BYTES as u64);
+                    return Ok(Err((from.max(trailer.records_end), message)));
                 }
                 (at, index) = (at + FOOTER_ENTRY_BYTES as u64, index + 1);
             }

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 use super::{Store, report::Finding};
 use crate::{
     error::{Error, Result},
-    format::file_name::{self, FileName},
-    io::{DirectoryEntry, PathKind},
+    format::{
+        file_name::{self, FileName},
+        segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader},
+    },
+    io::{Access, DirectoryEntry, PathKind, read_up_to_at},
     segment::manifest_file::proves_lost_edits,
     types::SegmentId,
 };
@@ -67,10 +70,14 @@ impl Listing {
             FileName::Checkpoint(number) => drop(self.checkpoints.insert(number, listed)),
             _ => {}
         }
-        if let Some(finding) = irregular(&path, listed) {
-            return self.findings.push(finding);
+        match listed.kind {
+            PathKind::File => self.left_over(store, name, &path),
+            PathKind::Directory if !is_referred_to(store, name) => {
+                let message = "a directory that nothing refers to";
+                self.findings.push(Finding::new("C043", &path, None, message));
+            }
+            kind => self.findings.push(irregular(&path, kind)),
         }
-        self.left_over(store, name, &path);
     }
 
     /// Files that nothing refers to.
@@ -82,10 +89,14 @@ impl Listing {
         match name {
             FileName::Segment(id) if !state.segments.contains_key(&id) => {
                 note("C040", "not named by the manifest");
+                if is_elsewhere(store, id, path) {
+                    note("C013", "by its header it is another segment, or of another store");
+                }
                 if proves_lost_edits(store.home, &store.loaded.header, state, id) {
                     let manifest = store.home.path(file_name::MANIFEST);
                     let message = format!("it must have named {} once", path.display());
-                    self.findings.push(Finding::new("C001", &manifest, None, message));
+                    let end = store.loaded.torn.map(|(offset, _)| offset);
+                    self.findings.push(Finding::new("C003", &manifest, end, message));
                 }
             }
             FileName::Temporary => note("C041", "unfinished"),
@@ -100,14 +111,34 @@ impl Listing {
     }
 }
 
+/// Whether the store needs a file under this name.
+fn is_referred_to(store: &Store<'_>, name: FileName) -> bool {
+    let state = &store.loaded.state;
+    match name {
+        FileName::Lock | FileName::Manifest => true,
+        FileName::Segment(id) => state.segments.contains_key(&id),
+        FileName::Checkpoint(number) => state.checkpoint.is_some_and(|(valid, _)| valid == number),
+        FileName::Quarantine(_) | FileName::Temporary => false,
+    }
+}
+
 /// A name of ours that is a directory, a link, a device: never opened, never followed.
-pub(super) fn irregular(path: &Path, listed: Listed) -> Option<Finding> {
-    let what = match listed.kind {
-        PathKind::File => return None,
-        PathKind::Directory => "a directory",
-        PathKind::Other => "a link or a special file, which is not followed",
+pub(super) fn irregular(path: &Path, kind: PathKind) -> Finding {
+    let what = match kind {
+        PathKind::Directory => "it is a directory",
+        _ => "it is a link or a special file, which is not followed",
     };
-    Some(Finding::new("C014", path, None, format!("it is {what}")))
+    Finding::new("C014", path, None, what)
+}
+
+/// Whether a segment that the manifest does not name says in a sound header that it is another one, or of another
+/// store. No crash leaves that: a header is written under the name that it tells.
+fn is_elsewhere(store: &Store<'_>, id: SegmentId, path: &Path) -> bool {
+    let Ok(file) = store.home.disk.open(path, Access::Read) else { return false };
+    let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+    let read = read_up_to_at(file.as_ref(), &mut bytes, 0).unwrap_or_default();
+    SegmentHeader::decode(&bytes[..read])
+        .is_ok_and(|header| header.id != id || header.store_id != store.loaded.header.store_id)
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! The manifest as the check sees it: read once, remembered by a stamp, doubted where a store would forgive.
 
-use super::report::Finding;
+use std::path::Path;
+
+use super::{listing::irregular, report::Finding};
 use crate::{
     error::{Corruption, Error, Result},
     format::{
         checksum::checksum,
-        file_name,
+        file_name::{self, FileName},
         manifest::{Frame, decode_frame},
     },
-    io::{Access, PathKind, read_up_to_at},
+    io::{Access, DirectoryEntry, PathKind, Window, read_up_to_at},
     segment::{
-        Home,
+        FILE_BYTES_MAX, Home, RECORDS_AT,
         manifest_file::{Loaded, decode, require},
     },
 };
@@ -37,14 +39,20 @@ pub(super) fn read(home: &Home) -> Result<Reading> {
         let path = path.clone();
         move |source| Error::io(operation, path, source)
     };
+    let dir = home.disk.kind(home.dir()).map_err(|e| Error::io("look at", home.dir(), e))?;
+    if dir != Some(PathKind::Directory) {
+        return damage_or_error(require(home).map(drop));
+    }
     match home.disk.kind(&path).map_err(failed("look at"))? {
         Some(PathKind::File) => {}
         Some(kind) => {
-            let listed = super::listing::Listed { kind, bytes: 0 };
-            return Ok(Err(super::listing::irregular(&path, listed)
-                .unwrap_or_else(|| Finding::new("C014", &path, None, "it is no file"))));
+            return Ok(Err(irregular(&path, kind)));
         }
-        None => return damage_or_error(require(home).map(|_| ())),
+        None if !has_records(home)? => {
+            let reason = "there is no manifest".to_owned();
+            return Err(Error::NotAStore { path: home.dir.clone(), reason });
+        }
+        None => return damage_or_error(require(home).map(drop)),
     }
     let file = home.disk.open(&path, Access::Read).map_err(failed("open"))?;
     let length = file.bytes().map_err(failed("read"))?;
@@ -65,6 +73,36 @@ pub(super) fn read(home: &Home) -> Result<Reading> {
     }
 }
 
+/// Whether any segment holds something. Without a manifest that is damage; if none does, nothing was acknowledged here
+/// yet: the manifest is durable before the first record.
+fn has_records(home: &Home) -> Result<bool> {
+    let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    let is_segment = |entry: &DirectoryEntry| {
+        entry.kind == PathKind::File
+            && matches!(FileName::parse(&entry.name), Some(FileName::Segment(_)))
+    };
+    for entry in listed.iter().filter(|entry| is_segment(entry)) {
+        let path = home.path(&entry.name);
+        let holds = || {
+            let file = home.disk.open(&path, Access::Read)?;
+            let mut window =
+                Window::new(file.as_ref(), 256 << 10, file.bytes()?.min(FILE_BYTES_MAX));
+            let mut at = RECORDS_AT;
+            loop {
+                let bytes = window.bytes(at, 1)?;
+                if bytes.is_empty() || bytes.iter().any(|&byte| byte != 0) {
+                    return Ok(!bytes.is_empty());
+                }
+                at += bytes.len() as u64;
+            }
+        };
+        if holds().map_err(|source| Error::io("read", &path, source))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn damage_or_error(outcome: Result<()>) -> Result<Reading> {
     match outcome {
         Err(Error::Corruption(Corruption { file, offset, damage })) => {
@@ -72,13 +110,11 @@ fn damage_or_error(outcome: Result<()>) -> Result<Reading> {
         }
         Err(error) => Err(error),
         // It was not there a moment ago: it is looked at again.
-        Ok(()) => read_again(),
+        Ok(()) => {
+            let path = Path::new(file_name::MANIFEST);
+            Ok(Err(Finding::new("C001", path, None, "it came and went")))
+        }
     }
-}
-
-fn read_again() -> Result<Reading> {
-    let path = std::path::Path::new(file_name::MANIFEST);
-    Ok(Err(Finding::new("C001", path, None, "it came and went")))
 }
 
 /// What is wrong with it.

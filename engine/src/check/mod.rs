@@ -5,6 +5,7 @@
 //! |------|----------|------|
 //! | C001 | problem  | the manifest is damaged |
 //! | C002 | note     | the manifest ends in an unfinished frame |
+//! | C003 | problem  | the manifest lacks edits that had been made |
 //! | C010 | problem  | a segment is missing |
 //! | C011 | problem  | a segment has a wrong length |
 //! | C012 | problem  | a segment's header is damaged |
@@ -19,7 +20,7 @@
 //! | C040 | note     | a segment that the manifest does not name |
 //! | C041 | note     | an unfinished or superseded file |
 //! | C042 | note     | a file that was set aside because of damage |
-//! | C043 | note     | a name that differs from one of ours in its letters' case |
+//! | C043 | note     | a name that looks like one of ours and is not |
 //! | C050 | problem  | the checkpoint is missing or damaged |
 //! | C051 | problem  | the checkpoint does not say what the records say |
 //! | C060 | note     | the store changed too fast to be judged in whole |
@@ -225,6 +226,7 @@ impl Check<'_> {
         report.bytes += tail.bytes;
         report.findings.extend(tail.findings.iter().cloned());
         report.findings.extend(listing.findings.iter().cloned());
+        report.findings.extend(lost_edits(&store, &report));
         side_by_side(&store, (self.level, self.threads), &listing, &sealed, &tail, &mut report);
         let keep = sealed.into_iter().filter(|facts| !facts.is_passing);
         self.judged = keep.map(|facts| (facts.add.id, facts)).collect();
@@ -317,6 +319,16 @@ fn side_by_side(
     report.entries = entries.iter().sum();
 }
 
+/// A segment is missing, and the manifest ends in the middle of something: what was to be said there may have retired
+/// the segment.
+fn lost_edits(store: &Store<'_>, report: &CheckReport) -> Option<Finding> {
+    let (offset, _) = store.loaded.torn?;
+    report.findings.iter().find(|finding| finding.code == "C010")?;
+    let path = store.home.path(file_name::MANIFEST);
+    let message = "what it said from here on may have retired segments that are missing";
+    Some(Finding::new("C003", &path, Some(offset), message))
+}
+
 fn sources<'a>(sealed: &'a [Arc<Facts>], tail: &'a Tail) -> Vec<Source<'a>> {
     let of_sealed = |facts: &'a Arc<Facts>| Source {
         add: facts.add,
@@ -335,10 +347,5 @@ fn problems(report: &CheckReport) -> impl Iterator<Item = &Finding> {
 
 /// Whether a finding is true whatever happened to the manifest meanwhile: what it is about never changes.
 fn is_certain(finding: &Finding) -> bool {
-    match finding.code {
-        // One that was damaged is; one that only seems to lack edits may have got them meanwhile.
-        "C001" => finding.offset.is_some(),
-        "C010" | "C031" | "C050" | "C051" => false,
-        _ => true,
-    }
+    !matches!(finding.code, "C003" | "C010" | "C031" | "C050" | "C051")
 }

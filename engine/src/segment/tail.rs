@@ -16,7 +16,7 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use super::{
     RECORDS_AT,
-    scan::{Gap, Item, Scanned, scan},
+    scan::{Item, Scanned, scan},
 };
 use crate::{
     error::{Corruption, Damage},
@@ -87,8 +87,8 @@ pub(crate) struct Judge {
     /// The number the next record must have.
     expected: SequenceNumber,
     damaged: Vec<(usize, Corruption)>,
-    /// Where the last thing that is no sound record stood.
-    last_fault: Option<(usize, u64)>,
+    /// Where the first thing behind the last record stood that is no sound one, and whether it is only unwritten space.
+    last_fault: Option<((usize, u64), bool)>,
 }
 
 /// Judges the unsealed segments, oldest first. `durable` is the highest sequence number in sealed segments.
@@ -142,15 +142,12 @@ impl Judge {
     pub(crate) fn show(&mut self, segment: usize, item: &Item) -> ControlFlow<()> {
         let record = match item {
             Item::Record(record) if record.sound => record,
-            Item::Record(Scanned { offset, .. }) | Item::Gap(Gap { offset, .. }) => {
-                self.last_fault.get_or_insert((segment, *offset));
-                return ControlFlow::Continue(());
-            }
+            Item::Record(Scanned { offset, .. }) => return self.doubt((segment, *offset), false),
+            Item::Gap(gap) => return self.doubt((segment, gap.offset), gap.is_unwritten),
         };
         if record.sequence < self.expected {
             // A number that was counted already: not written by us in this order.
-            self.last_fault.get_or_insert((segment, record.offset));
-            return ControlFlow::Continue(());
+            return self.doubt((segment, record.offset), false);
         }
         if record.sequence > self.expected {
             if record.sequence > self.watermark.next() {
@@ -159,6 +156,15 @@ impl Judge {
             self.report(segment, record.offset, record.sequence);
         }
         self.accept(segment, record);
+        ControlFlow::Continue(())
+    }
+
+    /// No sound record stands here. What is missing next is told of at the first such place, but for space that was
+    /// never written, which is the ordinary end of a segment.
+    fn doubt(&mut self, place: (usize, u64), is_unwritten: bool) -> ControlFlow<()> {
+        if self.last_fault.is_none_or(|(_, is_weak)| is_weak) {
+            self.last_fault = Some((place, is_unwritten));
+        }
         ControlFlow::Continue(())
     }
 
@@ -185,7 +191,8 @@ impl Judge {
     /// Records from the expected one to before `to` were durable and are gone.
     fn report(&mut self, segment: usize, offset: u64, to: SequenceNumber) {
         self.drop_batch();
-        let (segment, offset) = self.last_fault.take().unwrap_or((segment, offset));
+        let (segment, offset) =
+            self.last_fault.take().map_or((segment, offset), |(place, _)| place);
         let damage = Damage::MissingRecords { from: self.expected, to };
         let file = self.extents.get(segment).map(|found| found.path.clone()).unwrap_or_default();
         self.damaged.push((segment, Corruption { file, offset, damage }));
