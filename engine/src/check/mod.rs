@@ -173,10 +173,15 @@ impl Check<'_> {
     fn to_the_truth(&mut self) -> Result<CheckReport> {
         let mut before: Option<Look> = None;
         for _ in 0..LOOKS_MAX {
-            let look = self.look()?;
+            let (look, earlier) = match (self.look(), before) {
+                (Ok(look), earlier) => (look, earlier),
+                // What was seen before the disk gave out is worth more than that it did.
+                (Err(_), Some(earlier)) => return Ok(earlier.report),
+                (Err(error), None) => return Err(error),
+            };
             let is_fine = !look.report.findings.iter().any(Finding::is_problem);
-            let is_the_same = before.is_some_and(|before| {
-                before.stamp == look.stamp && problems(&before.report).eq(problems(&look.report))
+            let is_the_same = earlier.is_some_and(|earlier| {
+                earlier.stamp == look.stamp && problems(&earlier.report).eq(problems(&look.report))
             });
             if is_fine || is_the_same || self.meter.is_stopped() {
                 return Ok(look.report);
@@ -316,7 +321,7 @@ fn side_by_side(
         outcome.entries
     });
     let report = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.entries = entries.iter().sum();
+    report.entries = if store.meter.is_stopped() { 0 } else { entries.iter().sum() };
 }
 
 /// A segment is missing, and the manifest ends in the middle of something: what was to be said there may have retired
