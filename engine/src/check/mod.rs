@@ -108,7 +108,7 @@ pub fn check_store(disk: &Arc<dyn Disk>, path: &Path) -> Result<CheckReport> {
 ///
 /// Cost: a full check reads every byte once, unsealed segments twice, footers and, of keys with several versions, heads
 /// of records once more; a quick one reads headers, footers and the checkpoint. Memory: of each segment that is being
-/// read its footer (one per thread), 16 MiB per thread for records of different segments put side by side, and 40
+/// read its footer (one per thread), a 256th of 32 bytes for each record per thread (2 MiB at least) to put segments side by side, and 40
 /// bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in a
 /// file that the file does not hold.
 ///
