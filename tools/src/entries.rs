@@ -2,36 +2,42 @@
 
 use std::io::{self, Read as _};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tierce_engine::{Engine, Options};
 
 use crate::{
     args::{KeyArgs, KeysArgs, PutArgs},
+    encoding::Face,
     escape::escape,
     exit::{Code, Fail, Outcome},
     lifetime::Ttl,
     out::Out,
-    store::{open, open_to_read, open_to_write, word},
+    store::{open, open_to_read, open_to_write},
     talk::say,
-    text::{bytes_object, insert_bytes},
 };
 
 /// Prints the value of a key.
-pub(crate) fn get(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
-    let key = word(&args.key)?;
+pub(crate) fn get(args: &KeyArgs, face: Face, out: &mut Out) -> Outcome {
+    let key = face.parse_key(&args.key)?;
     let engine = open_to_read(&args.dir)?;
     let entry = engine.entry(&key)?;
-    if json {
-        let mut object = bytes_object("key", &key);
+    if face.json {
+        let mut object = Map::new();
+        face.insert_key(&mut object, "key", &key);
         object.insert("found".to_owned(), entry.is_some().into());
         if let Some(entry) = &entry {
-            insert_bytes(&mut object, "value", &entry.value);
+            face.insert_value(&mut object, &entry.value)?;
             object.insert("sequence".to_owned(), entry.sequence.0.into());
             object.insert("expires_at_ms".to_owned(), entry.expires_at.map(|at| at.0).into());
         }
         out.json(&object.into())?;
-    } else if let Some(entry) = &entry {
-        out.line(escape(&entry.value))?;
+    } else if let Some(entry) = &entry
+        && let Some((text, ends_line)) = face.value_text(&entry.value)?
+    {
+        out.bytes(&text)?;
+        if ends_line {
+            out.bytes(b"\n")?;
+        }
     }
     if entry.is_none() {
         say(format_args!("tierce: no entry {}", escape(&key)));
@@ -43,9 +49,12 @@ pub(crate) fn get(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
 }
 
 /// Stores a value.
-pub(crate) fn put(args: &PutArgs, json: bool, out: &mut Out) -> Outcome {
-    let key = word(&args.key)?;
-    let value = if args.value == "-" { standard_input()? } else { word(&args.value)? };
+pub(crate) fn put(args: &PutArgs, face: Face, out: &mut Out) -> Outcome {
+    let key = face.parse_key(&args.key)?;
+    let value = match args.value == "-" {
+        true => face.parse_value(&standard_input()?, true)?,
+        false => face.parse_value(args.value.as_encoded_bytes(), false)?,
+    };
     let engine =
         open(&args.dir, args.limits.apply(Options::new().durability(args.durability.into())))?;
     let ttl = args.ttl.map_or(Ttl::Default, Ttl::Ms);
@@ -55,8 +64,9 @@ pub(crate) fn put(args: &PutArgs, json: bool, out: &mut Out) -> Outcome {
     let closed = engine.close();
     put?;
     closed?;
-    if json {
-        let mut object = bytes_object("key", &key);
+    if face.json {
+        let mut object = Map::new();
+        face.insert_key(&mut object, "key", &key);
         object.insert("stored".to_owned(), true.into());
         object.insert("bytes".to_owned(), value.len().into());
         out.json(&object.into())?;
@@ -77,15 +87,16 @@ fn standard_input() -> Outcome<Vec<u8>> {
 }
 
 /// Deletes a key.
-pub(crate) fn del(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
-    let key = word(&args.key)?;
+pub(crate) fn del(args: &KeyArgs, face: Face, out: &mut Out) -> Outcome {
+    let key = face.parse_key(&args.key)?;
     let engine = open_to_write(&args.dir)?;
     let deleted = engine.delete(&key);
     let closed = engine.close();
     let deleted = deleted?;
     closed?;
-    if json {
-        let mut object = bytes_object("key", &key);
+    if face.json {
+        let mut object = Map::new();
+        face.insert_key(&mut object, "key", &key);
         object.insert("deleted".to_owned(), deleted.into());
         out.json(&object.into())?;
     } else {
@@ -95,26 +106,32 @@ pub(crate) fn del(args: &KeyArgs, json: bool, out: &mut Out) -> Outcome {
 }
 
 /// Lists keys.
-pub(crate) fn keys(args: &KeysArgs, json: bool, out: &mut Out) -> Outcome {
-    let prefix = args.prefix.as_deref().map(word).transpose()?.unwrap_or_default();
+pub(crate) fn keys(args: &KeysArgs, face: Face, out: &mut Out) -> Outcome {
+    let prefix =
+        args.prefix.as_deref().map(|word| face.parse_key(word)).transpose()?.unwrap_or_default();
     let engine = open_to_read(&args.dir)?;
     if args.count {
         let count = count_keys(&engine, &prefix)?;
-        if json {
+        if face.json {
             out.json(&json!({ "count": count }))?;
         } else {
             out.line(count)?;
         }
     } else {
-        print_keys(&sorted_keys(&engine, &prefix)?, args.null, json, out)?;
+        print_keys(&sorted_keys(&engine, &prefix)?, args.null, face, out)?;
     }
     engine.close()?;
     Ok(Code::Done)
 }
 
-fn print_keys(keys: &[Vec<u8>], null: bool, json: bool, out: &mut Out) -> Outcome<()> {
-    if json {
-        let objects: Vec<Value> = keys.iter().map(|key| bytes_object("key", key).into()).collect();
+fn print_keys(keys: &[Vec<u8>], null: bool, face: Face, out: &mut Out) -> Outcome<()> {
+    if face.json {
+        let object = |key: &Vec<u8>| {
+            let mut object = Map::new();
+            face.insert_key(&mut object, "key", key);
+            Value::from(object)
+        };
+        let objects: Vec<Value> = keys.iter().map(object).collect();
         return out.json(&json!({ "count": keys.len(), "keys": objects }));
     }
     for key in keys {
@@ -122,7 +139,7 @@ fn print_keys(keys: &[Vec<u8>], null: bool, json: bool, out: &mut Out) -> Outcom
             out.bytes(key)?;
             out.bytes(b"\0")?;
         } else {
-            out.line(escape(key))?;
+            out.line(face.key_word(key)?)?;
         }
     }
     Ok(())

@@ -4,15 +4,19 @@
 //! One module a group of commands; none of them knows a byte of the format, they ask the engine.
 
 mod args;
+mod encoding;
 mod entries;
 mod escape;
 mod exit;
+mod interrupt;
 mod lifetime;
 mod limits;
 mod look;
 mod out;
 mod place;
+mod progress;
 mod replay;
+mod settings;
 mod shell;
 mod size;
 mod store;
@@ -22,17 +26,20 @@ mod tour;
 
 use std::{env, process::ExitCode};
 
-use clap::Parser as _;
-
 use args::{Cli, Command};
+use encoding::Face;
 use exit::{Code, Fail, Outcome};
 use out::Out;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_environment() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    settings::set(cli.json, cli.global);
+    if let Err(error) = interrupt::install() {
+        talk::say(format_args!("tierce: signals end this process at once: {error}"));
+    }
     let mut out = Out::stdout();
     let code = run(&cli, &mut out).and_then(|code| out.flush().map(|()| code));
     match code {
@@ -47,12 +54,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, out: &mut Out) -> Outcome {
+    let face = Face { json: cli.json, encodings: cli.encodings };
     match &cli.command {
         Command::Tour(args) => tour::run(args, cli.json, out),
-        Command::Get(args) => entries::get(args, cli.json, out),
-        Command::Put(args) => entries::put(args, cli.json, out),
-        Command::Del(args) => entries::del(args, cli.json, out),
-        Command::Keys(args) => entries::keys(args, cli.json, out),
+        Command::Get(args) => entries::get(args, face, out),
+        Command::Put(args) => entries::put(args, face, out),
+        Command::Del(args) => entries::del(args, face, out),
+        Command::Keys(args) => entries::keys(args, face, out),
         Command::Shell(args) => shell::run(args, cli.json, out),
         Command::Replay(args) => replay::run(args, cli.json, out),
         Command::Info(args) => look::info(args, cli.json, out),
@@ -76,7 +84,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let sentence = sentence.join(" ");
         let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
         let usage = Fail::Usage(sentence.to_owned());
-        talk::say(usage.json());
+        talk::complain(usage.json());
     }
     Code::Usage.into()
 }

@@ -1,16 +1,23 @@
 //! Opening a store for a command, and saying what recovery found on the way.
 
-use std::{ffi::OsStr, path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tierce_engine::{
-    Durability, Engine, Options, RecoveryReport,
+    Durability, Engine, Error, Options, RecoveryReport,
     io::{Disk, OsDisk},
 };
 
 use crate::{
     escape::unescape,
     exit::{Fail, Outcome},
-    talk::say,
+    interrupt,
+    settings::timeout_ms,
+    talk::{detail, say},
 };
 
 /// The disk that stores are on, for commands that look at files without opening the store.
@@ -35,11 +42,35 @@ pub(crate) fn open_or_create(dir: &Path, durability: Durability) -> Outcome<Engi
 
 /// Opens a store with these settings.
 pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
-    let engine = options.open(dir)?;
+    let engine = open_waiting(dir, &options)?;
+    let report = engine.recovery_report();
+    detail(format_args!(
+        "tierce: {} is open after {} ms: {} segments, {} records scanned, {}",
+        dir.display(),
+        report.duration_ms,
+        report.segments,
+        report.records_scanned,
+        if report.clean { "it was closed cleanly" } else { "it was not closed cleanly" }
+    ));
     for sentence in losses(engine.recovery_report()) {
         say(format_args!("tierce: {sentence}"));
     }
     Ok(engine)
+}
+
+/// Tries again while another process has the store, as long as `--timeout` says.
+fn open_waiting(dir: &Path, options: &Options) -> Outcome<Engine> {
+    const RETRY_EVERY: Duration = Duration::from_millis(50);
+    let (start, patience) = (Instant::now(), Duration::from_millis(timeout_ms()));
+    loop {
+        match options.clone().open(dir) {
+            Err(Error::Locked { pid, .. }) if start.elapsed() < patience => {
+                detail(format_args!("tierce: waiting for {} (process {pid:?})", dir.display()));
+                interrupt::sleep(RETRY_EVERY.min(patience.saturating_sub(start.elapsed())))?;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// What recovery could not keep, one sentence each; empty after a clean open.

@@ -2,20 +2,29 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::FalseyValueParser,
+};
 use tierce_engine::{Durability, RecoveryPolicy};
 
 use crate::{
+    encoding::EncodingArgs,
     lifetime::parse_lifetime_ms,
     limits::{self, LimitArgs},
     replay::{Capacity, parse_capacity},
+    settings::GlobalArgs,
     size::parse_limit,
 };
 
 /// The exit codes, as `--help` ends.
 const CODES: &str = "\
-Exit codes: 0 done; 1 the answer is no (key absent); 2 usage; 4 problems remain; 8 operational error; \
-10 no store there; 11 locked (holder on standard error); 12 unknown format version; 130 interrupted.
+Exit codes: 0 done; 1 the answer is no (key absent); 2 usage; 3 problems were repaired; 4 problems remain; \
+8 operational error; 10 no store there; 11 locked (holder on standard error); 12 unknown format version; \
+130 interrupted.
+
+Every option is an environment variable too: TIERCE_JSON, TIERCE_TIMEOUT and so on for those of every command, \
+TIERCE_KEYS_PREFIX for --prefix of keys. The option wins.
 
 Keys and values are words: \\xNN stands for any byte (\\x20 is a space, \\x5c or \\\\ a backslash) and \"\" for no \
 bytes. What is printed is spelled the same way.";
@@ -27,8 +36,51 @@ pub(crate) struct Cli {
     /// Print JSON: one document, or one line a step; errors also as JSON on standard error.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(flatten)]
+    pub(crate) encodings: EncodingArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What the process was called with.
+    ///
+    /// # Errors
+    /// The parser's; help and version among them.
+    pub(crate) fn from_environment() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&definition().try_get_matches()?)
+    }
+}
+
+/// The command line with an environment variable for every option: `TIERCE_` and the option's name for those that
+/// every command has, `TIERCE_COMMAND_` and the name for the others. A variable weighs less than the option itself.
+pub(crate) fn definition() -> clap::Command {
+    let with_variables = |command: clap::Command, prefix: &str| {
+        command.mut_args(|argument| match argument.get_long() {
+            Some("help" | "version") | None => argument,
+            Some(_) if argument.is_global_set() && prefix != "TIERCE" => argument,
+            Some(long) => {
+                let variable = format!("{prefix}_{long}").to_uppercase().replace('-', "_");
+                let is_flag = matches!(argument.get_action(), ArgAction::SetTrue);
+                let argument = argument.env(variable);
+                match is_flag {
+                    true => argument.value_parser(FalseyValueParser::new()),
+                    false => argument,
+                }
+            }
+        })
+    };
+    let definition = Cli::command().mut_subcommands(|command| {
+        let prefix = format!("TIERCE_{}", command.get_name());
+        let command = with_variables(command, &prefix);
+        command.mut_subcommands(|below| {
+            let prefix = format!("{prefix}_{}", below.get_name());
+            with_variables(below, &prefix)
+        })
+    });
+    with_variables(definition, "TIERCE")
 }
 
 #[derive(Debug, Subcommand)]
@@ -283,14 +335,12 @@ fn parse_segment(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     /// Goal: the definitions contradict nothing in themselves.
     #[test]
     fn definitions() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     /// Goal: a segment id is what `info` prints, with or without the file's ending, and nothing else.
