@@ -135,7 +135,10 @@ impl Face {
             ValueEnc::Raw => (value.to_vec(), false),
             ValueEnc::Hex => (hex(value).into_bytes(), true),
             ValueEnc::Base64 => (base64(value).into_bytes(), true),
-            ValueEnc::Json => (json_of(value)?.to_string().into_bytes(), true),
+            ValueEnc::Json => {
+                json_of(value)?;
+                (value.to_vec(), true)
+            }
             ValueEnc::None => return Ok(None),
         }))
     }
@@ -224,7 +227,7 @@ mod tests {
         }
         let encodings = EncodingArgs { value_enc: ValueEnc::Json, ..Default::default() };
         let face = Face { encodings, ..Face::default() };
-        assert_eq!(face.value_text(b"[1, 2]").unwrap().unwrap().0, b"[1,2]");
+        assert_eq!(face.value_text(b"[1, 2]").unwrap().unwrap().0, b"[1, 2]");
         assert!(face.value_text(b"on").is_err() && face.parse_value(b"on", false).is_err());
     }
 }

@@ -12,6 +12,7 @@ mod interrupt;
 mod lifetime;
 mod limits;
 mod look;
+mod moving;
 mod out;
 mod place;
 mod progress;
@@ -66,6 +67,9 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Info(args) => look::info(args, cli.json, out),
         Command::Check(args) => look::check(args, cli.json, out),
         Command::Records(args) => look::records(args, cli.json, out),
+        Command::Dump(args) => moving::dump(args, out),
+        Command::Load(args) => moving::load(args, cli.json, out),
+        Command::Import(args) => moving::import(args, cli.json, out),
         Command::TourWriter(args) => tour::write_until_killed(args, out),
     }
 }

@@ -121,7 +121,7 @@ impl Pace {
         let rate = clamp(u128::from(done) * 1_000 / ms);
         let left = total.filter(|_| done > 0).map(|total| {
             let left = u128::from(total.saturating_sub(done));
-            clamp((left * ms).div_ceil(u128::from(done) * 1_000))
+            clamp(left.saturating_mul(ms).div_ceil(u128::from(done) * 1_000))
         });
         Self { rate, seconds_left: left }
     }

@@ -1,5 +1,7 @@
 //! The command line: what can be asked, and how it is spelled.
 
+mod moving;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
@@ -15,6 +17,12 @@ use crate::{
     replay::{Capacity, parse_capacity},
     settings::GlobalArgs,
     size::parse_limit,
+};
+
+#[cfg(feature = "sqlite")]
+pub(crate) use moving::ImportDiskcacheArgs;
+pub(crate) use moving::{
+    DumpArgs, ImportArgs, ImportFrom, ImportJsonArgs, LoadArgs, StoringArgs, TextFormat,
 };
 
 /// The exit codes, as `--help` ends.
@@ -105,6 +113,12 @@ pub(crate) enum Command {
     Check(DirArgs),
     /// List the records of one segment.
     Records(RecordsArgs),
+    /// Print every entry as text that `load` takes.
+    Dump(DumpArgs),
+    /// Store the entries of a dump.
+    Load(LoadArgs),
+    /// Store the entries of another program.
+    Import(ImportArgs),
     /// Write numbered records until killed.
     #[command(hide = true)]
     TourWriter(WriterArgs),
