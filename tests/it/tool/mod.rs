@@ -2,6 +2,7 @@
 
 mod codes;
 mod limits;
+mod moving;
 mod output;
 mod replay;
 mod shell;

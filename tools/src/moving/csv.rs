@@ -26,11 +26,11 @@ pub(super) fn entry(item: &Item) -> Vec<u8> {
     let mut line = Vec::with_capacity(item.key.len() + item.value.len() + 48);
     for bytes in [&item.key, &item.value] {
         match std::str::from_utf8(bytes) {
-            Ok(text) => {
+            Ok(text) if is_printable(text) => {
                 quote(text, &mut line);
                 line.extend_from_slice(format!(",{TEXT},").as_bytes());
             }
-            Err(_) => line.extend_from_slice(format!("{},{BASE64},", base64(bytes)).as_bytes()),
+            _ => line.extend_from_slice(format!("{},{BASE64},", base64(bytes)).as_bytes()),
         }
     }
     if let Some(at) = item.expires_at_ms {
@@ -38,6 +38,11 @@ pub(super) fn entry(item: &Item) -> Vec<u8> {
     }
     line.extend_from_slice(if item.evictable { b",true\r\n" } else { b",false\r\n" });
     line
+}
+
+/// RFC 4180 has no place for other control characters.
+fn is_printable(text: &str) -> bool {
+    text.chars().all(|char| !char.is_control() || matches!(char, '\n' | '\r' | '\t'))
 }
 
 fn quote(text: &str, line: &mut Vec<u8>) {

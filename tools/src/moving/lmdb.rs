@@ -2,7 +2,8 @@
 //!
 //! A header of `name=value` lines up to `HEADER=END`, then two lines for each entry, each after one blank, up to
 //! `DATA=END`. In `format=print` a byte that would not show is a backslash and two hexadecimal digits; in
-//! `format=bytevalue` every byte is two digits.
+//! `format=bytevalue` every byte is two digits. LMDB up to 0.9.24 writes a backslash of the data as it is in
+//! `format=print`, which cannot be told from an escape; `mdb_dump` without `-p` is exact in every version.
 
 use super::{
     input::{Input, Source, trimmed},
@@ -18,7 +19,7 @@ pub(super) fn header(map_bytes: u64) -> Vec<u8> {
     const PAGE: u64 = 4096;
     let map_bytes = map_bytes.div_ceil(PAGE) * PAGE;
     format!(
-        "VERSION=3\nformat=print\ntype=btree\nmapsize={map_bytes}\nmaxreaders=126\ndb_pagesize={PAGE}\nHEADER=END\n"
+        "VERSION=3\nformat=print\ntype=btree\nmapsize={map_bytes}\nmaxreaders=126\nHEADER=END\n"
     )
     .into_bytes()
 }
@@ -108,7 +109,12 @@ impl Reader {
             return Err(self.fault(what));
         };
         let bytes = if is_bytevalue { parse_hex(text) } else { unescape(text) };
-        bytes.ok_or_else(|| self.fault("this is not spelled as the header says"))
+        bytes.ok_or_else(|| {
+            self.fault(
+                "this is not spelled as the header says; some versions of mdb_dump -p write a backslash so that nobody \
+                 can read it back: leave -p out",
+            )
+        })
     }
 }
 
