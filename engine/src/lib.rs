@@ -47,8 +47,8 @@ mod types;
 mod writer;
 
 pub use engine::{
-    Change, CompactionReport, Engine, Follower, Health, PlannedJob, SegmentAccount, Staleness, Swept,
-    Ticket, Usage,
+    Change, CompactionReport, Engine, Follower, Health, PlannedJob, SegmentAccount, Staleness,
+    Swept, Ticket, Usage,
 };
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};

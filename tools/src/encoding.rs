@@ -143,11 +143,6 @@ impl Face {
         }))
     }
 
-    /// Whether values are asked for at all.
-    pub(crate) fn shows_values(self) -> bool {
-        self.encodings.value_enc != ValueEnc::None
-    }
-
     /// Adds a key under `name`; see [`insert_bytes`]. The exact spelling asked for stands beside it.
     pub(crate) fn insert_key(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
         insert_bytes(object, name, key);

@@ -48,7 +48,10 @@ mod tests {
     /// Goal: a share is what it says, with or without its sign.
     #[test]
     fn shares() {
-        assert_eq!((parse_percent("30%"), parse_percent("1"), parse_percent("90")), (Ok(30), Ok(1), Ok(90)));
+        assert_eq!(
+            (parse_percent("30%"), parse_percent("1"), parse_percent("90")),
+            (Ok(30), Ok(1), Ok(90))
+        );
         for wrong in ["", "%", "0", "91%", "-1", "+5", "1.5", "30 %"] {
             assert!(parse_percent(wrong).is_err(), "{wrong}");
         }

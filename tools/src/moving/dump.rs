@@ -19,7 +19,7 @@ use crate::{
 pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
     let engine = open_to_read(&args.dir)?;
     let mut progress = Progress::new("dump", Some(engine.stats().entries), "entries");
-    let snapshot = engine.snapshot()?;
+    let snapshot = engine.snapshot();
     let mut text = Text::new(args.format);
     out.bytes(&text.header(&snapshot, args.sort)?)?;
     let mut done = 0;
@@ -48,8 +48,6 @@ pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
     for sentence in text.sentences() {
         say(format_args!("tierce: {sentence}"));
     }
-    drop(snapshot);
-    engine.close()?;
     Ok(Code::Done)
 }
 
