@@ -348,6 +348,25 @@ fn a_damaged_engine_record() {
     assert_eq!((entry.codec, entry.evictable), (1, false));
 }
 
+/// Goal: a record that is no state, and that nobody loaded, is moved aside before a save takes its place.
+#[test]
+fn a_damaged_engine_record_that_nobody_loaded() {
+    let store = engine(&MemoryDisk::new()).clock(ManualClock::new());
+    let options = PutOptions::new().codec(2, 0);
+    for _ in 0..2 {
+        store.engine().put_with(b"\0Sa", b"[1]", &options).unwrap();
+        let strict = store.clone().on_corrupt(OnCorrupt::Fail);
+        assert_eq!(strict.save("a", &one(1)).unwrap_err().kind(), "decode");
+        assert_eq!(&*store.engine().get(b"\0Sa").unwrap().unwrap(), b"[1]", "it is untouched");
+        store.save("a", &one(1)).unwrap();
+        assert_eq!(store.load("a").unwrap(), Some(one(1)));
+        let [Damage { kept: Some(kept), .. }] = &store.take_damage()[..] else { panic!("told") };
+        let aside = store.quarantined().unwrap();
+        assert_eq!(&*aside.iter().find(|(name, _)| name == kept).unwrap().1, b"[1]");
+    }
+    assert_eq!(store.quarantined().unwrap().len(), 2, "none covers another");
+}
+
 /// Goal: states and spaces share a store and do not see each other.
 #[test]
 fn states_beside_spaces() {
@@ -414,6 +433,59 @@ mod sqlite {
         assert_eq!(kept, 5);
         assert_eq!(store.load("b").unwrap(), Some(one(2)));
         assert_eq!(store.names().unwrap(), ["a", "b"]);
+    }
+
+    /// Goal: a row that is no state, and that nobody loaded, is kept when a save takes its place.
+    #[test]
+    fn a_damaged_sqlite_row_that_nobody_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("INSERT INTO states VALUES ('a', '{')").unwrap();
+        let strict = SqliteStore::open_with(&path, OnCorrupt::Fail, ManualClock::new()).unwrap();
+        assert_eq!(strict.save("a", &one(1)).unwrap_err().kind(), "decode");
+        store.save("a", &one(1)).unwrap();
+        assert_eq!(store.take_damage()[0].name.as_deref(), Some("a"));
+        assert_eq!(store.load("a").unwrap(), Some(one(1)));
+        let query = "SELECT value FROM corrupt WHERE name = 'a'";
+        let kept: String = other.query_row(query, [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "{", "neither lost nor there twice");
+    }
+
+    /// Goal: a crash while a damaged database and its log are moved aside: neither is the older database opened without
+    /// its log, nor is the log lost.
+    /// Method: the files as each crash leaves them, the log with a save that the database does not have yet.
+    #[test]
+    fn a_crash_while_a_sqlite_file_is_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let end = |end: &str| PathBuf::from(format!("{}{end}", path.display()));
+        let store = SqliteStore::open(&path).unwrap();
+        store.save("a", &one(1)).unwrap();
+        let log = fs::read(end("-wal")).unwrap();
+        drop(store);
+        // The database went, its log did not.
+        fs::rename(&path, end(".corrupt-20231114T221320Z")).unwrap();
+        fs::write(end("-wal"), &log).unwrap();
+        let strict = SqliteStore::open_with(&path, OnCorrupt::Fail, ManualClock::new());
+        assert_eq!(strict.unwrap_err().kind(), "corrupt-file");
+        assert_eq!(fs::read(end("-wal")).unwrap(), log, "it is untouched");
+        let store =
+            SqliteStore::open_with(&path, OnCorrupt::Quarantine, ManualClock::new()).unwrap();
+        let damage = store.take_damage();
+        let kept = end(".corrupt-20231114T221320Z-wal");
+        assert_eq!(damage[0].kept.as_deref(), kept.to_str(), "beside its database");
+        assert_eq!(fs::read(kept).unwrap(), log);
+        assert_eq!(store.load("a").unwrap(), None);
+        drop(store);
+        // One more, for which no database was moved aside: it covers none of the others.
+        fs::remove_file(&path).unwrap();
+        fs::write(end("-wal"), &log).unwrap();
+        let store =
+            SqliteStore::open_with(&path, OnCorrupt::Quarantine, ManualClock::new()).unwrap();
+        assert_eq!(fs::read(store.take_damage()[0].kept.as_ref().unwrap()).unwrap(), log);
+        assert_eq!(fs::read(end(".corrupt-20231114T221320Z-wal")).unwrap(), log);
     }
 
     #[test]
