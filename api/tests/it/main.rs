@@ -12,6 +12,7 @@ mod cache_load; // one load for all who ask
 mod cache_model; // random operations beside a model
 mod cache_regressions; // faults found once
 mod cache_stale; // stale values, refreshes ahead
+mod cache_weight; // what entries weigh, and who uses them
 mod config; // settings from TOML, from the environment, and layered
 mod coordinator; // polls, requests, failures, pushes
 mod coordinator_life; // restarts, threads, the end of a coordinator
