@@ -34,8 +34,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     /// Removes every entry with this tag at once, without looking at one of them: costs one small record, however many
-    /// there are. So it cannot say how many they were: [`Self::invalidate_tag`] can, at its cost. A crash leaves all or none
-    /// of them removed. Values that are being loaded are not stored.
+    /// there are. So it cannot say how many they were: [`Self::invalidate_tag`] can, at its cost. A crash leaves all or
+    /// none of them removed. Values that are being loaded are not stored.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
