@@ -40,4 +40,6 @@ mod spaces; // names, types, options, the end of a space
 mod state; // the dictionary of a device, and typed documents
 #[cfg(feature = "redis")]
 mod state_redis; // states in a real server
+#[cfg(feature = "sqlite")]
+mod state_sqlite; // states in a SQLite file
 mod state_stores; // every place for states, and what each does with damage
