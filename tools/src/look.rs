@@ -243,7 +243,7 @@ const fn severity(severity: Severity) -> &'static str {
     }
 }
 
-fn check_json(report: &CheckReport) -> Value {
+pub(crate) fn check_json(report: &CheckReport) -> Value {
     let findings: Vec<Value> = report
         .findings
         .iter()

@@ -4,6 +4,7 @@
 //! One module a group of commands; none of them knows a byte of the format, they ask the engine.
 
 mod args;
+mod backup;
 mod bench;
 mod consent;
 mod encoding;
@@ -81,6 +82,9 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Compact(args) => keep::compact(args, cli.json, out),
         Command::Expire(args) => keep::expire(args, cli.json, out),
         Command::Evict(args) => keep::evict(args, cli.json, out),
+        Command::Backup(args) => backup::backup(args, cli.json, out),
+        Command::Restore(args) => backup::restore(args, cli.json, out),
+        Command::Verify(args) => backup::verify(args, cli.json, out),
         Command::Dump(args) => moving::dump(args, out),
         Command::Load(args) => moving::load(args, cli.json, out),
         Command::Import(args) => moving::import(args, cli.json, out),

@@ -44,6 +44,11 @@ impl Progress {
         Self { what, total, unit, telling, started, next: FIRST_AFTER, done: 0, is_shown: false }
     }
 
+    /// So much there is in all, as far as is known by now.
+    pub(crate) fn of(&mut self, total: u64) {
+        self.total = Some(total);
+    }
+
     /// So much is done by now. Costs a look at the clock.
     pub(crate) fn at(&mut self, done: u64) {
         self.done = done;

@@ -1,5 +1,6 @@
 //! The real tool, run as its users run it: processes, pipes, exit codes.
 
+mod backup;
 mod codes;
 mod docs;
 mod keep;

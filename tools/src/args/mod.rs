@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how it is spelled.
 
+mod backup;
 mod keep;
 mod look;
 mod moving;
@@ -22,6 +23,7 @@ use crate::{
     size::parse_limit,
 };
 
+pub(crate) use backup::{BackupArgs, RestoreArgs, VerifyArgs};
 pub(crate) use keep::{CompactArgs, EvictArgs};
 pub(crate) use look::{
     BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, RecordsArgs, ScanArgs, SelectArgs,
@@ -132,6 +134,12 @@ pub(crate) enum Command {
     Expire(DirArgs),
     /// Evict the coldest entries until the rest is small enough.
     Evict(EvictArgs),
+    /// Copy the store as it is at one moment, whoever writes to it.
+    Backup(BackupArgs),
+    /// Prove a backup, and put it in the place of a store.
+    Restore(RestoreArgs),
+    /// Prove a backup: reads every byte; exits 4 if it is damaged.
+    Verify(VerifyArgs),
     /// Print every entry as text that `load` takes.
     Dump(DumpArgs),
     /// Store the entries of a dump.
