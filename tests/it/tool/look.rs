@@ -193,7 +193,7 @@ fn metrics(text: &str) -> BTreeMap<String, (String, f64)> {
                 "{line}"
             );
         } else {
-            let (name, rest) = line.split_once('{').expect("labels");
+            let (name, rest) = line.split_once("{").expect("labels");
             let (labels, value) = rest.rsplit_once("} ").expect("a value");
             let label = labels
                 .strip_prefix("store=\"")
