@@ -8,6 +8,7 @@ mod follower;
 mod keeping;
 mod opening;
 mod place;
+mod restoring;
 mod room;
 mod shared;
 mod upkeep;
@@ -33,6 +34,7 @@ use crate::{
 pub use accounts::{PlannedJob, SegmentAccount};
 pub use expiry::Swept;
 pub use follower::{Follower, Staleness};
+pub use restoring::{Restore, Restored, Verified, restore, verify_backup};
 pub use room::Usage;
 pub(crate) use shared::Shared;
 pub use upkeep::CompactionReport;
