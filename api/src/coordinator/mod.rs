@@ -21,11 +21,11 @@
 
 mod builder;
 mod events;
+mod executor;
 mod last_good;
 mod machine;
 mod mutations;
 mod runner;
-mod runtime;
 mod status;
 
 use std::{
@@ -36,9 +36,9 @@ use std::{
 
 pub use builder::{Backoff, Builder};
 pub use events::{Affected, Event, Events};
+pub use executor::Executor;
 pub use last_good::{LastGood, StoreLastGood};
 pub use mutations::{Failed, Mutation, Mutations, Outcome};
-pub use runtime::Runtime;
 pub use status::{FetchError, Status, Update};
 
 use crate::error::{BoxError, Result, Shared};
