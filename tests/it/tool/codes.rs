@@ -25,6 +25,19 @@ fn on_a_store(store: &Path) -> Vec<(&'static str, Ran)> {
         ("check", run(arguments!["check", store])),
         ("records", run(arguments!["records", store, "1"])),
         ("shell", run(arguments!["shell", store, "--read-only"])),
+        ("stats", run(arguments!["stats", store])),
+        ("segments", run(arguments!["segments", store])),
+        ("scan", run(arguments!["scan", store])),
+        ("big", run(arguments!["big", store])),
+        ("hist", run(arguments!["hist", "size", store])),
+        ("changes", run(arguments!["changes", store])),
+        ("dump", run(arguments!["dump", store])),
+        ("compact", run(arguments!["compact", store])),
+        ("dry run", run(arguments!["compact", store, "--dry-run"])),
+        ("expire", run(arguments!["expire", store])),
+        ("evict", run(arguments!["evict", store, "--to", "1", "--yes"])),
+        ("touch", run(arguments!["touch", store, "key", "1h"])),
+        ("clear", run(arguments!["clear", store, "--yes"])),
     ]
 }
 

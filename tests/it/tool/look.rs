@@ -48,6 +48,9 @@ fn selections() {
         some,
         "key-00003 value-3\nkey-00004 value-4\nkey-00005 value-5\nkey-00006 value-6\n"
     );
+    let upto =
+        run(arguments!["scan", &store, "--from", "key-00003", "--to", "key-00005"]).expect(0).out;
+    assert_eq!(upto, "key-00003 value-3\nkey-00004 value-4\n");
     let none = run(arguments!["scan", &store, "--limit", "1", "--value-enc", "none"]).expect(0).out;
     assert_eq!(none, "key-00000\n");
     run(arguments!["keys", &store, "--glob", "[a"]).expect(2);
@@ -193,7 +196,7 @@ fn metrics(text: &str) -> BTreeMap<String, (String, f64)> {
                 "{line}"
             );
         } else {
-            let (name, rest) = line.split_once('{').expect("labels");
+            let (name, rest) = line.split_once("{").expect("labels");
             let (labels, value) = rest.rsplit_once("} ").expect("a value");
             let label = labels
                 .strip_prefix("store=\"")

@@ -8,6 +8,7 @@
 use std::{
     fs,
     io::{self, Read as _},
+    iter,
     path::{Component, Path, PathBuf},
 };
 
@@ -122,7 +123,7 @@ fn report(kinds: &Kinds, counts: Counts, json: bool, out: &mut Out) -> Outcome {
 /// The directories that have a `cache.db`: this one, or those of its shards `000`, `001` and so on.
 fn shards(source: &Path) -> Outcome<Vec<PathBuf>> {
     if source.join("cache.db").is_file() {
-        return Ok(vec![source.to_owned()]);
+        return Ok(iter::once(source.to_owned()).collect());
     }
     let shards: Vec<_> = (0..1_000)
         .map(|shard| source.join(format!("{shard:03}")))

@@ -88,8 +88,8 @@ fn pairs(text: &[u8]) -> Outcome<Vec<Pair>> {
     let no_json =
         |error: serde_json::Error| Fail::Input(format!("this is not what was expected: {error}"));
     let text_of = |value: Box<RawValue>| String::from(Box::<str>::from(value)).into_bytes();
-    match text.trim_ascii_start().first() {
-        Some(b'{') => {
+    match text.trim_ascii_start().get(..1) {
+        Some(b"{") => {
             let members: BTreeMap<String, Box<RawValue>> =
                 serde_json::from_slice(text).map_err(no_json)?;
             let pair = |(key, value): (String, _)| {
@@ -97,7 +97,7 @@ fn pairs(text: &[u8]) -> Outcome<Vec<Pair>> {
             };
             members.into_iter().map(pair).collect()
         }
-        Some(b'[') => {
+        Some(b"[") => {
             let elements: Vec<Element> = serde_json::from_slice(text).map_err(no_json)?;
             let pair = |(at, element): (usize, Element)| {
                 let ttl_ms = lifetime_ms(element.ttl)

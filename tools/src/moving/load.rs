@@ -54,8 +54,8 @@ fn feed(text: &mut Text, first: Option<super::item::Item>, sink: &mut Sink) -> O
     let mut next = first;
     while let Some(item) = next {
         sink.take(item)?;
-        text.tell();
         next = text.source.next()?;
+        text.tell();
     }
     Ok(())
 }
