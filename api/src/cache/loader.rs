@@ -446,7 +446,9 @@ where
         }
     }
 
-    /// Loads the value of `key` even if it is there.
+    /// Loads the value of `key` even if it is there. If that fails the old value stays; it is also the answer, if the
+    /// policy has [`LoadPolicy::stale_if_error`] and it may still be served: [`Cache::force_refresh`], which knows no
+    /// policy, always tells.
     ///
     /// # Errors
     /// As [`Self::get`].

@@ -59,7 +59,7 @@ pub(super) struct Parts<T> {
 }
 
 pub(super) struct Inner<T> {
-    parts: Parts<T>,
+    pub(super) parts: Parts<T>,
     state: Mutex<State<T>>,
     /// A fetch ended, or the coordinator did.
     ended: Condvar,

@@ -330,3 +330,45 @@ fn it_polls_on_threads() {
     told.iter().for_each(drop);
     executor.close();
 }
+
+/// Goal: a task refreshes as a thread does: the same value, the same errors, shared with who refreshes meanwhile;
+/// unpolled it does nothing, and it needs no thread of the task's own.
+#[test]
+fn tasks_refresh_as_threads_do() {
+    use tierce::asynchronous::block_on;
+    let scene = Scene::new();
+    let plan = scene.builder().build();
+    drop(plan.refresh_task());
+    scene.executor.tick();
+    assert_eq!(scene.server.asked(), 0, "it was never polled");
+
+    let own = Executor::new();
+    let (fails, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (fail, count) = (Arc::clone(&fails), Arc::clone(&asked));
+    let fetch = move || match (fail.load(Ordering::SeqCst), count.fetch_add(1, Ordering::SeqCst)) {
+        (0, number) => Ok(number),
+        (1, _) => Err(FetchError::new("down")),
+        _ => panic!("planned"),
+    };
+    let plan = Coordinator::builder(fetch).executor(&own).build();
+    block_on(plan.first_refresh_task()).unwrap();
+    assert_eq!(plan.data().as_deref(), Some(&0));
+    for (fail, kind) in [(1, "loader"), (2, "loader")] {
+        fails.store(fail, Ordering::SeqCst);
+        let errors = [plan.refresh().unwrap_err(), block_on(plan.refresh_task()).unwrap_err()];
+        assert_eq!(errors[0].to_string(), errors[1].to_string());
+        assert!(errors.iter().all(|error| error.kind() == kind), "{errors:?}");
+        assert_eq!(plan.data().as_deref(), Some(&0), "the old value stays");
+    }
+    fails.store(0, Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| block_on(plan.refresh_task()).unwrap());
+        }
+    });
+    assert!(asked.load(Ordering::SeqCst) - before <= 20);
+    let late = plan.refresh_task();
+    own.close();
+    assert_eq!(block_on(late).unwrap_err().kind(), "closed");
+}
