@@ -48,8 +48,8 @@ mod types;
 mod writer;
 
 pub use engine::{
-    Change, CompactionReport, Engine, Follower, Health, Restore, Restored, Staleness, Swept,
-    Ticket, Usage, Verified, restore, verify_backup,
+    Change, CompactionReport, Engine, Follower, Health, PlannedJob, Restore, Restored,
+    SegmentAccount, Staleness, Swept, Ticket, Usage, Verified, restore, verify_backup,
 };
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};

@@ -1,5 +1,6 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
+mod accounts;
 #[cfg(test)]
 mod evicted_tests;
 mod expiry;
@@ -30,6 +31,7 @@ use crate::{
     writer::{Batch, Outcome, Queued, StagedChange},
 };
 
+pub use accounts::{PlannedJob, SegmentAccount};
 pub use expiry::Swept;
 pub use follower::{Follower, Staleness};
 pub use restoring::{Restore, Restored, Verified, restore, verify_backup};
