@@ -132,7 +132,7 @@ pub fn check_store_with(
         judged: BTreeMap::new(),
         groups: None,
     };
-    let mut report = check.to_the_truth()?;
+    let mut report = check.find_out()?;
     report.level = level;
     report.cancelled = check.meter.is_stopped();
     report.limit();
@@ -170,7 +170,7 @@ struct Look {
 
 impl Check<'_> {
     /// Looks until two looks under one manifest agree, or nothing is wrong.
-    fn to_the_truth(&mut self) -> Result<CheckReport> {
+    fn find_out(&mut self) -> Result<CheckReport> {
         let mut before: Option<Look> = None;
         for _ in 0..LOOKS_MAX {
             let (look, earlier) = match (self.look(), before) {
