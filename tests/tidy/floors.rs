@@ -25,7 +25,7 @@ const FLOORS: &[&[&str]] = &[
 /// The same of the typed face.
 const API_FLOORS: &[&[&str]] = &[
     &["error", "version"],
-    &["ttl", "key", "codec", "schedule", "room", "pool_all", "migrations"],
+    &["ttl", "key", "codec", "schedule", "room", "pool_all", "migrations", "waits"],
     &["found", "kv", "pool", "ops"],
     &["work"],
     &["space"],
