@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod bench;
+mod check;
 mod consent;
 mod encoding;
 mod entries;
@@ -78,7 +79,8 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Big(args) => figures::big(args, face, out),
         Command::Hist(args) => figures::hist(args, cli.json, out),
         Command::Changes(args) => follow::changes(args, face, out),
-        Command::Check(args) => look::check(args, cli.json, out),
+        Command::Check(args) => check::check(args, cli.json, out),
+        Command::Codes => check::codes(cli.json, out),
         Command::Compact(args) => keep::compact(args, cli.json, out),
         Command::Expire(args) => keep::expire(args, cli.json, out),
         Command::Evict(args) => keep::evict(args, cli.json, out),

@@ -36,7 +36,7 @@ fn hammer(dir: &Path, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
         match rng.below(20) {
             0..13 => {
                 let length = if rng.one_in(50) { 20_000 } else { rng.below(600) as usize };
-                drop(engine.put(&key, crate::basics::filler(writes, length)).unwrap());
+                engine.put(&key, crate::basics::filler(writes, length)).unwrap();
             }
             13..17 => drop(engine.delete(&key).unwrap()),
             17 => engine.sync().unwrap(),
@@ -74,8 +74,11 @@ fn a_running_writer_is_healthy() {
                         while done.load(Ordering::Relaxed) < before + 10 && !writer.is_finished() {
                             thread::yield_now();
                         }
-                        let level =
-                            if number % 5 == 0 { CheckLevel::Quick } else { CheckLevel::Full };
+                        let level = if number.is_multiple_of(5) {
+                            CheckLevel::Quick
+                        } else {
+                            CheckLevel::Full
+                        };
                         let options = CheckOptions::new().level(level);
                         check_store_with(&disk, dir.path(), options).unwrap()
                     };

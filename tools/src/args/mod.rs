@@ -15,6 +15,7 @@ use clap::{
 use tierce_engine::{Durability, RecoveryPolicy};
 
 use crate::{
+    check::CheckArgs,
     encoding::EncodingArgs,
     lifetime::parse_lifetime_ms,
     limits::{self, LimitArgs},
@@ -127,7 +128,9 @@ pub(crate) enum Command {
     /// Print what was written, as JSON lines.
     Changes(ChangesArgs),
     /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
-    Check(DirArgs),
+    Check(CheckArgs),
+    /// List what a check can find: code, how bad it is, what it means, and what to do.
+    Codes,
     /// Give the room of dead records back.
     Compact(CompactArgs),
     /// Remove what has expired.
