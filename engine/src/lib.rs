@@ -47,7 +47,9 @@ mod stats;
 mod types;
 mod writer;
 
-pub use engine::{Change, CompactionReport, Engine, Health, Swept, Ticket, Usage};
+pub use engine::{
+    Change, CompactionReport, Engine, Follower, Health, Staleness, Swept, Ticket, Usage,
+};
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};
 pub use options::{

@@ -20,7 +20,7 @@ use crate::{
         catalog::Catalog,
         read::{Depth, RecordBytes},
     },
-    stats::{Counters, Tally},
+    stats::{Counters, Stats, Tally},
     types::{Location, SequenceNumber, Timestamp, is_live},
 };
 
@@ -118,6 +118,20 @@ impl Lookup {
         let segments = self.catalog.table().iter().count() as u64;
         let words = self.index.len() as u64 * 16;
         HEAD_BYTES + segments * SEGMENT_BYTES + words + self.overrides.checkpoint_bytes()
+    }
+
+    /// Counters, and sizes of what is known here.
+    pub(crate) fn sizes(&self) -> Stats {
+        let table = self.catalog.table();
+        Stats {
+            entries: self.tally.get().entries,
+            live_bytes: self.tally.get().bytes,
+            segment_bytes: table.iter().map(|segment| segment.file_bytes()).sum(),
+            segments: table.iter().count() as u64,
+            index_bytes: (self.index.bytes() + self.recency.bytes()) as u64,
+            image_bytes: table.iter().map(|segment| segment.image_bytes()).sum(),
+            ..self.counters.snapshot()
+        }
     }
 
     /// The newest record of `key`, live or not, evicted or not, as the writer needs it.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod evicted_tests;
 mod expiry;
+mod follower;
 mod keeping;
 mod opening;
 mod place;
@@ -29,6 +30,7 @@ use crate::{
 };
 
 pub use expiry::Swept;
+pub use follower::{Follower, Staleness};
 pub use room::Usage;
 pub(crate) use shared::Shared;
 pub use upkeep::CompactionReport;
@@ -509,20 +511,12 @@ impl Engine {
     /// Counters and sizes.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let lookup = &self.shared.lookup;
-        let table = lookup.catalog.table();
         let (newest, durable, _) = self.shared.writer.frontier();
         Stats {
-            entries: lookup.tally.get().entries,
-            live_bytes: lookup.tally.get().bytes,
-            segment_bytes: table.iter().map(|segment| segment.file_bytes()).sum(),
-            segments: table.iter().count() as u64,
-            index_bytes: (lookup.index.bytes() + lookup.recency.bytes()) as u64,
-            image_bytes: table.iter().map(|segment| segment.image_bytes()).sum(),
             staged: self.shared.writer.staging().len() as u64,
             sequence: newest.0,
             durable_sequence: durable.0,
-            ..lookup.counters.snapshot()
+            ..self.shared.lookup.sizes()
         }
     }
 

@@ -93,7 +93,7 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
 }
 
 /// Makes sure that `home` is a directory that is, or may become, a store.
-fn prepare(home: &Home, options: &Options) -> Result<()> {
+pub(super) fn prepare(home: &Home, options: &Options) -> Result<()> {
     let not_a_store =
         |reason: &str| Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() });
     let failed = |operation| move |source| Error::io(operation, home.dir(), source);

@@ -4,6 +4,7 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
+    mem::take,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -86,32 +87,12 @@ impl Attached {
 impl Shared {
     pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
-        let Recovered {
-            manifest,
-            catalog,
-            index,
-            overrides,
-            hasher,
-            next_sequence,
-            high_water,
-            unsealed,
-            damaged,
-            report,
-        } = recover(&home, &options)?;
-        let clock = Arc::new(StoreClock::new(Arc::clone(&options.clock), high_water));
+        let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
-        let lookup = Arc::new(Lookup {
-            catalog: Arc::new(catalog),
-            index: Arc::new(index),
-            overrides: Arc::new(overrides),
-            clock,
-            hasher,
-            counters: Arc::new(Counters::default()),
-            tally: Tally::default(),
-            recency: Recency::new(options.evict),
-            journal: Journal::default(),
-        });
-        restore(&lookup, &hold(&manifest));
+        let (manifest, next_sequence) = (Arc::clone(&recovered.manifest), recovered.next_sequence);
+        let (unsealed, damaged) = (take(&mut recovered.unsealed), take(&mut recovered.damaged));
+        let report = take(&mut recovered.report);
+        let lookup = lookup_of(recovered, &options);
         let start = LogStart {
             home: home.clone(),
             manifest: Arc::clone(&manifest),
@@ -291,6 +272,24 @@ fn account(home: &Home, options: &Options) -> Result<(Arc<Space>, u64)> {
     let space = Space::new(disk, dir, limit, options.min_free_bytes, segment_bytes);
     space.found(segment_files_bytes(home)?);
     Ok((Arc::new(space), segment_bytes))
+}
+
+/// The ways to the records of a store as it came up.
+pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> {
+    let clock = StoreClock::new(Arc::clone(&options.clock), recovered.high_water);
+    let lookup = Lookup {
+        catalog: Arc::new(recovered.catalog),
+        index: Arc::new(recovered.index),
+        overrides: Arc::new(recovered.overrides),
+        clock: Arc::new(clock),
+        hasher: recovered.hasher,
+        counters: Arc::new(Counters::default()),
+        tally: Tally::default(),
+        recency: Recency::new(options.evict),
+        journal: Journal::default(),
+    };
+    restore(&lookup, &hold(&recovered.manifest));
+    Arc::new(lookup)
 }
 
 /// Sets the clock of accesses by the epochs that were found, and counts the live entries.

@@ -153,6 +153,16 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut tree = hold(&self.tree);
+        let file = tree.files.get(from).ok_or(io::ErrorKind::NotFound)?.clone();
+        if tree.files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        tree.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = hold(&self.tree).files.remove(path);
         removed.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())

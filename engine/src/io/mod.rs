@@ -107,6 +107,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
     /// Renames a file over another, which may exist.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, durable after [`Disk::sync_dir`]. `Unsupported` where there is no such thing.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file. Maps and open handles of it go on working.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
@@ -234,6 +239,23 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let read = read_up_to_at(file.as_ref(), &mut bytes, 0)?;
     bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The whole file at `path`, which another process may be appending to: its last bytes are read first. What was
+/// written before something that was seen is therefore seen, too.
+pub(crate) fn read_file_backwards(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    const CHUNK_BYTES: usize = 64 << 10;
+    let file = disk.open(path, Access::Read)?;
+    let length = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let mut end = length;
+    while end > 0 {
+        let start = (end - 1) / CHUNK_BYTES * CHUNK_BYTES;
+        // A file that became shorter meanwhile was sealed: only empty space went.
+        read_up_to_at(file.as_ref(), &mut bytes[start..end], start as u64)?;
+        end = start;
+    }
     Ok(bytes)
 }
 

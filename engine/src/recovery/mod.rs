@@ -40,7 +40,7 @@ use crate::{
         wire::u32_at,
     },
     index::Index,
-    io::{Access, DirectoryEntry, PathKind, read_file},
+    io::{Access, DirectoryEntry, PathKind, read_file, read_file_backwards},
     options::{Options, RecoveryPolicy},
     overrides::Overrides,
     segment::{
@@ -149,6 +149,7 @@ impl Recovery<'_> {
         for id in ids {
             self.take_segment(id, &mut slots, &mut segments, &mut unsealed)?;
         }
+        let unsealed = self.read_unsealed(unsealed)?;
         self.report.segments = (segments.len() + unsealed.len()) as u64;
         let open = self.judge_tail(unsealed, &mut slots)?;
         let catalog = Catalog::default();
@@ -231,7 +232,7 @@ impl Recovery<'_> {
         id: SegmentId,
         slots: &mut SlotGiver<'_>,
         segments: &mut Vec<Arc<Segment>>,
-        unsealed: &mut Vec<Unsealed>,
+        unsealed: &mut Vec<AddSegment>,
     ) -> Result<()> {
         let state = self.state.segments.get(&id).cloned();
         let listed = match &state {
@@ -252,12 +253,7 @@ impl Recovery<'_> {
                 let slot = slots.give(id);
                 segments.push(Arc::new(Segment::sealed(self.home, add, slot, sealed)));
             }
-            (Decision::ScanTail, Some(SegmentState { add, .. })) => {
-                let bytes = read_file(self.home.disk.as_ref(), &path)
-                    .map_err(|source| Error::io("read", &path, source))?;
-                self.check_header(&bytes, &add, &path)?;
-                unsealed.push(Unsealed { add, path, bytes });
-            }
+            (Decision::ScanTail, Some(SegmentState { add, .. })) => unsealed.push(add),
             (Decision::Damaged, Some(SegmentState { add, seal: Some(seal) })) => {
                 let damage = Damage::Truncated;
                 self.damage(RecoveryPolicy::SkipRecord, path, seal.file_bytes, damage)?;
@@ -272,6 +268,21 @@ impl Recovery<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Reads the unsealed segments, newest first and each from its end: beside a running writer, whatever was written
+    /// before the bytes that were seen is seen too, so that no marker tells of records that were read too early.
+    fn read_unsealed(&mut self, found: Vec<AddSegment>) -> Result<Vec<Unsealed>> {
+        let mut unsealed = Vec::with_capacity(found.len());
+        for add in found.into_iter().rev() {
+            let path = self.home.segment(add.id);
+            let bytes = read_file_backwards(self.home.disk.as_ref(), &path)
+                .map_err(|source| Error::io("read", &path, source))?;
+            self.check_header(&bytes, &add, &path)?;
+            unsealed.push(Unsealed { add, path, bytes });
+        }
+        unsealed.reverse();
+        Ok(unsealed)
     }
 
     /// A segment that was opened for writing must say who it is.

@@ -3,10 +3,12 @@
 //! - `places`: directories, foreign content, permissions, versions
 //! - `locks`: many handles, many threads, other processes
 //! - `readonly`: not a byte is written
+//! - `followers`: readers beside a writer
 //! - `clocks`: clocks that are wrong at opening or jump meanwhile
 //! - `refusals`: the operating system says no
 
 mod clocks;
+mod followers;
 mod locks;
 mod places;
 mod readonly;
