@@ -176,7 +176,9 @@ pub(super) fn examine_sealed(found: &SealedBytes<'_>) -> Examined {
 /// What is wrong with a segment's header.
 fn header_reasons(bytes: &[u8], add: &AddSegment, store_id: [u8; 16]) -> Vec<Reason> {
     match SegmentHeader::decode(bytes) {
-        Ok(header) if header.id == add.id && header.salt == add.salt && header.store_id == store_id => {
+        Ok(header)
+            if header.id == add.id && header.salt == add.salt && header.store_id == store_id =>
+        {
             Vec::new()
         }
         Ok(_) => vec![Reason::Misplaced],

@@ -85,7 +85,7 @@ pub(super) fn ask(
     Ok(Said { header, state, fault: Some(fault), is_torn: false, retired, hasher })
 }
 
-fn hasher(options: &Options, seed: u64) -> KeyHasher {
+pub(super) fn hasher(options: &Options, seed: u64) -> KeyHasher {
     let hasher = KeyHasher::new(seed);
     #[cfg(feature = "testing")]
     let hasher = hasher.weakened(options.hash_bits);

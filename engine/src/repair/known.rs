@@ -19,11 +19,16 @@ use crate::{
         segment_header::{Class, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::{u32_at, u64_at},
     },
-    io::read_file,
+    io::{DirectoryEntry, PathKind, read_file},
     options::Options,
     recovery::ours,
-    segment::{Home, RECORDS_AT, manifest_file::proves_lost_edits, manifest_state::ManifestState,
-        scan::{Item, scan}, seal::seal_edit},
+    segment::{
+        Home, RECORDS_AT,
+        manifest_file::proves_lost_edits,
+        manifest_state::ManifestState,
+        scan::{Item, scan},
+        seal::seal_edit,
+    },
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 
@@ -65,6 +70,8 @@ pub(super) struct Known {
     /// It ends in an unfinished edit.
     pub(super) is_torn: bool,
     pub(super) files: BTreeMap<FileName, u64>,
+    /// The names of all files of ours but the lock, with their lengths.
+    pub(super) names: Vec<(String, u64)>,
     /// Gives the hashes of the footers that were found, if that is known.
     pub(super) hasher: Option<KeyHasher>,
     /// The file in which each segment stands; those that are missing have none.
@@ -122,16 +129,26 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     }
     adopt(&mut state, &adopted, &peeks, hasher);
     sources.extend(adopted.iter().map(|add| (add.id, add.id)));
-    Ok(Known { home: home.clone(), header, state, fault, is_torn, files, hasher, sources, strays })
+    let is_ours = |entry: &&DirectoryEntry| {
+        let name = FileName::parse(&entry.name);
+        entry.kind == PathKind::File && name.is_some_and(|name| name != FileName::Lock)
+    };
+    let names = listed.iter().filter(is_ours).map(|entry| (entry.name.clone(), entry.bytes));
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    let home = home.clone();
+    Ok(Known { home, header, state, fault, is_torn, files, names, hasher, sources, strays })
 }
 
 /// Reads what a segment's file says of itself.
 fn peek(home: &Home, id: SegmentId) -> Result<Peek> {
     let path = home.segment(id);
-    let bytes = read_file(home.disk.as_ref(), &path)
-        .map_err(|source| Error::io("read", &path, source))?;
-    peek_at(&bytes).map_err(|found| {
-        Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR }
+    let bytes =
+        read_file(home.disk.as_ref(), &path).map_err(|source| Error::io("read", &path, source))?;
+    peek_at(&bytes).map_err(|found| Error::UnknownFormat {
+        file: path,
+        found,
+        newest_known: FORMAT_MAJOR,
     })
 }
 
@@ -259,6 +276,12 @@ fn adopt(
     hasher: Option<KeyHasher>,
 ) {
     let open = unsealed_end(state, adopted, peeks);
+    if hasher.is_none() {
+        // Hashes of a seed that is not known are of no use: these are read by their records.
+        for seal in state.segments.values_mut().filter_map(|segment| segment.seal.as_mut()) {
+            seal.trailer_checksum = 0;
+        }
+    }
     for add in adopted {
         let peek = &peeks[&add.id];
         // Neither can fail: the segment is not listed yet, and is a line later.

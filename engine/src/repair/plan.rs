@@ -101,7 +101,8 @@ impl fmt::Display for Step {
         write!(f, "{} {}: {}", self.action.name(), self.file.display(), self.reason)?;
         match &self.action {
             Action::Rewrite { kept, lost, sets_aside, .. } => {
-                let then = if *sets_aside { "the old file is set aside" } else { "the old file goes" };
+                let then =
+                    if *sets_aside { "the old file is set aside" } else { "the old file goes" };
                 write!(f, "; {kept} records kept, {lost} known to be lost; {then}")?;
             }
             Action::WriteEndings { deletes, cuts } => {
@@ -167,7 +168,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Vec<Step> {
         steps.push(needed(step(action, &facts.manifest, None, reason)));
     }
     for (path, is_needless) in &facts.strays {
-        let (action, reason) = match is_needless && !facts.has_loss {
+        let (action, reason) = match *is_needless && !facts.has_loss {
             true => (Action::Remove, "the manifest does not name it, and never needs it again"),
             false => (Action::SetAside, "the manifest does not name it, and it may hold something"),
         };

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     format::record::{Flags, Head, Kind},
     io::read_file,
+    recovery::SEQUENCE_GAP,
     segment::{Home, tail::Unsealed},
     types::{SegmentId, SequenceNumber},
 };
@@ -204,7 +205,9 @@ fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
                 let newest = keys.entry(head.key.to_vec()).or_insert(found);
                 *newest = (*newest).max(found);
             }
-            if let (true, Some(hasher), true) = (cuts, known.hasher, head.flags.has(Flags::EXTENDED)) {
+            if let (true, Some(hasher), true) =
+                (cuts, known.hasher, head.flags.has(Flags::EXTENDED))
+            {
                 for scope in head.extension.iter().flat_map(|extension| extension.scopes()) {
                     traces.scopes.entry(hasher.hash(scope)).or_insert_with(|| scope.to_vec());
                 }
@@ -218,7 +221,9 @@ fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
         endings.extend(settle(lost, &traces, &newest_lost));
     }
     if let Some(witness) = witness {
-        let next = SequenceNumber(survey.newest.0.max(known.state.next_sequence.0));
+        // Above every number that can have been given out.
+        let next = survey.newest.0.max(known.state.next_sequence.0).saturating_add(SEQUENCE_GAP);
+        let next = SequenceNumber(next);
         let spoken = witness.settle(known, next, &mut survey.lost)?;
         survey.newest = survey.newest.max(spoken.newest);
         endings.extend(spoken.endings);

@@ -52,12 +52,8 @@ impl Witness {
     pub(super) fn load(known: &Known) -> Option<Self> {
         let (number, sequence) = known.state.checkpoint?;
         let hasher_is_known = known.hasher.is_some();
-        let loaded = checkpoint::load(
-            &known.home,
-            number,
-            known.header.store_id,
-            known.header.hash_seed,
-        );
+        let loaded =
+            checkpoint::load(&known.home, number, known.header.store_id, known.header.hash_seed);
         let loaded = loaded.ok().filter(|loaded| hasher_is_known && loaded.sequence == sequence)?;
         let ids: BTreeMap<u32, SegmentId> =
             loaded.segments.iter().map(|row| (row.slot, row.id)).collect();
@@ -77,9 +73,8 @@ impl Witness {
     pub(super) fn hear(&mut self, segment: SegmentId, kept: &Kept) {
         let (Some(hash), Kind::Put | Kind::Delete) = (kept.hash, kept.kind) else { return };
         let is_known = kept.sequence <= self.sequence && self.segments.contains(&segment);
-        let is_suspect = kept.kind == Kind::Put
-            && is_known
-            && !self.points.contains(&(segment, kept.offset));
+        let is_suspect =
+            kept.kind == Kind::Put && is_known && !self.points.contains(&(segment, kept.offset));
         let found = Found { sequence: kept.sequence, segment, offset: kept.offset, is_suspect };
         let newest = self.newest.entry(hash).or_insert(found);
         if newest.sequence < found.sequence {
