@@ -380,6 +380,9 @@ fn lost_head(
 
 /// Examines the unsealed end of the log, oldest segment first. `durable` is the greatest sequence number in sealed
 /// segments.
+///
+/// Of a batch that was durable and of which a record is damaged, the others are kept: each loss is named by itself,
+/// and what had been replaced by the batch does not come back.
 pub(super) fn examine_tail(
     unsealed: &[Unsealed],
     durable: SequenceNumber,
@@ -387,21 +390,28 @@ pub(super) fn examine_tail(
     hasher: Option<KeyHasher>,
 ) -> Vec<Examined> {
     let tail = judge(unsealed, durable);
+    let scans: Vec<Vec<Scanned>> = unsealed.iter().map(records_of).collect();
+    let markers = scans.iter().flatten().filter_map(|record| Some(record.commit?.durable_sequence));
+    let watermark = markers.max().unwrap_or_default().max(durable);
     let mut all = Vec::new();
-    for (found, kept) in unsealed.iter().zip(tail.kept) {
-        let salt = found.add.salt;
+    for ((found, kept), records) in unsealed.iter().zip(tail.kept).zip(&scans) {
         let mut examined = Examined { newest: tail.seen, ..Examined::default() };
         examined.reasons = header_reasons(&found.bytes, &found.add, store_id);
         examined.reasons.push(if kept.torn.is_some() { Reason::Torn } else { Reason::Unsealed });
-        let mut image = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
-        image.extend_from_slice(&kept.image);
-        for item in scan(&image, image.len() as u64, salt, SequenceNumber(0)) {
-            let Item::Record(record) = item else { continue };
-            if record.sound && is_of_a_key(&record) {
-                let head = head_at(&image, salt, record.offset);
-                let hash = head.zip(hasher).map(|(head, hasher)| hasher.hash(head.key));
-                examined.kept.extend(kept_as(&record, hash));
-            }
+        let is_zero = |byte: &u8| *byte == 0;
+        let counts = |record: &&Scanned| {
+            let at = usize::try_from(record.offset - RECORDS_AT).unwrap_or(usize::MAX);
+            let bytes = usize::try_from(record.bytes).unwrap_or(usize::MAX);
+            let is_in_image = kept
+                .image
+                .get(at..at.saturating_add(bytes))
+                .is_some_and(|image| !image.iter().all(is_zero));
+            record.sound && is_of_a_key(record) && (is_in_image || record.sequence <= watermark)
+        };
+        for record in records.iter().filter(counts) {
+            let head = head_at(&found.bytes, found.add.salt, record.offset);
+            let hash = head.zip(hasher).map(|(head, hasher)| hasher.hash(head.key));
+            examined.kept.extend(kept_as(record, hash));
         }
         for corruption in tail.damaged.iter().filter(|corruption| corruption.file == found.path) {
             let Damage::MissingRecords { from, to } = corruption.damage else { continue };
@@ -411,6 +421,17 @@ pub(super) fn examine_tail(
         all.push(examined);
     }
     all
+}
+
+/// The records of an unsealed segment whose heads are sound.
+fn records_of(found: &Unsealed) -> Vec<Scanned> {
+    let before = SequenceNumber(found.add.first_sequence.0.saturating_sub(1));
+    let items = scan(&found.bytes, found.bytes.len() as u64, found.add.salt, before);
+    let records = items.into_iter().filter_map(|item| match item {
+        Item::Record(record) => Some(record),
+        Item::Gap(_) => None,
+    });
+    records.collect()
 }
 
 /// Sequence numbers that are missing from the log: those whose head is still sound have a name.

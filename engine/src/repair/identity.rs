@@ -29,6 +29,8 @@ pub(super) struct Said {
     pub(super) state: ManifestState,
     pub(super) fault: Option<Corruption>,
     pub(super) is_torn: bool,
+    /// Edits are gone, and with them perhaps the names of segments that are gone too.
+    pub(super) lacks_edits: bool,
     /// Segments that some edit retired.
     pub(super) retired: BTreeSet<SegmentId>,
     /// Gives the hashes of the footers, if the seed is known.
@@ -52,6 +54,7 @@ pub(super) fn ask(
                     state: loaded.state,
                     fault: None,
                     is_torn: loaded.torn.is_some(),
+                    lacks_edits: false,
                     retired: BTreeSet::new(),
                 });
             };
@@ -72,6 +75,8 @@ pub(super) fn ask(
         fold(&mut state, &mut retired, edit);
     }
     state.clean = false;
+    let read: u64 = frames.iter().map(|frame| frame.bytes).sum();
+    let is_all = MANIFEST_HEADER_BYTES as u64 + read == bytes.len() as u64 && !frames.is_empty();
     let seed = match header {
         Some(header) if is_certain => Some(header.hash_seed),
         header => {
@@ -82,7 +87,8 @@ pub(super) fn ask(
     let header = settle(options, header.unwrap_or_else(|| made_up(options, peeks)), peeks, seed);
     state.high_water = state.high_water.max(last_created(peeks));
     let hasher = seed.map(|seed| hasher(options, seed));
-    Ok(Said { header, state, fault: Some(fault), is_torn: false, retired, hasher })
+    let lacks_edits = !is_all;
+    Ok(Said { header, state, fault: Some(fault), is_torn: false, lacks_edits, retired, hasher })
 }
 
 pub(super) fn hasher(options: &Options, seed: u64) -> KeyHasher {

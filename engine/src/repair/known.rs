@@ -69,6 +69,8 @@ pub(super) struct Known {
     pub(super) fault: Option<Corruption>,
     /// It ends in an unfinished edit.
     pub(super) is_torn: bool,
+    /// Edits of it are gone: if a segment is missing too, nobody knows.
+    pub(super) lacks_edits: bool,
     pub(super) files: BTreeMap<FileName, u64>,
     /// The names of all files of ours but the lock, with their lengths.
     pub(super) names: Vec<(String, u64)>,
@@ -89,7 +91,7 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
             peeks.insert(*id, peek(home, *id)?);
         }
     }
-    let Said { header, mut state, mut fault, is_torn, retired, hasher } =
+    let Said { header, mut state, mut fault, is_torn, mut lacks_edits, retired, hasher } =
         ask(home, options, &files, &peeks)?;
     let unlisted: Vec<_> =
         peeks.keys().copied().filter(|id| !state.segments.contains_key(id)).collect();
@@ -100,6 +102,7 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
             offset: 0,
             damage: Damage::MissingEdits,
         });
+        lacks_edits = fault.is_some();
     }
     let lacks_files = state.segments.keys().any(|id| !peeks.contains_key(id));
     let mut strays = Vec::new();
@@ -137,7 +140,19 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     let home = home.clone();
-    Ok(Known { home, header, state, fault, is_torn, files, names, hasher, sources, strays })
+    Ok(Known {
+        home,
+        header,
+        state,
+        fault,
+        is_torn,
+        lacks_edits,
+        files,
+        names,
+        hasher,
+        sources,
+        strays,
+    })
 }
 
 /// Reads what a segment's file says of itself.

@@ -54,6 +54,9 @@ pub struct RepairPlan {
     pub lost: Vec<LostRecord>,
     /// Ranges of which nobody knows what they held.
     pub unknown: Vec<LostRange>,
+    /// Edits of the manifest are gone. All segments that are there are taken in; if one is missing too, nothing tells,
+    /// and older values of keys that were written in it may show.
+    pub may_lack_segments: bool,
 }
 
 impl RepairPlan {
@@ -158,7 +161,8 @@ fn investigate(options: &Options, home: &Home, before: CheckReport) -> Result<In
     let mut survey = survey(&known)?;
     let steps = decide(&facts(&known, &survey, &before));
     let (lost, unknown) = (std::mem::take(&mut survey.lost), std::mem::take(&mut survey.unknown));
-    let plan = RepairPlan { before, steps, lost, unknown };
+    let may_lack_segments = known.lacks_edits;
+    let plan = RepairPlan { before, steps, lost, unknown, may_lack_segments };
     Ok(Investigated { known, survey, plan })
 }
 

@@ -216,6 +216,8 @@ struct Told<'a> {
     lost: &'a [LostRecord],
     unknown: &'a [LostRange],
     hash_seed: Option<u64>,
+    /// Whether segments may be missing of which nobody knows.
+    lacks_segments: bool,
 }
 
 impl Told<'_> {
@@ -232,7 +234,7 @@ impl Told<'_> {
             true => its.any(|lost| lost.fate == Fate::OlderExpiry),
             false => its.next().is_some(),
         };
-        is_named || !self.unknown.is_empty()
+        is_named || !self.unknown.is_empty() || self.lacks_segments
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) struct Done {
     pub(super) what: String,
     /// Whether it hit the unsealed end of a log so that nobody can tell it from a crash.
     pub(super) is_end_cut: bool,
+    pub(super) is_of_segments: bool,
 }
 
 fn pick(rng: &mut Rng, lived: &Lived) -> PathBuf {
@@ -28,6 +29,7 @@ fn pick(rng: &mut Rng, lived: &Lived) -> PathBuf {
 /// Damages the files of `lived` in one way.
 pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
     let path = pick(rng, lived);
+    let mut is_of_segments = has_suffix(&path, ".seg");
     let mut is_end_cut = lived.is_tail(&path);
     let bytes = files.get_mut(&path).unwrap();
     let length = bytes.len() as u64;
@@ -60,6 +62,7 @@ pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
             files.insert(path.clone(), two);
             files.insert(other.clone(), one);
             is_end_cut |= lived.is_tail(&other);
+            is_of_segments |= has_suffix(&other, ".seg");
             format!("exchanged with {}", other.display())
         }
         _ => {
@@ -67,7 +70,7 @@ pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
             "missing".to_owned()
         }
     };
-    Done { what: format!("{}: {what}", path.display()), is_end_cut }
+    Done { what: format!("{}: {what}", path.display()), is_end_cut, is_of_segments }
 }
 
 const ENDS: [End; 3] = [End::Closed, End::Crashed, End::Bare];
@@ -111,7 +114,9 @@ fn case(seed: u64) {
         complain(&format!("there is more to do: {:#?}", again.steps));
     }
     let hash_seed = hash_seed(&files);
-    let told = Told { lost: &plan.lost, unknown: &plan.unknown, hash_seed };
+    // Damage to the manifest alone loses nothing.
+    let lacks_segments = plan.may_lack_segments && done.iter().any(|done| done.is_of_segments);
+    let told = Told { lost: &plan.lost, unknown: &plan.unknown, hash_seed, lacks_segments };
     let is_end_cut = done.iter().any(|done| done.is_end_cut);
     let engine = options.clone().recovery(RecoveryPolicy::Strict).open(STORE).unwrap();
     if let Err(rule) = lived.judge(&engine, &told, is_end_cut) {
