@@ -179,7 +179,7 @@ fn facts<'a>(known: &Known, survey: &Survey, before: &'a CheckReport) -> Facts<'
         let names = known.names.iter().filter(|(name, _)| is(name));
         names.map(|(name, _)| home.path(name)).collect::<Vec<_>>()
     };
-    let cuts = survey.endings.iter().filter(|ending| ending.kind == Kind::ScopeCut).count() as u64;
+    let count = |kind| survey.endings.iter().filter(|ending| ending.kind == kind).count() as u64;
     Facts {
         findings: &before.findings,
         manifest: home.path(file_name::MANIFEST),
@@ -193,7 +193,7 @@ fn facts<'a>(known: &Known, survey: &Survey, before: &'a CheckReport) -> Facts<'
             || home.dir().to_owned(),
             |number| home.path(&file_name::checkpoint(number)),
         ),
-        endings: (survey.endings.len() as u64 - cuts, cuts),
+        endings: [Kind::Delete, Kind::ScopeCut, Kind::Touch].map(count),
         has_loss: !survey.lost.is_empty() || !survey.unknown.is_empty(),
     }
 }

@@ -99,7 +99,7 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Writes deletes and scope cuts, each with the sequence number of the record in whose place it stands.
+    /// Writes deletes, scope cuts and touches, each with the sequence number of the record in whose place it stands.
     pub(super) fn write_endings(&mut self, endings: &[Ending]) -> Result<()> {
         /// In one segment; their records are small.
         const ENDINGS_MAX: usize = 10_000;
@@ -136,13 +136,14 @@ impl<'a> Outputs<'a> {
 }
 
 fn encoded(ending: &Ending) -> (Vec<u8>, usize) {
-    debug_assert!(matches!(ending.kind, Kind::Delete | Kind::ScopeCut), "{ending:?} ends nothing");
+    debug_assert_eq!(ending.kind == Kind::Touch, ending.touch.is_some(), "{ending:?}");
+    let target = ending.touch.map(|(target, _)| target.0.to_le_bytes());
     let draft = Draft {
         kind: ending.kind,
         flags: Flags::default(),
         key: &ending.key,
-        value: &[],
-        expires_at: None,
+        value: target.as_ref().map_or(&[], |target| target.as_slice()),
+        expires_at: ending.touch.and_then(|(_, expires_at)| expires_at),
         extension: None,
     };
     let mut bytes = Vec::new();

@@ -6,7 +6,7 @@
 //! | a segment's header, length, records or footer is wrong; it stands under a wrong name | its sound records go into a new segment | set aside if anything of it was lost, else removed |
 //! | a segment is not sealed, ends in an unfinished write, or was taken in without a footer | the same | the same |
 //! | a segment is missing | it leaves the manifest | |
-//! | something older would show | deletes and scope cuts are written | |
+//! | something older would show | deletes, scope cuts and touches are written | |
 //! | a segment's file that the manifest does not name | removed if provably needless, else set aside | |
 //! | unfinished files, old checkpoints | removed | undo copy |
 //! | the checkpoint is missing, damaged or wrong, or anything else is done | written anew | undo copy |
@@ -61,12 +61,14 @@ pub enum Action {
         /// The segment.
         segment: SegmentId,
     },
-    /// Writes deletes and scope cuts in the place of lost records, so that nothing older shows.
+    /// Writes deletes, scope cuts and touches in the place of lost records, so that nothing older shows.
     WriteEndings {
         /// Deletes.
         deletes: u64,
         /// Scope cuts.
         cuts: u64,
+        /// Touches.
+        touches: u64,
     },
     /// Gives a file its quarantine name.
     SetAside,
@@ -105,8 +107,8 @@ impl fmt::Display for Step {
                     if *sets_aside { "the old file is set aside" } else { "the old file goes" };
                 write!(f, "; {kept} records kept, {lost} known to be lost; {then}")?;
             }
-            Action::WriteEndings { deletes, cuts } => {
-                write!(f, "; {deletes} deletes, {cuts} scope cuts")?;
+            Action::WriteEndings { deletes, cuts, touches } => {
+                write!(f, "; {deletes} deletes, {cuts} scope cuts, {touches} touches")?;
             }
             _ => {}
         }
@@ -133,8 +135,8 @@ pub(super) struct Facts<'a> {
     pub(super) old_checkpoints: Vec<PathBuf>,
     /// The one it names, or the directory if it names none.
     pub(super) checkpoint: PathBuf,
-    /// Deletes and scope cuts to write.
-    pub(super) endings: (u64, u64),
+    /// Deletes, scope cuts and touches to write.
+    pub(super) endings: [u64; 3],
     /// Whether anything is lost.
     pub(super) has_loss: bool,
 }
@@ -161,9 +163,9 @@ pub(super) fn decide(facts: &Facts<'_>) -> Vec<Step> {
     for (id, path, found) in &facts.segments {
         steps.extend(of_segment(facts, *id, path, found));
     }
-    let (deletes, cuts) = facts.endings;
-    if deletes + cuts > 0 {
-        let action = Action::WriteEndings { deletes, cuts };
+    let [deletes, cuts, touches] = facts.endings;
+    if deletes + cuts + touches > 0 {
+        let action = Action::WriteEndings { deletes, cuts, touches };
         let reason = "older records would show in the place of lost ones";
         steps.push(needed(step(action, &facts.manifest, None, reason)));
     }

@@ -15,7 +15,7 @@ use crate::{
     io::read_file,
     recovery::SEQUENCE_GAP,
     segment::{Home, tail::Unsealed},
-    types::{SegmentId, SequenceNumber},
+    types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 /// What was found of one segment.
@@ -31,13 +31,15 @@ pub(super) struct SegmentFacts {
     pub(super) source: Option<SegmentId>,
 }
 
-/// A delete or a scope cut that has to be written so that nothing comes back.
+/// A delete, a scope cut or a touch that has to be written so that nothing comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ending {
     /// That of the record whose place it takes.
     pub(super) sequence: SequenceNumber,
     pub(super) kind: Kind,
     pub(super) key: Vec<u8>,
+    /// Of a touch: the put that it is for, and the expiry.
+    pub(super) touch: Option<(SequenceNumber, Option<Timestamp>)>,
 }
 
 /// What was found of all of them.
@@ -179,7 +181,11 @@ struct Traces {
 
 /// Finds the keys of what was lost, and what has to be written so that nothing older shows.
 fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
-    let witness = if survey.unknown.is_empty() { None } else { Witness::load(known) };
+    let may_tell = survey.lost.iter().any(|lost| lost.is(Kind::Touch));
+    let witness = match survey.unknown.is_empty() && !may_tell {
+        true => None,
+        false => Witness::load(known, !survey.unknown.is_empty()),
+    };
     if survey.lost.is_empty() && witness.is_none() {
         return Ok(());
     }
@@ -233,7 +239,7 @@ fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
 }
 
 /// The newest lost version of each hash.
-fn newest_lost(lost: &[LostRecord]) -> HashMap<u64, SequenceNumber> {
+pub(super) fn newest_lost(lost: &[LostRecord]) -> HashMap<u64, SequenceNumber> {
     let mut newest: HashMap<u64, SequenceNumber> = HashMap::new();
     for lost in lost.iter().filter(|lost| lost.is_version()) {
         if let Some(hash) = lost.hash {
@@ -257,7 +263,7 @@ fn settle(
         lost.fate = Fate::Restored;
         lost.key.clone_from(&scope);
         let (sequence, kind) = (lost.sequence, Kind::ScopeCut);
-        return scope.map(|key| Ending { sequence, kind, key }).into_iter().collect();
+        return scope.map(|key| Ending { sequence, kind, key, touch: None }).into_iter().collect();
     }
     let none = HashMap::new();
     let keys = traces.versions.get(&hash).unwrap_or(&none);
@@ -296,5 +302,8 @@ fn settle(
         return Vec::new();
     }
     let (sequence, kind) = (lost.sequence, Kind::Delete);
-    hidden.into_iter().map(|(key, _)| Ending { sequence, kind, key: (*key).clone() }).collect()
+    hidden
+        .into_iter()
+        .map(|(key, _)| Ending { sequence, kind, key: (*key).clone(), touch: None })
+        .collect()
 }

@@ -1,5 +1,6 @@
-//! The checkpoint as a witness: it says which record of each key was the newest when it was written. Where records
-//! are lost of which nothing else tells, a put that it does not point to had been replaced or deleted by one of them.
+//! The checkpoint as a witness: it says which record of each key was the newest when it was written, and which touches
+//! and scope cuts were in force. Where records are lost of which nothing else tells, a put that it does not point to
+//! had been replaced or deleted by one of them; and a touch or cut that is not found any more is written again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,15 +8,15 @@ use super::{
     examine::Kept,
     known::Known,
     lost::{Fate, LostRecord, name_of},
-    survey::{Ending, visit},
+    survey::{Ending, newest_lost, visit},
 };
 use crate::{
     checkpoint,
     error::Result,
     format::record::{Head, Kind},
     index::Entry as IndexEntry,
-    overrides::Cuts,
-    types::{SegmentId, SequenceNumber, is_live},
+    overrides::{Cuts, Touch},
+    types::{Location, SegmentId, SequenceNumber, is_live},
 };
 
 /// What a sound checkpoint says, and what was found of the records that it knew.
@@ -28,6 +29,12 @@ pub(super) struct Witness {
     /// The records that it points to.
     points: HashSet<(SegmentId, u64)>,
     cuts: Cuts,
+    /// Touches by the put they are for.
+    touches: HashMap<(SegmentId, u64), Touch>,
+    /// Sequence numbers of the touches and cuts that were found.
+    heard: HashSet<SequenceNumber>,
+    /// Whether there are losses of which nothing else tells.
+    suspects: bool,
     /// The newest version found under each hash that is not pointed to, or newer than the checkpoint.
     newest: HashMap<u64, Found>,
 }
@@ -49,7 +56,7 @@ pub(super) struct Spoken {
 
 impl Witness {
     /// The checkpoint that the manifest names, if it is sound.
-    pub(super) fn load(known: &Known) -> Option<Self> {
+    pub(super) fn load(known: &Known, suspects: bool) -> Option<Self> {
         let (number, sequence) = known.state.checkpoint?;
         let hasher_is_known = known.hasher.is_some();
         let loaded =
@@ -60,7 +67,12 @@ impl Witness {
         let words = loaded.shards().flat_map(|(_, words)| words);
         let location = words.map(|words| IndexEntry::unpack(words).location);
         let points = location.filter_map(|at| Some((*ids.get(&at.slot.0)?, at.offset))).collect();
+        let touch =
+            |(at, touch): (&Location, &Touch)| Some(((*ids.get(&at.slot.0)?, at.offset), *touch));
         Some(Self {
+            touches: loaded.touches.iter().filter_map(touch).collect(),
+            heard: HashSet::new(),
+            suspects,
             sequence,
             segments: ids.into_values().collect(),
             points,
@@ -71,6 +83,9 @@ impl Witness {
 
     /// A version was found. It is a suspect if the checkpoint knew its segment and did not point to it.
     pub(super) fn hear(&mut self, segment: SegmentId, kept: &Kept) {
+        if matches!(kept.kind, Kind::Touch | Kind::ScopeCut) {
+            self.heard.insert(kept.sequence);
+        }
         let (Some(hash), Kind::Put | Kind::Delete) = (kept.hash, kept.kind) else { return };
         let is_known = kept.sequence <= self.sequence && self.segments.contains(&segment);
         let is_suspect =
@@ -82,27 +97,57 @@ impl Witness {
         }
     }
 
-    /// The suspects that nothing newer was found for: each gets a tombstone above everything.
+    /// Scope cuts that were in force and are not found any more.
+    fn lost_cuts(&self) -> impl Iterator<Item = Ending> {
+        let is_lost =
+            |(_, sequence): &(&Box<[u8]>, &SequenceNumber)| !self.heard.contains(sequence);
+        self.cuts.iter().filter(is_lost).map(|(scope, sequence)| Ending {
+            sequence: *sequence,
+            kind: Kind::ScopeCut,
+            key: scope.to_vec(),
+            touch: None,
+        })
+    }
+
+    /// The touch of the put at this place, if it is not found any more. One that slid in memory alone has the sequence
+    /// number of the put.
+    fn lost_touch(&self, at: (SegmentId, u64), head: &Head<'_>) -> Option<Ending> {
+        let touch = self.touches.get(&at)?;
+        let is_lost = touch.sequence > head.sequence && !self.heard.contains(&touch.sequence);
+        is_lost.then(|| Ending {
+            sequence: touch.sequence,
+            kind: Kind::Touch,
+            key: head.key.to_vec(),
+            touch: Some((head.sequence, touch.expires_at)),
+        })
+    }
+
+    /// What has to be written: touches and cuts as they were, and a tombstone above everything for each suspect that
+    /// nothing newer was found for.
     pub(super) fn settle(
         self,
         known: &Known,
         next: SequenceNumber,
         lost: &mut Vec<LostRecord>,
     ) -> Result<Spoken> {
-        let mut suspects: BTreeMap<SegmentId, HashSet<u64>> = BTreeMap::new();
-        for found in self.newest.values().filter(|found| found.is_suspect) {
-            suspects.entry(found.segment).or_default().insert(found.offset);
+        let mut asked: BTreeMap<SegmentId, HashSet<u64>> = BTreeMap::new();
+        let suspects = self.newest.values().filter(|found| self.suspects && found.is_suspect);
+        let suspects: HashSet<_> = suspects.map(|found| (found.segment, found.offset)).collect();
+        for (segment, offset) in suspects.iter().chain(self.touches.keys()) {
+            asked.entry(*segment).or_default().insert(*offset);
         }
-        let told: HashSet<u64> = lost.iter().filter_map(|lost| lost.hash).collect();
-        let mut spoken = Spoken { endings: Vec::new(), newest: next };
-        let only = suspects.keys().copied().collect();
+        let told = newest_lost(lost);
+        let mut spoken = Spoken { endings: self.lost_cuts().collect(), newest: next };
+        let only = asked.keys().copied().collect();
         visit(known, Some(&only), &mut |visited| {
-            let Some(offsets) = suspects.get(&visited.id) else { return Ok(()) };
+            let Some(offsets) = asked.get(&visited.id) else { return Ok(()) };
             for kept in visited.examined.kept.iter().filter(|kept| offsets.contains(&kept.offset)) {
                 let Some(head) = visited.head(kept) else { continue };
+                let at = (visited.id, kept.offset);
+                spoken.endings.extend(self.lost_touch(at, &head));
                 // What a footer told of already is hidden, and named; what has ended does not show.
-                let is_told = kept.hash.is_some_and(|hash| told.contains(&hash));
-                if is_told || has_ended(known, &self.cuts, &head) {
+                let is_told = kept.hash.and_then(|hash| told.get(&hash)) > Some(&kept.sequence);
+                if !suspects.contains(&at) || is_told || has_ended(known, &self.cuts, &head) {
                     continue;
                 }
                 spoken.newest = spoken.newest.next();
@@ -117,10 +162,15 @@ impl Witness {
                     key: Some(key.clone()),
                     fate: Fate::Outdated,
                 });
-                spoken.endings.push(Ending { sequence, kind: Kind::Delete, key });
+                spoken.endings.push(Ending { sequence, kind: Kind::Delete, key, touch: None });
             }
             Ok(())
         })?;
+        for ending in spoken.endings.iter().filter(|ending| ending.kind == Kind::Touch) {
+            for lost in lost.iter_mut().filter(|lost| lost.sequence == ending.sequence) {
+                (lost.fate, lost.key) = (Fate::Restored, Some(ending.key.clone()));
+            }
+        }
         Ok(spoken)
     }
 }

@@ -218,6 +218,8 @@ struct Told<'a> {
     hash_seed: Option<u64>,
     /// Whether segments may be missing of which nobody knows.
     lacks_segments: bool,
+    /// Whether a sound checkpoint knew everything: then nothing old may show, whatever is gone.
+    has_witness: bool,
 }
 
 impl Told<'_> {
@@ -234,7 +236,8 @@ impl Told<'_> {
             true => its.any(|lost| lost.fate == Fate::OlderExpiry),
             false => its.next().is_some(),
         };
-        is_named || !self.unknown.is_empty() || self.lacks_segments
+        let has_unknown = !self.unknown.is_empty() || self.lacks_segments;
+        is_named || has_unknown && !(shows && self.has_witness)
     }
 }
 

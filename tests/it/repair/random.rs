@@ -14,6 +14,7 @@ pub(super) struct Done {
     /// Whether it hit the unsealed end of a log so that nobody can tell it from a crash.
     pub(super) is_end_cut: bool,
     pub(super) is_of_segments: bool,
+    pub(super) is_of_segments_alone: bool,
 }
 
 fn pick(rng: &mut Rng, lived: &Lived) -> PathBuf {
@@ -30,6 +31,7 @@ fn pick(rng: &mut Rng, lived: &Lived) -> PathBuf {
 pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
     let path = pick(rng, lived);
     let mut is_of_segments = has_suffix(&path, ".seg");
+    let mut is_of_segments_alone = is_of_segments;
     let mut is_end_cut = lived.is_tail(&path);
     let bytes = files.get_mut(&path).unwrap();
     let length = bytes.len() as u64;
@@ -63,6 +65,7 @@ pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
             files.insert(other.clone(), one);
             is_end_cut |= lived.is_tail(&other);
             is_of_segments |= has_suffix(&other, ".seg");
+            is_of_segments_alone &= has_suffix(&other, ".seg");
             format!("exchanged with {}", other.display())
         }
         _ => {
@@ -70,7 +73,12 @@ pub(super) fn damage(rng: &mut Rng, lived: &Lived, files: &mut Files) -> Done {
             "missing".to_owned()
         }
     };
-    Done { what: format!("{}: {what}", path.display()), is_end_cut, is_of_segments }
+    Done {
+        what: format!("{}: {what}", path.display()),
+        is_end_cut,
+        is_of_segments,
+        is_of_segments_alone,
+    }
 }
 
 const ENDS: [End; 3] = [End::Closed, End::Crashed, End::Bare];
@@ -116,8 +124,13 @@ fn case(seed: u64) {
     let hash_seed = hash_seed(&files);
     // Damage to the manifest alone loses nothing.
     let lacks_segments = plan.may_lack_segments && done.iter().any(|done| done.is_of_segments);
-    let told = Told { lost: &plan.lost, unknown: &plan.unknown, hash_seed, lacks_segments };
-    let is_end_cut = done.iter().any(|done| done.is_end_cut);
+    // A closed store whose damage is in segments alone: the checkpoint knows everything.
+    let has_witness = end == End::Closed && done.iter().all(|done| done.is_of_segments_alone);
+    let (lost, unknown) = (&plan.lost, &plan.unknown);
+    let told = Told { lost, unknown, hash_seed, lacks_segments, has_witness };
+    // A manifest that lost its last edits is one that a crash cut: then what is not sealed by it may be torn.
+    let is_torn = plan.before.findings.iter().any(|finding| finding.code == "C002");
+    let is_end_cut = done.iter().any(|done| done.is_end_cut) || is_torn && done.len() > 1;
     let engine = options.clone().recovery(RecoveryPolicy::Strict).open(STORE).unwrap();
     if let Err(rule) = lived.judge(&engine, &told, is_end_cut) {
         complain(&rule);
