@@ -67,10 +67,10 @@ pub(super) fn carry_out(
 }
 
 /// Says what the epochs of a checkpoint mean; the one that is written here has none.
-const EPOCHS: &[u8] = b"epochs";
+pub(super) const EPOCHS: &[u8] = b"epochs";
 
 /// The state with ids and sequence numbers that are free for certain (I5).
-fn raised(known: &Known, survey: &Survey) -> ManifestState {
+pub(super) fn raised(known: &Known, survey: &Survey) -> ManifestState {
     let mut state = known.state.clone();
     let number = |name: &FileName| match name {
         FileName::Segment(id) | FileName::Quarantine(id) => id.0.saturating_add(1),
@@ -95,7 +95,7 @@ fn apply(state: &mut ManifestState, edit: &Edit, home: &Home) -> Result<()> {
 }
 
 /// Writes a manifest in the place of the one that is there; gives back its header.
-fn replace(
+pub(super) fn replace(
     home: &Home,
     header: ManifestHeader,
     state: ManifestState,

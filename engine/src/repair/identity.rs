@@ -117,7 +117,7 @@ fn fold(state: &mut ManifestState, retired: &mut BTreeSet<SegmentId>, edit: &Edi
     match edit {
         Edit::Replace { inputs, .. } => {
             retired.extend(inputs);
-            inputs.iter().for_each(|id| drop(state.segments.remove(id)));
+            state.segments.retain(|id, _| !inputs.contains(id));
         }
         Edit::Retire(id) => {
             retired.insert(*id);

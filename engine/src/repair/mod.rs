@@ -15,8 +15,11 @@ mod known;
 mod lost;
 mod outputs;
 mod plan;
+mod rebuild;
+mod salvage;
 mod survey;
 mod undo;
+mod view;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +43,8 @@ use crate::{
 
 pub use lost::{Fate, LostRange, LostRecord};
 pub use plan::{Action, Step};
+pub use rebuild::{Migration, Rebuild, RebuildReport, migrate, rebuild};
+pub use salvage::{SalvageReport, salvage};
 pub use undo::undo;
 
 /// What a repair would do, and what is lost whether it is done or not.

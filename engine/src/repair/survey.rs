@@ -182,9 +182,10 @@ struct Traces {
 /// Finds the keys of what was lost, and what has to be written so that nothing older shows.
 fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
     let may_tell = survey.lost.iter().any(|lost| lost.is(Kind::Touch));
-    let witness = match survey.unknown.is_empty() && !may_tell {
-        true => None,
-        false => Witness::load(known, !survey.unknown.is_empty()),
+    let is_unsure = !survey.unknown.is_empty() || known.lacks_edits;
+    let witness = match is_unsure || may_tell {
+        true => Witness::load(known, is_unsure),
+        false => None,
     };
     if survey.lost.is_empty() && witness.is_none() {
         return Ok(());

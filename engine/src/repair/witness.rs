@@ -13,6 +13,7 @@ use super::{
 use crate::{
     checkpoint,
     error::Result,
+    format::file_name::FileName,
     format::record::{Head, Kind},
     index::Entry as IndexEntry,
     overrides::{Cuts, Touch},
@@ -55,13 +56,25 @@ pub(super) struct Spoken {
 }
 
 impl Witness {
-    /// The checkpoint that the manifest names, if it is sound.
+    /// The checkpoint that the manifest names, if it is sound. Where no manifest can say so, the newest that is there:
+    /// one gets its name only when it is complete, and what it says was true when it was written.
     pub(super) fn load(known: &Known, suspects: bool) -> Option<Self> {
-        let (number, sequence) = known.state.checkpoint?;
-        let hasher_is_known = known.hasher.is_some();
-        let loaded =
-            checkpoint::load(&known.home, number, known.header.store_id, known.header.hash_seed);
-        let loaded = loaded.ok().filter(|loaded| hasher_is_known && loaded.sequence == sequence)?;
+        known.hasher?;
+        let newest = || {
+            let number = |name: &FileName| match name {
+                FileName::Checkpoint(number) => Some(*number),
+                _ => None,
+            };
+            known.fault.as_ref().and(known.files.keys().filter_map(number).max())
+        };
+        let named = known.state.checkpoint;
+        let number = named.map(|(number, _)| number).or_else(newest)?;
+        let (store_id, hash_seed) = (known.header.store_id, known.header.hash_seed);
+        let loaded = checkpoint::load(&known.home, number, store_id, hash_seed).ok()?;
+        let sequence = loaded.sequence;
+        if named.is_some_and(|(_, covers)| covers != sequence) {
+            return None;
+        }
         let ids: BTreeMap<u32, SegmentId> =
             loaded.segments.iter().map(|row| (row.slot, row.id)).collect();
         let words = loaded.shards().flat_map(|(_, words)| words);
@@ -99,9 +112,8 @@ impl Witness {
 
     /// Scope cuts that were in force and are not found any more.
     fn lost_cuts(&self) -> impl Iterator<Item = Ending> {
-        let is_lost =
-            |(_, sequence): &(&Box<[u8]>, &SequenceNumber)| !self.heard.contains(sequence);
-        self.cuts.iter().filter(is_lost).map(|(scope, sequence)| Ending {
+        let lost = self.cuts.iter().filter(|cut| !self.heard.contains(cut.1));
+        lost.map(|(scope, sequence)| Ending {
             sequence: *sequence,
             kind: Kind::ScopeCut,
             key: scope.to_vec(),
