@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tierce::coordinator::{Backoff, Coordinator, FetchError, Runtime};
+use tierce::coordinator::{Backoff, Coordinator, Executor, FetchError};
 
 /// The TaskTracker server.
 #[derive(Default)]
@@ -31,12 +31,12 @@ impl Server {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Arc::new(Server::default());
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let asked = Arc::clone(&server);
     let plan = Coordinator::builder(move || asked.daily_plan("gabriel"))
         .every(Duration::from_secs(180))
         .backoff(Backoff::new(Duration::from_secs(30), Duration::from_secs(900)))
-        .runtime(&runtime)
+        .executor(&executor)
         .build();
 
     // The program starts: it wants the plan now, or to know why there is none.
@@ -78,6 +78,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(showing);
     assert_eq!(plan.status().next_poll_in, None);
     plan.shutdown();
-    runtime.close();
+    executor.close();
     Ok(())
 }

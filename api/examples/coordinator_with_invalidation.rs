@@ -9,7 +9,7 @@ use std::{
 
 use tierce::{
     Cache, Store,
-    coordinator::{Affected, Coordinator, Events, FetchError, Mutations, Runtime},
+    coordinator::{Affected, Coordinator, Events, Executor, FetchError, Mutations},
 };
 
 /// The TaskTracker server: tasks and to whom they are assigned.
@@ -32,14 +32,14 @@ struct User {
     renewed: usize,
 }
 
-fn user(name: &'static str, server: &Server, mutations: &Mutations, runtime: &Runtime) -> User {
+fn user(name: &'static str, server: &Server, mutations: &Mutations, executor: &Executor) -> User {
     let server = server.clone();
     let fetch = move || {
         let tasks = server.tasks();
         let mine = tasks.iter().filter(|(_, users)| users.contains(&name));
         Ok::<_, FetchError>(mine.map(|(task, _)| *task).collect())
     };
-    let plan = Coordinator::builder(fetch).runtime(runtime).build();
+    let plan = Coordinator::builder(fetch).executor(executor).build();
     mutations.refreshes(format!("the plan of {name}"), &plan);
     User { name, plan, events: mutations.events_for(name, 64), renewed: 0 }
 }
@@ -86,14 +86,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let store = Store::open(dir.path().join("cache"))?;
     let cache = store.cache::<String, String>("tasktracker")?;
-    let runtime = Runtime::new();
-    let mutations = Mutations::new(&runtime);
+    let executor = Executor::new();
+    let mutations = Mutations::new(&executor);
     invalidates(&mutations, &cache);
     let server = Server::default();
     server.tasks().insert("dishes", vec!["gabriel", "sara"]);
     server.tasks().insert("homework", vec!["gabriella"]);
     let mut users =
-        ["gabriel", "sara", "gabriella"].map(|name| user(name, &server, &mutations, &runtime));
+        ["gabriel", "sara", "gabriella"].map(|name| user(name, &server, &mutations, &executor));
     for user in &users {
         user.plan.first_refresh()?;
     }
@@ -137,6 +137,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut left = cache.keys()?;
     left.sort();
     assert_eq!(left, ["leftovers:gabriella", "recommended_tasks:sara"]);
-    runtime.close();
+    executor.close();
     Ok(())
 }

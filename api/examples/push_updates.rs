@@ -2,14 +2,14 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use tierce::coordinator::{Coordinator, FetchError, Runtime};
+use tierce::coordinator::{Coordinator, Executor, FetchError};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let plan = Coordinator::builder(|| Ok::<_, FetchError>(vec!["dishes"]))
         .every(Duration::from_secs(180))
         .always_update(false)
-        .runtime(&runtime)
+        .executor(&executor)
         .build();
     plan.first_refresh()?;
     let (tell, card) = mpsc::channel();
@@ -39,6 +39,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // It is back.
     assert!(plan.publish(vec!["dishes", "walk"]));
     assert!(card.recv()?.1);
-    runtime.close();
+    executor.close();
     Ok(())
 }

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tierce::coordinator::{Backoff, Coordinator, FetchError, Runtime};
+use tierce::coordinator::{Backoff, Coordinator, Executor, FetchError};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let requests = Arc::new(AtomicU32::new(0));
     let fetch = move || match requests.fetch_add(1, Ordering::Relaxed) {
         0 => Err(FetchError::new("429 too many requests").retry_after(Duration::from_millis(20))),
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Coordinator::builder(fetch)
         .every(Duration::from_secs(180))
         .backoff(Backoff::new(Duration::from_secs(100), Duration::from_secs(300)))
-        .runtime(&runtime)
+        .executor(&executor)
         .build();
     let (tell, told) = mpsc::channel();
     let _showing = plan.subscribe(move |update| {
@@ -49,6 +49,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     assert_eq!(plan.status().consecutive_failures, 4);
     assert_eq!(plan.data().as_deref(), Some(&"the plan"), "kept all the while");
-    runtime.close();
+    executor.close();
     Ok(())
 }

@@ -55,6 +55,20 @@ pub enum Error {
         /// The newest known.
         known: String,
     },
+    /// Too heavy for the limit of a cache. Nothing was stored or removed for it: raise the limit, or unpin entries.
+    #[error(
+        "{weight} has no room in cache `{space}`: its limit is {limit}, and {pinned} is pinned"
+    )]
+    Overweight {
+        /// The space.
+        space: String,
+        /// What the value weighs.
+        weight: u64,
+        /// What the entries weigh that must stay.
+        pinned: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A migration step failed. What it was to change is as it was before.
     #[error("the migration of {what} from {from} to {to} failed: {source}")]
     Migration {
@@ -236,6 +250,7 @@ impl Error {
             Self::Overflow { .. } => "overflow",
             Self::Loader(_) | Self::LoaderPanicked(_) | Self::LoaderRecursion => "loader",
             Self::Timeout { .. } => "timeout",
+            Self::Overweight { .. } => "overweight",
             Self::Io { .. } => "io",
             Self::CorruptFile { .. } => "corrupt-file",
             Self::Backup { .. } => "backup",

@@ -436,22 +436,6 @@ impl Timer {
         })
     }
 
-    /// Has `job` run every `period` (at least a millisecond), first after one. A run that is due while the last one
-    /// goes on is left out.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing of the library repeats at a fixed interval yet")
-    )]
-    pub(crate) fn every(
-        &self,
-        period: Duration,
-        job: impl Fn() + Send + Sync + 'static,
-    ) -> TimerHandle {
-        self.0.0.add(period, |schedule, now_ms, period_ms| {
-            schedule.every(now_ms.saturating_add(period_ms.max(1)), period_ms, Arc::new(job))
-        })
-    }
-
     /// With a manual pool: runs on this thread what is due, what waits in the pool, and what comes of it; says how many
     /// jobs that were. Without effect otherwise.
     pub(crate) fn tick(&self) -> usize {

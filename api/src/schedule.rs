@@ -15,8 +15,6 @@ use std::{
 
 /// Work that is done once.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
-/// Work that is done again and again.
-pub(crate) type Repeated = Arc<dyn Fn() + Send + Sync>;
 
 /// Names one entry of a schedule; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,14 +31,9 @@ pub(crate) struct Schedule {
 
 /// A job that waits, or waited.
 pub(crate) struct Entry {
-    task: Task,
+    job: Job,
     /// Off once the entry is cancelled: a run that was already handed out then does nothing.
     live: Arc<AtomicBool>,
-}
-
-enum Task {
-    Once(Job),
-    Every { period_ms: u64, job: Repeated, busy: Arc<AtomicBool> },
 }
 
 impl fmt::Debug for Schedule {
@@ -49,32 +42,12 @@ impl fmt::Debug for Schedule {
     }
 }
 
-/// Turns a flag off when dropped, also by a panic.
-struct Off(Arc<AtomicBool>);
-
-impl Drop for Off {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
 impl Schedule {
     /// `job` is due at `due_ms`.
     pub(crate) fn once(&mut self, due_ms: u64, job: Job) -> EntryId {
-        self.add(due_ms, Task::Once(job))
-    }
-
-    /// `job` is due at `due_ms` and then every `period_ms` (at least 1). A run that is due while the last one goes on
-    /// is left out; so are runs that were missed.
-    pub(crate) fn every(&mut self, due_ms: u64, period_ms: u64, job: Repeated) -> EntryId {
-        let busy = Arc::new(AtomicBool::new(false));
-        self.add(due_ms, Task::Every { period_ms: period_ms.max(1), job, busy })
-    }
-
-    fn add(&mut self, due_ms: u64, task: Task) -> EntryId {
         self.ids += 1;
         let id = EntryId(self.ids);
-        self.entries.insert(id, Entry { task, live: Arc::new(AtomicBool::new(true)) });
+        self.entries.insert(id, Entry { job, live: Arc::new(AtomicBool::new(true)) });
         self.heap.push(Reverse((due_ms, id)));
         id
     }
@@ -128,27 +101,12 @@ impl Schedule {
     #[must_use]
     pub(crate) fn due(&mut self, now_ms: u64) -> Vec<Job> {
         let mut jobs = Vec::new();
-        let mut again = Vec::new();
         while self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms)
-            && let Some(Reverse((due_ms, id))) = self.heap.pop()
+            && let Some(Reverse((_, id))) = self.heap.pop()
         {
-            let Some(Entry { task, live }) = self.entries.remove(&id) else { continue };
-            match task {
-                Task::Once(job) => jobs.push(once(job, live)),
-                Task::Every { period_ms, job, busy } => {
-                    jobs.push(run_of(&job, &busy, &live));
-                    let next_ms = next_after(due_ms, period_ms, now_ms);
-                    again.push((
-                        next_ms,
-                        id,
-                        Entry { task: Task::Every { period_ms, job, busy }, live },
-                    ));
-                }
+            if let Some(Entry { job, live }) = self.entries.remove(&id) {
+                jobs.push(once(job, live));
             }
-        }
-        for (due_ms, id, entry) in again {
-            self.heap.push(Reverse((due_ms, id)));
-            self.entries.insert(id, entry);
         }
         jobs
     }
@@ -160,22 +118,6 @@ fn once(job: Job, live: Arc<AtomicBool>) -> Job {
             job();
         }
     })
-}
-
-fn run_of(job: &Repeated, busy: &Arc<AtomicBool>, live: &Arc<AtomicBool>) -> Job {
-    let (job, busy, live) = (Arc::clone(job), Arc::clone(busy), Arc::clone(live));
-    Box::new(move || {
-        if live.load(Ordering::Acquire) && !busy.swap(true, Ordering::AcqRel) {
-            let _off = Off(busy);
-            job();
-        }
-    })
-}
-
-/// The first moment of the cadence that lies after `now_ms`.
-fn next_after(due_ms: u64, period_ms: u64, now_ms: u64) -> u64 {
-    let missed = now_ms.saturating_sub(due_ms) / period_ms;
-    due_ms.saturating_add(period_ms.saturating_mul(missed + 1)).max(now_ms.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -191,11 +133,6 @@ mod tests {
         fn job(&self, name: &'static str) -> Job {
             let log = self.clone();
             Box::new(move || log.0.lock().unwrap().push(name))
-        }
-
-        fn repeated(&self, name: &'static str) -> Repeated {
-            let log = self.clone();
-            Arc::new(move || log.0.lock().unwrap().push(name))
         }
 
         fn run(&self, jobs: Vec<Job>) -> Vec<&'static str> {
@@ -225,36 +162,11 @@ mod tests {
         let id = schedule.once(10, log.job("a"));
         assert!(schedule.cancel(id).is_some() && schedule.cancel(id).is_none());
         assert_eq!(schedule.next_due_ms(), None);
-        let id = schedule.every(10, 10, log.repeated("b"));
+        let id = schedule.once(10, log.job("b"));
+        let live = schedule.live(id).unwrap();
         let handed_out = schedule.due(10);
-        assert!(schedule.cancel(id).is_some());
+        live.store(false, Ordering::Release);
         assert!(log.run(handed_out).is_empty());
-    }
-
-    /// Goal: a cadence is kept, missed runs are left out, and a run does not overtake the one before it.
-    #[test]
-    fn repeated_jobs_keep_their_cadence() {
-        let (log, mut schedule) = (Log::default(), Schedule::default());
-        schedule.every(10, 10, log.repeated("a"));
-        assert_eq!(log.run(schedule.due(10)), ["a"]);
-        assert_eq!(log.run(schedule.due(47)), ["a"]);
-        assert_eq!(schedule.next_due_ms(), Some(50));
-        drop(schedule.clear());
-
-        let late: Arc<Mutex<Vec<Job>>> = Arc::default();
-        let (waiting, inner) = (Arc::clone(&late), log.repeated("b"));
-        schedule.every(
-            1,
-            1,
-            Arc::new(move || {
-                inner();
-                waiting.lock().unwrap().drain(..).for_each(|job| job());
-            }),
-        );
-        let first = schedule.due(1);
-        late.lock().unwrap().extend(schedule.due(2));
-        assert_eq!(log.run(first), ["b"]);
-        assert_eq!(log.run(schedule.due(3)), ["b"]);
     }
 
     /// Goal: making and cancelling timers for ever holds no memory for those that are gone.

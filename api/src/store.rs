@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Engine, Options, Timestamp, io::MemoryDisk};
 
 use crate::{
@@ -166,8 +167,10 @@ impl Store {
     /// keeps lifetime, tags and the rest; after a crash in between, call it again: it goes on where it was, and until
     /// then the space is refused to programs that know only the old version. Do it before the space is in use.
     ///
-    /// For values in MessagePack or JSON without raw bytes in them; NaN and infinities become null. A space that is not
-    /// there needs nothing.
+    /// Steps take `serde_json::Value`, [`Plain`](crate::migrations::Plain), or a type of yours. A value that has
+    /// something in it which that type cannot hold (bytes and NaN in JSON, fields that a struct does not have) is
+    /// refused with nothing changed: `Plain` holds everything. For values in MessagePack or JSON, and raw ones, which
+    /// stay bytes. A space that is not there needs nothing.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -189,10 +192,10 @@ impl Store {
     /// # Errors
     /// [`Error::TooNew`](crate::Error::TooNew), nothing changed; [`Error::Migration`](crate::Error::Migration), nothing
     /// changed; the engine's.
-    pub fn migrate_space(
+    pub fn migrate_space<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
-        steps: &mut Migrations<serde_json::Value>,
+        steps: &mut Migrations<T>,
         wanted: Version,
     ) -> Result<Migrated> {
         self.migrate(name, steps, wanted, false)
@@ -202,19 +205,19 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::migrate_space`].
-    pub fn rehearse_migration(
+    pub fn rehearse_migration<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
-        steps: &mut Migrations<serde_json::Value>,
+        steps: &mut Migrations<T>,
         wanted: Version,
     ) -> Result<Migrated> {
         self.migrate(name, steps, wanted, true)
     }
 
-    fn migrate(
+    fn migrate<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
-        steps: &mut Migrations<serde_json::Value>,
+        steps: &mut Migrations<T>,
         wanted: Version,
         is_rehearsal: bool,
     ) -> Result<Migrated> {

@@ -2,6 +2,7 @@
 //! that is open, damaged, or on a read-only medium.
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -169,6 +170,41 @@ pub fn segments(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<SegmentSummary>
 /// # Errors
 /// [`Error::Corruption`] if the segment's header is damaged and no manifest knows its salt; [`Error::Io`].
 pub fn records(disk: &Arc<dyn Disk>, path: &Path, id: SegmentId) -> Result<Vec<RecordSummary>> {
+    let mut rows = Vec::new();
+    each_record(disk, path, id, &mut |row, _| {
+        rows.push(row);
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
+}
+
+/// As [`records`], one by one with the bytes of each, until `each` breaks. Holds the segment in memory, but no list.
+///
+/// ```
+/// use std::{ops::ControlFlow, path::Path, sync::Arc};
+/// use tierce_engine::{Options, inspect, io::{Disk, MemoryDisk}};
+/// let disk = MemoryDisk::new();
+/// let engine = Options::new().disk(disk.clone()).open("store")?;
+/// engine.put("k", "v")?;
+/// let disk: Arc<dyn Disk> = Arc::new(disk);
+/// let segment = inspect::segments(&disk, Path::new("store"))?[0].id;
+/// let mut puts = 0;
+/// inspect::each_record(&disk, Path::new("store"), segment, &mut |record, bytes| {
+///     puts += u32::from(record.kind == Some("put") && bytes.len() as u64 == record.bytes);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(puts, 1);
+/// # Ok::<(), tierce_engine::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`records`].
+pub fn each_record(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    id: SegmentId,
+    each: &mut dyn FnMut(RecordSummary, &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
     let home = home(disk, path);
     let loaded = require(&home)?;
     let file = home.segment(id);
@@ -181,13 +217,19 @@ pub fn records(disk: &Arc<dyn Disk>, path: &Path, id: SegmentId) -> Result<Vec<R
     };
     let end =
         known.and_then(|state| state.seal).map_or(bytes.len() as u64, |seal| seal.records_end);
-    Ok(rows(&bytes, end, salt))
+    // Whether it was broken off makes no difference here.
+    let _ = rows(&bytes, end, salt, each);
+    Ok(())
 }
 
-fn rows(bytes: &[u8], end: u64, salt: u64) -> Vec<RecordSummary> {
+fn rows(
+    bytes: &[u8],
+    end: u64,
+    salt: u64,
+    each: &mut dyn FnMut(RecordSummary, &[u8]) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let end = usize::try_from(end).unwrap_or(usize::MAX).min(bytes.len());
     let records = &bytes[..end];
-    let mut rows = Vec::new();
     let mut at = usize::try_from(RECORDS_AT).unwrap_or_default();
     while at < end {
         match decode_head(&records[at..], salt, at as u64) {
@@ -196,14 +238,17 @@ fn rows(bytes: &[u8], end: u64, salt: u64) -> Vec<RecordSummary> {
                     Ok(_) => "ok".to_owned(),
                     Err(fault) => fault.damage.to_string(),
                 };
-                rows.push(row(&head, at as u64, verdict));
-                at += usize::try_from(head.record_bytes).unwrap_or(usize::MAX);
+                let next =
+                    usize::try_from(head.record_bytes).unwrap_or(usize::MAX).saturating_add(at);
+                each(row(&head, at as u64, verdict), &records[at..next.min(end)])?;
+                at = next;
             }
             Ok(Decoded::Unwritten) if records[at..].iter().all(|&byte| byte == 0) => break,
             Ok(Decoded::Unwritten) => {
                 let zeros = (at..end).step_by(8).find(|&at| u64_at(records, at) != Some(0));
                 let next = zeros.unwrap_or(end);
-                rows.push(unreadable(at, next - at, "unwritten space before a record"));
+                let verdict = "unwritten space before a record";
+                each(unreadable(at, next - at, verdict), &records[at..next])?;
                 at = next;
             }
             Err(fault) => {
@@ -211,12 +256,12 @@ fn rows(bytes: &[u8], end: u64, salt: u64) -> Vec<RecordSummary> {
                     matches!(decode_head(&records[*at..], salt, *at as u64), Ok(Decoded::Head(_)))
                 };
                 let next = (at + 8..end).step_by(8).find(sound).unwrap_or(end);
-                rows.push(unreadable(at, next - at, &fault.damage.to_string()));
+                each(unreadable(at, next - at, &fault.damage.to_string()), &records[at..next])?;
                 at = next;
             }
         }
     }
-    rows
+    ControlFlow::Continue(())
 }
 
 fn unreadable(offset: usize, bytes: usize, verdict: &str) -> RecordSummary {

@@ -21,6 +21,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod background;
+pub mod backup;
 pub mod check;
 mod checkpoint;
 mod compactor;
@@ -48,7 +49,8 @@ mod types;
 mod writer;
 
 pub use engine::{
-    Change, CompactionReport, Engine, Follower, Health, Staleness, Swept, Ticket, Usage,
+    Change, CompactionReport, Engine, Follower, Health, PlannedJob, Restore, Restored,
+    SegmentAccount, Staleness, Swept, Ticket, Usage, Verified, restore, verify_backup,
 };
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};

@@ -4,6 +4,7 @@
     reason = "a test that finds an error where none belongs fails by it"
 )]
 
+mod backups; // what is in a backup, beside a writer, proofs, and putting one back
 mod basics; // every operation, its meaning and its limits
 mod changes; // following a store by what was written and what was evicted
 mod compaction; // what is dead leaves the disk, what lives stays, nothing comes back

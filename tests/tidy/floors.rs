@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["recency"],
     &["evictor"],
     &["lookup", "checkpoint"],
-    &["writer", "reader", "compactor", "recovery", "check", "inspect", "background"],
+    &["writer", "reader", "compactor", "recovery", "check", "inspect", "backup", "background"],
     &["repair"],
     &["engine"],
 ];

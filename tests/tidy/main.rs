@@ -6,11 +6,13 @@
 //! - `sizes`: length of files and functions, with exceptions that may only shrink
 //! - `manners`: module docs, no hidden docs, no machine's paths, no registry's hosts
 //! - `tables`: the tables of the format are the same in the code, in `docs/format.md` and in the constants
+//! - `seeds`: what `docs/seeds.md` names is there
 //! - `lists`: invariants, fuzz targets, test modules and record kinds are listed where people look for them
 
 mod floors;
 mod lists;
 mod manners;
+mod seeds;
 mod sizes;
 mod source;
 mod tables;

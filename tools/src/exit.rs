@@ -5,7 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use serde_json::{Value, json};
 use tierce_engine::Error;
 
-use crate::{escape::one_line, talk::say};
+use crate::{escape::one_line, talk::complain};
 
 /// What the process says when it ends. Scripts depend on these numbers; they grow, they do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(crate) enum Code {
     No = 1,
     /// The command line makes no sense.
     Usage = 2,
+    /// There were problems; they are repaired.
+    #[expect(dead_code, reason = "for the repair")]
+    Repaired = 3,
     /// The store is damaged, or a step of the tour failed.
     Problems = 4,
     /// The operating system refused something.
@@ -55,6 +58,8 @@ pub(crate) enum Fail {
     },
     /// What was given to read is not what it should be; the sentence says where.
     Input(String),
+    /// Somebody asked for the end: Ctrl-C, SIGTERM.
+    Interrupted,
     /// Nobody reads the output any more. No error: whoever closed it has seen enough.
     PipeGone,
 }
@@ -70,6 +75,7 @@ impl Fail {
             Self::Engine(error) => engine_code(error),
             Self::Usage(_) => Code::Usage,
             Self::Io { .. } | Self::Input(_) => Code::Operational,
+            Self::Interrupted => Code::Interrupted,
             Self::PipeGone => Code::Done,
         }
     }
@@ -81,6 +87,7 @@ impl Fail {
             Self::Usage(_) => "usage",
             Self::Io { .. } => "io",
             Self::Input(_) => "input",
+            Self::Interrupted => "interrupted",
             Self::PipeGone => "pipe-gone",
         }
     }
@@ -90,9 +97,9 @@ impl Fail {
         if matches!(self, Self::PipeGone) {
             return;
         }
-        say(format_args!("tierce: {}", one_line(&self.to_string())));
+        complain(format_args!("tierce: {}", one_line(&self.to_string())));
         if json {
-            say(self.json());
+            complain(self.json());
         }
     }
 
@@ -131,6 +138,7 @@ impl fmt::Display for Fail {
             Self::Engine(error) => error.fmt(f),
             Self::Usage(message) | Self::Input(message) => f.write_str(message),
             Self::Io { what, source } => write!(f, "could not {what}: {source}"),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::PipeGone => f.write_str("nobody reads the output"),
         }
     }
@@ -155,6 +163,7 @@ mod tests {
         assert_eq!(Fail::from(low).code() as u8, 8);
         assert_eq!(Fail::Usage(String::new()).code() as u8, 2);
         assert_eq!(Fail::Input(String::new()).code() as u8, 8);
+        assert_eq!(Fail::Interrupted.code() as u8, 130);
         assert_eq!(Fail::PipeGone.code() as u8, 0);
     }
 }

@@ -1,33 +1,103 @@
-//! Commands that look at the files without opening the store: `info`, `check`, `records`. None writes a byte.
+//! Commands that look at files and segments: `info`, `segments`, `check`, `records`. None writes a byte.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tierce_engine::{
-    SegmentId,
+    SegmentAccount, SegmentId,
     check::{CheckReport, Finding, Severity, check_store},
     inspect::{self, RecordSummary, SegmentSummary, StoreInfo},
 };
 
 use crate::{
     args::{DirArgs, RecordsArgs},
+    encoding::Face,
     escape::escape,
-    exit::{Code, Outcome},
+    exit::{Code, Fail, Outcome},
+    interrupt,
     out::Out,
-    store::disk,
+    select::Selection,
+    size::human_bytes,
+    store::{disk, holder, open_to_read},
     talk::say,
     text::{bytes_object, hex, moment},
 };
 
-/// Describes the store.
+/// What only a look at the entries tells.
+struct Holdings {
+    live_bytes: u64,
+    dead_bytes: u64,
+    entries: u64,
+    /// Sequence numbers of the oldest and the newest entry.
+    oldest_newest: Option<(u64, u64)>,
+}
+
+impl Holdings {
+    fn of(dir: &Path) -> Outcome<Self> {
+        let reader = open_to_read(dir)?;
+        let stats = reader.stats();
+        let mut oldest_newest: Option<(u64, u64)> = None;
+        Selection::default().walk(&reader.snapshot(), &mut |_, view| {
+            let (oldest, newest) = oldest_newest.unwrap_or((u64::MAX, 0));
+            oldest_newest = Some((oldest.min(view.sequence.0), newest.max(view.sequence.0)));
+        })?;
+        let dead_bytes = stats.segment_bytes.saturating_sub(stats.live_bytes);
+        Ok(Self { live_bytes: stats.live_bytes, dead_bytes, entries: stats.entries, oldest_newest })
+    }
+}
+
+/// Describes the store. What is damaged has files and a manifest all the same, so those come in any case.
 pub(crate) fn info(args: &DirArgs, json: bool, out: &mut Out) -> Outcome {
     let info = inspect::info(&disk(), &args.dir)?;
     let segments = inspect::segments(&disk(), &args.dir)?;
+    let holdings = match Holdings::of(&args.dir) {
+        Ok(holdings) => Some(holdings),
+        Err(Fail::Interrupted) => return Err(Fail::Interrupted),
+        Err(fail) => {
+            say(format_args!("tierce: the entries cannot be read: {fail}"));
+            None
+        }
+    };
+    let holder = holder(&args.dir);
+    let disk_free = disk().space(&args.dir).ok().map(|space| space.available);
     if json {
-        out.json(&info_json(&info, &segments))?;
+        let mut document = info_json(&info, &segments);
+        let number = |of: fn(&Holdings) -> u64| Value::from(holdings.as_ref().map(of));
+        document["entries"] = number(|holdings| holdings.entries);
+        document["live_bytes"] = number(|holdings| holdings.live_bytes);
+        document["dead_bytes"] = number(|holdings| holdings.dead_bytes);
+        let ends = holdings.as_ref().and_then(|holdings| holdings.oldest_newest);
+        document["oldest_sequence"] = ends.map(|(oldest, _)| oldest).into();
+        document["newest_sequence"] = ends.map(|(_, newest)| newest).into();
+        document["holder_pid"] = holder.into();
+        document["disk_free_bytes"] = disk_free.into();
+        out.json(&document)?;
         return Ok(Code::Done);
     }
-    for (name, value) in info_fields(&info) {
+    let mut fields = info_fields(&info);
+    if let Some(holdings) = &holdings {
+        fields.push(("entries", holdings.entries.to_string()));
+        fields.push((
+            "live",
+            format!("{} ({})", holdings.live_bytes, human_bytes(holdings.live_bytes)),
+        ));
+        fields.push((
+            "dead",
+            format!("{} ({})", holdings.dead_bytes, human_bytes(holdings.dead_bytes)),
+        ));
+        let ends = holdings
+            .oldest_newest
+            .map_or_else(|| "none".to_owned(), |(a, b)| format!("sequence {a} to {b}"));
+        fields.push(("oldest, newest", ends));
+    }
+    fields.push((
+        "open in",
+        holder.map_or_else(|| "no process".to_owned(), |pid| format!("process {pid}")),
+    ));
+    if let Some(free) = disk_free {
+        fields.push(("disk free", human_bytes(free)));
+    }
+    for (name, value) in fields {
         out.line(format_args!("{name:<14} {value}"))?;
     }
     for segment in &segments {
@@ -35,6 +105,49 @@ pub(crate) fn info(args: &DirArgs, json: bool, out: &mut Out) -> Outcome {
         out.line(format_args!(
             "segment {} {state:<6} {:>10} bytes {:>8} records, class {}, sequence to {}",
             segment.id, segment.bytes, segment.records, segment.class, segment.sequence_max
+        ))?;
+    }
+    Ok(Code::Done)
+}
+
+/// Lists the segments with what is alive in each.
+pub(crate) fn segments(args: &DirArgs, json: bool, out: &mut Out) -> Outcome {
+    let reader = open_to_read(&args.dir)?;
+    let (accounts, now) = (reader.segments(), reader.now());
+    if json {
+        let object = |account: &SegmentAccount| {
+            json!({
+                "id": account.id.to_string(), "bytes": account.bytes, "live_bytes": account.live_bytes,
+                "live_records": account.live_records, "sealed": account.sealed, "class": account.class,
+                "tombstones": account.tombstones, "sequence_max": account.sequence_max.0,
+                "expires_first_ms": account.expires_first.map(|at| at.0),
+                "expires_last_ms": account.expires_last.map(|at| at.0),
+                "expired": account.expires_last.is_some_and(|at| at <= now),
+            })
+        };
+        let segments: Vec<Value> = accounts.iter().map(object).collect();
+        out.json(&json!({ "segments": segments }))?;
+        return Ok(Code::Done);
+    }
+    out.line("segment          state      bytes    live%  records tombstones class expires")?;
+    for account in &accounts {
+        let state = if account.sealed { "sealed" } else { "open" };
+        let percent = u128::from(account.live_bytes) * 100 / u128::from(account.bytes.max(1));
+        let expires = match account.expires_last {
+            Some(at) if at <= now => "all over".to_owned(),
+            Some(at) => format!("until {}", moment(at)),
+            None => account
+                .expires_first
+                .map_or_else(|| "-".to_owned(), |at| format!("from {}", moment(at))),
+        };
+        out.line(format_args!(
+            "{} {state:<6} {:>10} {:>7}% {:>8} {:>10} {:>5} {expires}",
+            account.id,
+            account.bytes,
+            percent.min(100),
+            account.live_records,
+            account.tombstones,
+            account.class
         ))?;
     }
     Ok(Code::Done)
@@ -130,7 +243,7 @@ const fn severity(severity: Severity) -> &'static str {
     }
 }
 
-fn check_json(report: &CheckReport) -> Value {
+pub(crate) fn check_json(report: &CheckReport) -> Value {
     let findings: Vec<Value> = report
         .findings
         .iter()
@@ -154,26 +267,78 @@ fn check_json(report: &CheckReport) -> Value {
     })
 }
 
-/// Lists the records of one segment.
-pub(crate) fn records(args: &RecordsArgs, json: bool, out: &mut Out) -> Outcome {
+/// Lists the records of one segment, as they are met.
+pub(crate) fn records(args: &RecordsArgs, face: Face, out: &mut Out) -> Outcome {
     let id = SegmentId(args.segment);
     if !has_segment(&args.dir, id)? {
-        say(format_args!("tierce: no segment {id} here; info lists them"));
+        say(format_args!("tierce: no segment {id} here; segments lists them"));
         return Ok(Code::No);
     }
-    let records = inspect::records(&disk(), &args.dir, id)?;
-    if json {
-        let records: Vec<Value> = records.iter().map(record_json).collect();
-        out.json(&json!({ "segment": id.to_string(), "records": records }))?;
-        return Ok(Code::Done);
+    if face.json {
+        // A document that is written while it is read: the list may be long.
+        out.bytes(b"{\"records\":[")?;
+    } else {
+        out.line(
+            "offset bytes kind flags sequence key value_bytes expires codec.schema scopes verdict",
+        )?;
     }
-    out.line(
-        "offset bytes kind flags sequence key value_bytes expires codec.schema scopes verdict",
-    )?;
-    for record in &records {
-        out.line(record_line(record))?;
+    let (mut found, mut ended) = (0_u64, Ok(()));
+    inspect::each_record(&disk(), &args.dir, id, &mut |record, bytes| {
+        if args.at.is_none_or(|at| at == record.offset) {
+            ended = interrupt::check()
+                .and_then(|()| print_record(&record, bytes, args.hex, found == 0, face, out));
+            found += 1;
+        }
+        let is_over = ended.is_err() || args.at.is_some_and(|at| record.offset >= at);
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    ended?;
+    if face.json {
+        out.line(format_args!("],\"segment\":\"{id}\"}}"))?;
     }
-    Ok(Code::Done)
+    match args.at {
+        Some(at) if found == 0 => {
+            say(format_args!("tierce: no record begins at {at}"));
+            Ok(Code::No)
+        }
+        _ => Ok(Code::Done),
+    }
+}
+
+fn print_record(
+    record: &RecordSummary,
+    bytes: &[u8],
+    with_bytes: bool,
+    is_first: bool,
+    face: Face,
+    out: &mut Out,
+) -> Outcome<()> {
+    if face.json {
+        let mut object = record_json(record, face);
+        if with_bytes {
+            object.insert("hex".to_owned(), hex(bytes).into());
+        }
+        let comma = if is_first { "" } else { "," };
+        return out.bytes(format!("{comma}{}", Value::from(object)).as_bytes());
+    }
+    out.line(record_line(record, face)?)?;
+    if with_bytes {
+        for line in hex_dump(record.offset, bytes) {
+            out.line(line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lines of sixteen bytes: offset, digits, and what shows as text.
+fn hex_dump(offset: u64, bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
+    const ROW: usize = 16;
+    let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
+    (offset..).step_by(ROW).zip(bytes.chunks(ROW)).map(move |(at, row)| {
+        let digits: String = row.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let text: String = row.iter().map(shown).collect();
+        format!("  {at:010x}  {digits:<48} |{text}|")
+    })
 }
 
 fn has_segment(dir: &Path, id: SegmentId) -> Outcome<bool> {
@@ -181,20 +346,21 @@ fn has_segment(dir: &Path, id: SegmentId) -> Outcome<bool> {
 }
 
 /// Words of one record, in the order of the heading; `-` where there is nothing.
-fn record_line(record: &RecordSummary) -> String {
+fn record_line(record: &RecordSummary, face: Face) -> Outcome<String> {
     let list = |words: Vec<String>| if words.is_empty() { "-".to_owned() } else { words.join(",") };
     let flags = list(record.flags.iter().map(ToString::to_string).collect());
     let scopes = list(record.scopes.iter().map(|scope| escape(scope)).collect());
     let expires = record.expires_at.map_or_else(|| "-".to_owned(), moment);
     let RecordSummary { offset, bytes, sequence, value_bytes, codec, schema, verdict, .. } = record;
-    let (kind, key) = (record.kind.unwrap_or("-"), escape(&record.key));
-    format!(
+    let (kind, key) = (record.kind.unwrap_or("-"), face.key_word(&record.key)?);
+    Ok(format!(
         "{offset} {bytes} {kind} {flags} {sequence} {key} {value_bytes} {expires} {codec}.{schema} {scopes} {verdict}"
-    )
+    ))
 }
 
-fn record_json(record: &RecordSummary) -> Value {
-    let mut object = bytes_object("key", &record.key);
+fn record_json(record: &RecordSummary, face: Face) -> Map<String, Value> {
+    let mut object = Map::new();
+    face.insert_key(&mut object, "key", &record.key);
     let scopes: Vec<Value> =
         record.scopes.iter().map(|scope| bytes_object("scope", scope).into()).collect();
     for (name, value) in [
@@ -212,5 +378,5 @@ fn record_json(record: &RecordSummary) -> Value {
     ] {
         object.insert(name.to_owned(), value);
     }
-    object.into()
+    object
 }

@@ -4,15 +4,30 @@
 //! One module a group of commands; none of them knows a byte of the format, they ask the engine.
 
 mod args;
+mod backup;
+mod bench;
+mod consent;
+mod encoding;
 mod entries;
 mod escape;
 mod exit;
+mod figures;
+mod follow;
+mod glob;
+mod interrupt;
+mod keep;
 mod lifetime;
 mod limits;
+mod listing;
 mod look;
+mod moving;
 mod out;
+mod papers;
 mod place;
+mod progress;
 mod replay;
+mod select;
+mod settings;
 mod shell;
 mod size;
 mod store;
@@ -22,17 +37,20 @@ mod tour;
 
 use std::{env, process::ExitCode};
 
-use clap::Parser as _;
-
 use args::{Cli, Command};
+use encoding::Face;
 use exit::{Code, Fail, Outcome};
 use out::Out;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_environment() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    settings::set(cli.json, cli.global);
+    if let Err(error) = interrupt::install() {
+        talk::say(format_args!("tierce: signals end this process at once: {error}"));
+    }
     let mut out = Out::stdout();
     let code = run(&cli, &mut out).and_then(|code| out.flush().map(|()| code));
     match code {
@@ -47,17 +65,38 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, out: &mut Out) -> Outcome {
+    let face = Face { json: cli.json, encodings: cli.encodings };
     match &cli.command {
         Command::Tour(args) => tour::run(args, cli.json, out),
-        Command::Get(args) => entries::get(args, cli.json, out),
-        Command::Put(args) => entries::put(args, cli.json, out),
-        Command::Del(args) => entries::del(args, cli.json, out),
-        Command::Keys(args) => entries::keys(args, cli.json, out),
+        Command::Info(args) => look::info(args, cli.json, out),
+        Command::Stats(args) => figures::stats(args, cli.json, out),
+        Command::Segments(args) => look::segments(args, cli.json, out),
+        Command::Records(args) => look::records(args, face, out),
+        Command::Keys(args) => listing::keys(args, face, out),
+        Command::Get(args) => entries::get(args, face, out),
+        Command::Scan(args) => listing::scan(args, face, out),
+        Command::Big(args) => figures::big(args, face, out),
+        Command::Hist(args) => figures::hist(args, cli.json, out),
+        Command::Changes(args) => follow::changes(args, face, out),
+        Command::Check(args) => look::check(args, cli.json, out),
+        Command::Compact(args) => keep::compact(args, cli.json, out),
+        Command::Expire(args) => keep::expire(args, cli.json, out),
+        Command::Evict(args) => keep::evict(args, cli.json, out),
+        Command::Backup(args) => backup::backup(args, cli.json, out),
+        Command::Restore(args) => backup::restore(args, cli.json, out),
+        Command::Verify(args) => backup::verify(args, cli.json, out),
+        Command::Dump(args) => moving::dump(args, out),
+        Command::Load(args) => moving::load(args, cli.json, out),
+        Command::Import(args) => moving::import(args, cli.json, out),
+        Command::Put(args) => entries::put(args, face, out),
+        Command::Del(args) => entries::del(args, face, out),
+        Command::Touch(args) => entries::touch(args, face, out),
+        Command::Clear(args) => entries::clear(args, cli.json, out),
         Command::Shell(args) => shell::run(args, cli.json, out),
         Command::Replay(args) => replay::run(args, cli.json, out),
-        Command::Info(args) => look::info(args, cli.json, out),
-        Command::Check(args) => look::check(args, cli.json, out),
-        Command::Records(args) => look::records(args, cli.json, out),
+        Command::Bench(args) => bench::bench(args, cli.json, out),
+        Command::Completions(args) => papers::completions(args.shell, out),
+        Command::Man(args) => papers::man(&args.dir, cli.json, out),
         Command::TourWriter(args) => tour::write_until_killed(args, out),
     }
 }
@@ -76,7 +115,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let sentence = sentence.join(" ");
         let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
         let usage = Fail::Usage(sentence.to_owned());
-        talk::say(usage.json());
+        talk::complain(usage.json());
     }
     Code::Usage.into()
 }

@@ -39,9 +39,44 @@ impl Out {
         outcome(self.writer.write_all(bytes))
     }
 
+    /// As something that takes bytes.
+    pub(crate) fn stream(&mut self) -> Stream<'_> {
+        Stream { out: self, failed: None }
+    }
+
     /// Hands everything to whoever reads.
     pub(crate) fn flush(&mut self) -> Outcome<()> {
         outcome(self.writer.flush())
+    }
+}
+
+/// Standard output for whoever writes to anything that takes bytes. Keeps why a write failed.
+pub(crate) struct Stream<'a> {
+    out: &'a mut Out,
+    failed: Option<Fail>,
+}
+
+impl Stream<'_> {
+    /// # Errors
+    /// What the first write failed with that did.
+    pub(crate) fn end(self) -> Outcome<()> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.out.bytes(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(fail) => {
+                self.failed = Some(fail);
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

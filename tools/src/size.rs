@@ -44,6 +44,18 @@ pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A size for people: `1.5 MiB`; exact below 1 KiB.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    const NAMES: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1 << 10 {
+        return format!("{bytes} B");
+    }
+    let power = (bytes.ilog2() / 10).min(6);
+    // Tenths, rounded down: a size never reads as more than it is.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    format!("{}.{} {}", tenths / 10, tenths % 10, NAMES[power as usize - 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,24 @@ mod tests {
             ("16777215TiB", 16_777_215 << 40),
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    /// Goal: a size reads well and is never said to be more than it is.
+    #[test]
+    fn for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_075, "1.0 KiB"),
+            (1_076, "1.0 KiB"),
+            (1_127, "1.1 KiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
         }
     }
 

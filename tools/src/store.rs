@@ -1,16 +1,21 @@
 //! Opening a store for a command, and saying what recovery found on the way.
 
-use std::{ffi::OsStr, path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tierce_engine::{
-    Durability, Engine, Options, RecoveryReport,
+    Durability, Engine, Error, Follower, Options, RecoveryReport,
     io::{Disk, OsDisk},
 };
 
 use crate::{
-    escape::unescape,
-    exit::{Fail, Outcome},
-    talk::say,
+    exit::Outcome,
+    interrupt,
+    settings::timeout_ms,
+    talk::{detail, say},
 };
 
 /// The disk that stores are on, for commands that look at files without opening the store.
@@ -18,9 +23,39 @@ pub(crate) fn disk() -> Arc<dyn Disk> {
     Arc::new(OsDisk)
 }
 
-/// Opens a store that is there, to read it.
-pub(crate) fn open_to_read(dir: &Path) -> Outcome<Engine> {
-    open(dir, Options::new().create(false).read_only(true))
+/// Reads a store that is there, whoever has it open.
+pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
+    let reader = Options::new().open_reader(dir)?;
+    // What another process is just writing is no loss.
+    if holder(dir).is_none() {
+        for sentence in losses(&reader.recovery_report()) {
+            say(format_args!("tierce: {sentence}"));
+        }
+    }
+    Ok(reader)
+}
+
+/// The process that has the store open, where the system tells: it has a lock on a file in the directory.
+#[cfg(target_os = "linux")]
+pub(crate) fn holder(dir: &Path) -> Option<u32> {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+    let files: Vec<_> =
+        fs::read_dir(dir).ok()?.flatten().filter_map(|file| file.metadata().ok()).collect();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`
+    let holder = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (kind, pid, file) = (*words.get(3)?, words.get(4)?, words.get(5)?);
+        let inode: u64 = file.rsplit(':').next()?.parse().ok()?;
+        let is_ours = kind == "WRITE" && files.iter().any(|file| file.ino() == inode);
+        pid.parse().ok().filter(|_| is_ours)
+    };
+    locks.lines().find_map(holder)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn holder(_: &Path) -> Option<u32> {
+    None
 }
 
 /// Opens a store that is there, to change it.
@@ -35,11 +70,35 @@ pub(crate) fn open_or_create(dir: &Path, durability: Durability) -> Outcome<Engi
 
 /// Opens a store with these settings.
 pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
-    let engine = options.open(dir)?;
+    let engine = open_waiting(dir, &options)?;
+    let report = engine.recovery_report();
+    detail(format_args!(
+        "tierce: {} is open after {} ms: {} segments, {} records scanned, {}",
+        dir.display(),
+        report.duration_ms,
+        report.segments,
+        report.records_scanned,
+        if report.clean { "it was closed cleanly" } else { "it was not closed cleanly" }
+    ));
     for sentence in losses(engine.recovery_report()) {
         say(format_args!("tierce: {sentence}"));
     }
     Ok(engine)
+}
+
+/// Tries again while another process has the store, as long as `--timeout` says.
+fn open_waiting(dir: &Path, options: &Options) -> Outcome<Engine> {
+    const RETRY_EVERY: Duration = Duration::from_millis(50);
+    let (start, patience) = (Instant::now(), Duration::from_millis(timeout_ms()));
+    loop {
+        match options.clone().open(dir) {
+            Err(Error::Locked { pid, .. }) if start.elapsed() < patience => {
+                detail(format_args!("tierce: waiting for {} (process {pid:?})", dir.display()));
+                interrupt::sleep(RETRY_EVERY.min(patience.saturating_sub(start.elapsed())))?;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// What recovery could not keep, one sentence each; empty after a clean open.
@@ -51,9 +110,4 @@ pub(crate) fn losses(report: &RecoveryReport) -> Vec<String> {
     let damaged = report.damaged.iter().map(ToString::to_string);
     let aside = report.quarantined.iter().map(|file| format!("set aside {}", file.display()));
     torn.chain(damaged).chain(aside).collect()
-}
-
-/// The bytes that a word of the command line stands for.
-pub(crate) fn word(argument: &OsStr) -> Outcome<Vec<u8>> {
-    unescape(argument.as_encoded_bytes()).map_err(Fail::Usage)
 }

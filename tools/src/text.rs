@@ -47,8 +47,55 @@ pub(crate) fn bytes_object(name: &str, bytes: &[u8]) -> Map<String, Value> {
     object
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// The digits of base64, as RFC 4648 has them.
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// The bytes of hexadecimal digits; `None` if they are none.
+pub(crate) fn parse_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// The bytes of base64 with its padding; `None` if it is none, or spelled in another way than [`base64`] does.
+pub(crate) fn parse_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| -> Option<u32> {
+        Some(u32::from(match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        }))
+    };
+    let digits = match text {
+        [digits @ .., b'=', b'='] => digits,
+        [digits @ .., b'='] => digits,
+        digits => digits,
+    };
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in digits.chunks(4) {
+        let bits = chunk.iter().try_fold(0, |bits, byte| Some(bits << 6 | digit(*byte)?))?;
+        let bits = bits << (6 * (4 - chunk.len()));
+        let whole = [16, 8, 0].map(|shift| (bits >> shift & 0xff) as u8);
+        let (kept, cut) = whole.split_at(chunk.len().checked_sub(1)?);
+        if cut.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        bytes.extend_from_slice(kept);
+    }
+    Some(bytes)
+}
+
+/// Bytes in base64, with padding.
+pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
@@ -95,8 +142,18 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(parse_base64(text.as_bytes()).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(base64(b"\xff\xfe\xfd"), "//79");
+        for wrong in
+            ["Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "====", "=", "Z===", "Zm 9", "Zm9v\n"]
+        {
+            assert_eq!(parse_base64(wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(parse_hex(b"00aBff").as_deref(), Some(&[0, 0xab, 0xff][..]));
+        for wrong in ["0", "0g", "000", "+1", "0x"] {
+            assert_eq!(parse_hex(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     /// Goal: text needs one field, other bytes get the exact second one.

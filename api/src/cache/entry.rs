@@ -2,7 +2,10 @@
 
 use tierce_engine::{SequenceNumber, Timestamp, View};
 
-use super::record::{self, Standing, fresh_until, standing, stored_at};
+use super::{
+    record::{self, Standing, fresh_until, standing, stored_at, weight_of},
+    uses::Use,
+};
 
 /// An entry with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,10 +29,22 @@ pub struct Entry<V> {
     pub pinned: bool,
     /// Bytes of its record in the log, key and header included.
     pub bytes: u64,
+    /// What its insert said that it weighs, or 1.
+    pub weight: u64,
+    /// How often it was found by a get or a loader since it was stored, by this process and as far as it remembers: see
+    /// [`Cache::track_uses`](super::Cache::track_uses). `None`: never, or it is not known.
+    pub hits: Option<u64>,
+    /// When it was found last, in milliseconds of store time; known as [`Self::hits`] are.
+    pub accessed_at: Option<Timestamp>,
 }
 
 /// The whole entry of a record. Its scopes are the space and, behind the space's prefix, its tags.
-pub(super) fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V> {
+pub(super) fn describe<V>(
+    value: V,
+    view: &View<'_>,
+    found: Option<Use>,
+    now: Timestamp,
+) -> Entry<V> {
     let mut tags: Vec<_> = view.scopes().filter_map(record::tag_of).collect();
     tags.sort();
     Entry {
@@ -42,5 +57,8 @@ pub(super) fn describe<V>(value: V, view: &View<'_>, now: Timestamp) -> Entry<V>
         tags,
         pinned: !view.evictable,
         bytes: view.record_bytes,
+        weight: weight_of(view),
+        hits: found.map(|found| found.hits),
+        accessed_at: found.map(|found| found.accessed_at),
     }
 }

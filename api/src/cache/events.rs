@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     marker::PhantomData,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -84,6 +86,8 @@ struct State {
     lost: u64,
     /// How many evictions of the store were looked at.
     evictions: u64,
+    /// A task that waits for the next one.
+    waker: Option<Waker>,
 }
 
 impl State {
@@ -110,8 +114,14 @@ impl Listeners {
         let mut all = hold(&self.all);
         all.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
-            hold(&queue.state).push(event.clone(), queue.capacity);
+            let mut state = hold(&queue.state);
+            state.push(event.clone(), queue.capacity);
+            let waker = state.waker.take();
+            drop(state);
             queue.came.notify_all();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
             true
         });
         self.count.store(all.len(), Ordering::Release);
@@ -211,6 +221,31 @@ impl<K: OwnedKey> Events<K> {
             // Woken early it waits a little longer than it was told to, at most once for each event.
             left = if timeout.timed_out() { left - part } else { left };
         }
+    }
+
+    /// The next event, for tasks of any runtime: waits for one, without a thread. Evictions and expiries, of which the
+    /// store tells nobody, wake no task: they come before what happens next. Of several tasks that wait the last is
+    /// woken; dropped, it has taken nothing.
+    ///
+    /// ```
+    /// use tierce::{asynchronous::block_on, cache::Event};
+    /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
+    /// let events = cache.subscribe(16);
+    /// cache.insert(&1, &1)?;
+    /// assert_eq!(block_on(events.next()), Event::Inserted(1));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    pub async fn next(&self) -> Event<K> {
+        poll_fn(|cx| {
+            let mut state = hold(&self.queue.state);
+            self.take_evictions(&mut state);
+            if let Some(event) = self.next_of(&mut state) {
+                return Poll::Ready(event);
+            }
+            state.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// How many events were lost because they were not taken in time.

@@ -34,7 +34,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     /// Removes every entry with this tag at once, without looking at one of them: costs one small record, however many
-    /// there are. A crash leaves all or none of them removed. Values that are being loaded are not stored.
+    /// there are. So it cannot say how many they were: [`Self::invalidate_tag`] can, at its cost. A crash leaves all or
+    /// none of them removed. Values that are being loaded are not stored.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
@@ -160,7 +161,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                 && let (Ok(key), Ok(value)) =
                     (self.typed.key_of(bytes), self.typed.value_of(bytes, &view))
             {
-                entries.push((bytes.to_vec(), key, describe(value, &view, now)));
+                entries.push((
+                    bytes.to_vec(),
+                    key,
+                    describe(value, &view, self.shared.uses.of(bytes), now),
+                ));
             }
             ControlFlow::Continue(())
         })?;

@@ -313,6 +313,7 @@ where
         if !loaded.tags.is_empty() {
             put.tags.clone_from(&loaded.tags);
         }
+        put.weight = loaded.weight.or(put.weight);
         let mut options = self.put_options(&put, expires_at, now)?;
         if policy.refreshes_ahead()
             && let Some(at) = fresh_until
@@ -330,6 +331,7 @@ where
             options = options.item(item::VALIDATOR, validator.as_slice());
         }
         let was_there = self.was_there(key)?;
+        let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
         self.typed.put_at(key, value, &options)?;
         self.note_stored(key, was_there);
         Ok(())

@@ -31,6 +31,7 @@ pub struct Loaded<V> {
     pub(super) fetched: Fetched<V>,
     pub(super) ttl: Option<Ttl>,
     pub(super) tags: Vec<String>,
+    pub(super) weight: Option<u64>,
     pub(super) validator: Option<Vec<u8>>,
 }
 
@@ -49,12 +50,16 @@ impl<V> From<V> for Loaded<V> {
 impl<V> Loaded<V> {
     /// A value, to be stored as the policy says.
     pub const fn new(value: V) -> Self {
-        Self { fetched: Fetched::Value(value), ttl: None, tags: Vec::new(), validator: None }
+        Self::with(Fetched::Value(value))
     }
 
     /// The old value is still right: it is not written again, and lives on as if it had been loaded now.
     pub const fn not_modified() -> Self {
-        Self { fetched: Fetched::NotModified, ttl: None, tags: Vec::new(), validator: None }
+        Self::with(Fetched::NotModified)
+    }
+
+    const fn with(fetched: Fetched<V>) -> Self {
+        Self { fetched, ttl: None, tags: Vec::new(), weight: None, validator: None }
     }
 
     /// How long this value is fresh, instead of what the policy says.
@@ -66,6 +71,12 @@ impl<V> Loaded<V> {
     /// Adds a tag to this value. It then has these tags and none of the policy's.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
+        self
+    }
+
+    /// What this value weighs, instead of what the policy says: see [`Put::weight`].
+    pub fn weight(mut self, weight: u64) -> Self {
+        self.weight = Some(weight);
         self
     }
 
@@ -162,6 +173,7 @@ impl LoadPolicy {
             put: Put {
                 ttl: Ttl::Default,
                 tags: Vec::new(),
+                weight: None,
                 pinned: false,
                 if_absent: false,
                 keep_ttl: false,
@@ -314,7 +326,11 @@ where
         let have = self.have(key)?;
         let now = self.now();
         let counters = &self.shared.counters;
-        counters.count(matches!(have, Have::Value(_, Standing::Fresh)));
+        let is_hit = matches!(have, Have::Value(_, Standing::Fresh));
+        counters.count(is_hit);
+        if is_hit {
+            self.note_used(key);
+        }
         match have {
             Have::Value(old, Standing::Fresh) => {
                 let is_due = policy.is_due(&old, now);
@@ -430,7 +446,9 @@ where
         }
     }
 
-    /// Loads the value of `key` even if it is there.
+    /// Loads the value of `key` even if it is there. If that fails the old value stays; it is also the answer, if the
+    /// policy has [`LoadPolicy::stale_if_error`] and it may still be served: [`Cache::force_refresh`], which knows no
+    /// policy, always tells.
     ///
     /// # Errors
     /// As [`Self::get`].

@@ -11,7 +11,9 @@ mod loader;
 mod put;
 mod record;
 mod stats;
+mod uses;
 mod waits;
+mod weights;
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -24,6 +26,8 @@ use self::{
     flight::Flights,
     record::{Standing, standing},
     stats::Counters,
+    uses::Uses,
+    weights::Weights,
 };
 use crate::{
     codec::{Codec, MsgPack},
@@ -86,6 +90,8 @@ pub(crate) struct CacheShared {
     counters: Counters,
     flights: Arc<Flights>,
     listeners: Listeners,
+    uses: Uses,
+    weights: Weights,
 }
 
 impl Store {
@@ -133,9 +139,14 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// The engine's; a damaged record is [`Corruption`](tierce_engine::Error::Corruption), never a wrong value.
     #[inline]
     pub fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
-        let found = self.typed.with_key(key, |key| self.fresh_at(key, |value, _| value))?;
-        self.shared.counters.count(found.is_some());
-        Ok(found)
+        self.typed.with_key(key, |key| {
+            let found = self.fresh_at(key, |value, _| value)?;
+            self.shared.counters.count(found.is_some());
+            if found.is_some() {
+                self.note_used(key);
+            }
+            Ok(found)
+        })
     }
 
     /// The value of `key`, even if it is fresh no more, and whether it is. Nothing past its expiry is ever returned.
@@ -144,7 +155,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// As [`Self::get`].
     pub fn get_stale<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Entry<V>>> {
         let now = self.now();
-        self.typed.with_key(key, |key| self.look_at(key, |value, view| describe(value, &view, now)))
+        self.typed.with_key(key, |key| {
+            let found = self.shared.uses.of(key);
+            self.look_at(key, |value, view| describe(value, &view, found, now))
+        })
     }
 
     /// The entry of `key` with what is known of it, if it is there and fresh. Does not count as a hit or miss.
@@ -244,12 +258,19 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         Ok(self.shared.listeners.are_there() && self.typed.kv().contains(key)?)
     }
 
+    #[inline]
+    fn note_used(&self, key: &[u8]) {
+        self.shared.uses.note(key, || self.now());
+    }
+
     fn note_stored(&self, key: &[u8], was_there: bool) {
+        self.shared.uses.forget(key);
         self.shared.counters.inserts.add(1);
         self.shared.listeners.tell(|| Raw::Stored { key: key.to_vec(), was_there });
     }
 
     fn note_removed(&self, key: &[u8]) {
+        self.shared.uses.forget(key);
         self.shared.counters.removed.add(1);
         self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
     }
@@ -269,6 +290,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         // A load that is under way began before this: what it brings is older.
         let _writing = self.shared.flights.write(key);
         let options = self.put_options(put, expires_at, now)?;
+        let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
         if put.keep_ttl && !put.if_absent {
             let kept = self.put_options(put, None, now)?;
             return self.insert_keeping_ttl(key, value, &options, &kept);
@@ -319,6 +341,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             self.typed.put_options(expires_at).item(item::STORED_AT, now.0.to_le_bytes());
         for tag in &put.tags {
             options = options.scope(self.scope_of(tag)?);
+        }
+        if let Some(weight) = put.weight {
+            options = options.item(item::WEIGHT, weight.to_le_bytes());
         }
         if put.pinned {
             options = options.evictable(false);
@@ -391,6 +416,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let expires_at = if let End::At(at) = end { Some(at) } else { None };
         self.typed.with_key(key, |key| {
             let _writing = self.shared.flights.write(key);
+            let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
             let (mut was_there, mut is_removed) = (false, false);
             let stored = self.typed.update_raw_at(key, &mut |old| {
                 let fresh = old.filter(|view| self.is_fresh(view));

@@ -15,6 +15,7 @@ use crate::ttl::Ttl;
 pub struct Put {
     pub(super) ttl: Ttl,
     pub(super) tags: Vec<String>,
+    pub(super) weight: Option<u64>,
     pub(super) pinned: bool,
     pub(super) if_absent: bool,
     pub(super) keep_ttl: bool,
@@ -43,6 +44,14 @@ impl Put {
     /// Adds several tags.
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// What the entry weighs, in any unit: [`CacheStats::weight`](super::CacheStats::weight) is the sum, and
+    /// [`Cache::set_max_weight`](super::Cache::set_max_weight) limits it. Ten bytes in the record. Default: 1, which
+    /// takes none.
+    pub const fn weight(mut self, weight: u64) -> Self {
+        self.weight = Some(weight);
         self
     }
 

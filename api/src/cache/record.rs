@@ -8,6 +8,7 @@
 //! | 23 validator | up to 255: what the loader wants back |
 //! | 24 failure | up to 255: the loader failed with this; the value is empty |
 //! | 26 lifetime | 8: milliseconds that the value is fresh from each load on, if it is to be loaded ahead of time |
+//! | 27 weight | 8: what the entry weighs, if not 1 |
 //!
 //! The stale window is relative to the expiry, so that a touch moves both.
 
@@ -29,6 +30,11 @@ pub(super) fn stored_at(view: &View<'_>) -> Option<Timestamp> {
 /// Milliseconds that loading it took.
 pub(super) fn cost_ms(view: &View<'_>) -> u64 {
     number(view, item::COST).unwrap_or(0)
+}
+
+/// What it weighs.
+pub(super) fn weight_of(view: &View<'_>) -> u64 {
+    number(view, item::WEIGHT).unwrap_or(1)
 }
 
 /// Milliseconds before the expiry from which on it is stale.

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::Cache;
+use super::{Cache, record::weight_of};
 use crate::{codec::Codec, error::Result, key::OwnedKey};
 
 /// A number that many threads add to. Loses nothing; tells no order.
@@ -49,6 +49,8 @@ macro_rules! counters {
             pub entries: u64,
             /// Bytes of their records in the log.
             pub bytes: u64,
+            /// What they weigh: see [`Put::weight`](super::Put::weight).
+            pub weight: u64,
             /// The directory of the store; `None` if it is a remote one.
             pub directory: Option<PathBuf>,
             $($(#[doc = $doc])+ pub $name: u64,)*
@@ -66,6 +68,8 @@ counters! {
     removed,
     /// Entries removed by tag, pattern, predicate or with all others, as far as they were counted.
     invalidated,
+    /// Entries removed to stay under [`Cache::set_max_weight`].
+    outweighed,
     /// Entries found whose value could not be decoded; each is a miss, too.
     undecodable,
     /// Loads that brought a value.
@@ -122,6 +126,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         self.scan(false, &mut |_, view| {
             stats.entries += 1;
             stats.bytes += view.record_bytes;
+            stats.weight = stats.weight.saturating_add(weight_of(&view));
             std::ops::ControlFlow::Continue(())
         })?;
         stats.directory = self.store().engine().map(|engine| engine.path().to_owned());

@@ -1,5 +1,6 @@
 //! Values to bytes and back. The id of the codec travels with each record.
 
+pub(crate) mod finite;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod serde_codecs;

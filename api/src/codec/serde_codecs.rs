@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, unknown};
+use super::{Codec, finite, unknown};
 use crate::error::BoxError;
 
 /// [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md) with field names: fields may be added, given
@@ -19,7 +19,8 @@ use crate::error::BoxError;
 #[derive(Clone, Copy, Debug)]
 pub enum MsgPack {}
 
-/// JSON text: larger and slower than [`MsgPack`], and readable with anything. NaN and infinities become null.
+/// JSON text: larger and slower than [`MsgPack`], and readable with anything. It has no NaN and no infinity: a value with
+/// one in it is refused, rather than be read as a null.
 ///
 /// ```
 /// use tierce::codec::{Codec, Json};
@@ -50,6 +51,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     const ID: u8 = JSON;
 
     fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        finite::check(value)?;
         serde_json::to_writer(out, value).map_err(Into::into)
     }
 
@@ -135,6 +137,19 @@ mod tests {
                 assert!(!error.to_string().contains("secret"), "{error}");
             }
         }
+    }
+
+    /// Goal: what JSON has no number for is refused, and is not a null afterwards.
+    #[test]
+    fn json_refuses_what_it_has_not() {
+        let mut out = Vec::new();
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(Json::encode(&Some(number), &mut out).is_err());
+            assert!(Json::encode(&BTreeMap::from([(1, vec![number])]), &mut out).is_err());
+        }
+        assert_eq!(round::<Json, _>(&Some(f64::MAX)), Some(f64::MAX));
+        assert_eq!(round::<Json, _>(&u128::MAX), u128::MAX);
+        assert_eq!(round::<Json, _>(&BTreeMap::from([(1, 1)])), BTreeMap::from([(1, 1)]));
     }
 
     #[test]

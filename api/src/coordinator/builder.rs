@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Coordinator, Owner,
+    executor::Executor,
     last_good::{LastGood, StoreLastGood},
     machine::{Machine, Rules},
     runner::{Fetch, Inner, Parts, Same, to_ms},
-    runtime::Runtime,
 };
 use crate::{error::Result, store::Store};
 
@@ -69,7 +69,7 @@ pub struct Builder<T> {
     backoff: Option<Backoff>,
     offset: Option<Duration>,
     same: Option<Same<T>>,
-    runtime: Option<Runtime>,
+    executor: Option<Executor>,
     last_good: Option<Box<dyn LastGood<T>>>,
     stale_max: Option<Duration>,
     stale_after: Option<Duration>,
@@ -94,7 +94,7 @@ impl<T: Send + Sync + 'static> Builder<T> {
             backoff: None,
             offset: None,
             same: None,
-            runtime: None,
+            executor: None,
             last_good: None,
             stale_max: None,
             stale_after: None,
@@ -144,9 +144,9 @@ impl<T: Send + Sync + 'static> Builder<T> {
         self
     }
 
-    /// Runs on these threads and by this clock; unless said, on those of the process ([`Runtime::shared`]).
-    pub fn runtime(mut self, runtime: &Runtime) -> Self {
-        self.runtime = Some(runtime.clone());
+    /// Runs on these threads and by this clock; unless said, on those of the process ([`Executor::shared`]).
+    pub fn executor(mut self, executor: &Executor) -> Self {
+        self.executor = Some(executor.clone());
         self
     }
 
@@ -201,11 +201,11 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// ```
     #[must_use]
     pub fn build(self) -> Coordinator<T> {
-        let runtime = self.runtime.unwrap_or_default();
+        let executor = self.executor.unwrap_or_default();
         let interval_ms = self.interval.map(|interval| to_ms(interval).max(1));
         let offset_ms = match (self.offset, interval_ms) {
             (Some(offset), _) => to_ms(offset),
-            (None, Some(interval_ms)) => runtime.random() % (interval_ms / 10).saturating_add(1),
+            (None, Some(interval_ms)) => executor.random() % (interval_ms / 10).saturating_add(1),
             (None, None) => 0,
         };
         let rules = Rules {
@@ -217,11 +217,11 @@ impl<T: Send + Sync + 'static> Builder<T> {
             always_update: self.same.is_none(),
             offset_ms,
         };
-        let now_ms = runtime.now_ms();
+        let now_ms = executor.now_ms();
         let parts = Parts {
             fetch: self.fetch,
             same: self.same,
-            runtime,
+            executor,
             last_good: self.last_good,
             stale_max_ms: self.stale_max.map(to_ms),
             stale_after_ms: self

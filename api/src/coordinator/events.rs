@@ -83,8 +83,8 @@ impl Affected {
 /// A mutation that was carried out, sent once caches are invalidated and coordinators refreshed.
 ///
 /// ```
-/// use tierce::coordinator::{Mutations, Runtime};
-/// let mutations = Mutations::new(&Runtime::shared());
+/// use tierce::coordinator::{Mutations, Executor};
+/// let mutations = Mutations::new(&Executor::shared());
 /// let events = mutations.events(16);
 /// mutations.mutation("task_completed").run(|| Ok::<_, tierce::Error>(()))?;
 /// let event = events.try_next().unwrap();
@@ -108,8 +108,8 @@ pub(super) type Filter = Box<dyn Fn(&Event) -> bool + Send + Sync>;
 /// Events that wait to be looked at. Bounded: when it is full the oldest is forgotten and counted. Ends when dropped.
 ///
 /// ```
-/// use tierce::coordinator::{Mutations, Runtime};
-/// let mutations = Mutations::new(&Runtime::shared());
+/// use tierce::coordinator::{Mutations, Executor};
+/// let mutations = Mutations::new(&Executor::shared());
 /// let events = mutations.events(2);
 /// for kind in ["a", "b", "c"] {
 ///     mutations.mutation(kind).run(|| Ok::<_, tierce::Error>(()))?;
@@ -174,8 +174,8 @@ impl Events {
     /// The oldest event that waits, if any.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// assert!(Mutations::new(&Runtime::shared()).events(1).try_next().is_none());
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// assert!(Mutations::new(&Executor::shared()).events(1).try_next().is_none());
     /// ```
     #[must_use]
     pub fn try_next(&self) -> Option<Arc<Event>> {
@@ -186,8 +186,8 @@ impl Events {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let events = Mutations::new(&Runtime::shared()).events(1);
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let events = Mutations::new(&Executor::shared()).events(1);
     /// assert!(events.next_within(Duration::from_millis(1)).is_none());
     /// ```
     #[must_use]
@@ -204,8 +204,8 @@ impl Events {
     /// How many events were forgotten because nobody took them in time. If it grew, look at everything anew.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// assert_eq!(Mutations::new(&Runtime::shared()).events(1).lost(), 0);
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// assert_eq!(Mutations::new(&Executor::shared()).events(1).lost(), 0);
     /// ```
     #[must_use]
     pub fn lost(&self) -> u64 {

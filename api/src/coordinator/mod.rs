@@ -21,11 +21,11 @@
 
 mod builder;
 mod events;
+mod executor;
 mod last_good;
 mod machine;
 mod mutations;
 mod runner;
-mod runtime;
 mod status;
 
 use std::{
@@ -36,12 +36,15 @@ use std::{
 
 pub use builder::{Backoff, Builder};
 pub use events::{Affected, Event, Events};
+pub use executor::Executor;
 pub use last_good::{LastGood, StoreLastGood};
 pub use mutations::{Failed, Mutation, Mutations, Outcome};
-pub use runtime::Runtime;
 pub use status::{FetchError, Status, Update};
 
-use crate::error::{BoxError, Result, Shared};
+use crate::{
+    error::{BoxError, Result, Shared},
+    work::Work,
+};
 use machine::Input;
 use runner::Inner;
 
@@ -193,6 +196,31 @@ impl<T: Send + Sync + 'static> Coordinator<T> {
     /// As [`Self::refresh`].
     pub fn first_refresh(&self) -> Result<()> {
         self.0.0.refresh(true)
+    }
+
+    /// As [`Self::refresh`], for tasks of any runtime: the fetch runs on a thread of the executor. Nothing happens before
+    /// it is polled; dropped while it waits for a thread, it does not happen. With [`Executor::manual`] it waits for
+    /// [`Executor::tick`].
+    ///
+    /// ```
+    /// use tierce::{asynchronous::block_on, coordinator::{Coordinator, FetchError}};
+    /// let plan = Coordinator::builder(|| Ok::<_, FetchError>("walk")).build();
+    /// block_on(plan.refresh_task())?;
+    /// assert_eq!(plan.data().as_deref(), Some(&"walk"));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    pub fn refresh_task(&self) -> Work<()> {
+        self.task(false)
+    }
+
+    /// As [`Self::first_refresh`], for tasks: see [`Self::refresh_task`].
+    pub fn first_refresh_task(&self) -> Work<()> {
+        self.task(true)
+    }
+
+    fn task(&self, is_first: bool) -> Work<()> {
+        let this = self.clone();
+        Work::new(self.0.0.parts.executor.pool(), move || this.0.0.refresh(is_first))
     }
 
     /// Asks for a fetch soon, and does not wait for it. The first request is heeded at once; those within the cooldown

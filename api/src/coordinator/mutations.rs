@@ -9,8 +9,8 @@ use std::{
 use super::{
     Coordinator,
     events::{Affected, Event, Events, Filter, Queue},
+    executor::Executor,
     runner::{Refresh, discard, guarded, hold},
-    runtime::Runtime,
 };
 use crate::{
     error::{Error, Result},
@@ -37,12 +37,12 @@ type Invalidator = Arc<dyn Fn(&Affected) -> Result<u64> + Send + Sync>;
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
-/// use tierce::coordinator::{Affected, Coordinator, FetchError, Mutations, Runtime};
+/// use tierce::coordinator::{Affected, Coordinator, FetchError, Mutations, Executor};
 /// let server = Arc::new(Mutex::new(vec!["walk"]));
 /// let fetch = { let server = Arc::clone(&server); move || Ok::<_, FetchError>(server.lock().unwrap().clone()) };
 /// let plan = Coordinator::builder(fetch).build();
 ///
-/// let mutations = Mutations::new(&Runtime::shared());
+/// let mutations = Mutations::new(&Executor::shared());
 /// mutations.refreshes("plan", &plan);
 /// let for_sara = mutations.events_for("sara", 16);
 /// let done = mutations
@@ -58,7 +58,7 @@ type Invalidator = Arc<dyn Fn(&Affected) -> Result<u64> + Send + Sync>;
 pub struct Mutations(Arc<Bus>);
 
 struct Bus {
-    runtime: Runtime,
+    executor: Executor,
     state: Mutex<State>,
 }
 
@@ -76,9 +76,9 @@ struct State {
 /// Something that should have followed a mutation and did not.
 ///
 /// ```
-/// use tierce::coordinator::{Coordinator, FetchError, Mutations, Runtime};
+/// use tierce::coordinator::{Coordinator, FetchError, Mutations, Executor};
 /// let plan = Coordinator::builder(|| Err::<(), _>(FetchError::new("down"))).build();
-/// let mutations = Mutations::new(&Runtime::shared());
+/// let mutations = Mutations::new(&Executor::shared());
 /// mutations.refreshes("plan", &plan);
 /// let done = mutations.mutation("task_created").run(|| Ok::<_, tierce::Error>(7))?;
 /// assert_eq!((done.value, done.failed[0].what.as_str()), (7, "plan"));
@@ -96,8 +96,8 @@ pub struct Failed {
 /// What became of a mutation whose write succeeded.
 ///
 /// ```
-/// use tierce::coordinator::{Mutations, Runtime};
-/// let mutations = Mutations::new(&Runtime::shared());
+/// use tierce::coordinator::{Mutations, Executor};
+/// let mutations = Mutations::new(&Executor::shared());
 /// mutations.invalidates("plans", |_| Ok(3));
 /// let done = mutations.mutation("task_created").run(|| Ok::<_, tierce::Error>("id-7"))?;
 /// assert_eq!((done.value, done.invalidated, done.refreshed), ("id-7", 3, 0));
@@ -133,20 +133,20 @@ impl Mutations {
     /// A bus that refreshes on these threads.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let _ = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let _ = Mutations::new(&Executor::shared());
     /// ```
     #[must_use]
-    pub fn new(runtime: &Runtime) -> Self {
-        Self(Arc::new(Bus { runtime: runtime.clone(), state: Mutex::default() }))
+    pub fn new(executor: &Executor) -> Self {
+        Self(Arc::new(Bus { executor: executor.clone(), state: Mutex::default() }))
     }
 
     /// After each write, calls `invalidate` with the users whose entries are to end, those of shared data with them; it
     /// returns how many it ended. Lives as long as the bus. `name` is for reports.
     ///
     /// ```
-    /// use tierce::coordinator::{Affected, Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Affected, Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// mutations.invalidates("plans", |affected: &Affected| {
     ///     if affected.is_everyone() { Ok(10) } else { Ok(affected.names().len() as u64) }
     /// });
@@ -163,9 +163,9 @@ impl Mutations {
     /// for reports.
     ///
     /// ```
-    /// use tierce::coordinator::{Coordinator, FetchError, Mutations, Runtime};
+    /// use tierce::coordinator::{Coordinator, FetchError, Mutations, Executor};
     /// let plan = Coordinator::builder(|| Ok::<_, FetchError>("walk")).build();
-    /// Mutations::new(&Runtime::shared()).refreshes("plan", &plan);
+    /// Mutations::new(&Executor::shared()).refreshes("plan", &plan);
     /// ```
     pub fn refreshes<T: Send + Sync + 'static>(
         &self,
@@ -179,8 +179,8 @@ impl Mutations {
     /// Listens to all events; at most `events_max` (at least one) wait.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let events = Mutations::new(&Runtime::shared()).events(16);
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let events = Mutations::new(&Executor::shared()).events(16);
     /// assert!(events.try_next().is_none());
     /// ```
     #[must_use]
@@ -191,8 +191,8 @@ impl Mutations {
     /// Listens to the events that concern `user`, those for everyone among them.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let events = Mutations::new(&Runtime::shared()).events_for("sara", 16);
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let events = Mutations::new(&Executor::shared()).events_for("sara", 16);
     /// assert!(events.try_next().is_none());
     /// ```
     #[must_use]
@@ -204,8 +204,8 @@ impl Mutations {
     /// Listens to the events that `filter` lets through. It is called by who mutates, with no lock held.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// let events = mutations.events_where(16, |event| event.kind.starts_with("task_"));
     /// assert!(events.try_next().is_none());
     /// ```
@@ -227,8 +227,8 @@ impl Mutations {
     /// A mutation of this kind, to be given its options and then [run](Mutation::run).
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// let failed = mutations.mutation("task_deleted").run(|| Err::<(), _>("no such task"));
     /// assert_eq!(failed.unwrap_err(), "no such task");
     /// ```
@@ -260,8 +260,8 @@ impl<'a, R> Mutation<'a, R> {
     /// too many costs less than a stale view.
     ///
     /// ```
-    /// use tierce::coordinator::{Affected, Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Affected, Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// mutations.invalidates("plans", |affected| Ok(affected.names().len() as u64));
     /// let done = mutations
     ///     .mutation("renamed")
@@ -279,8 +279,8 @@ impl<'a, R> Mutation<'a, R> {
     /// new data; if it panics, everyone.
     ///
     /// ```
-    /// use tierce::coordinator::{Affected, Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Affected, Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// let done = mutations
     ///     .mutation("assigned")
     ///     .concerns(|assignee: &String| Affected::users([assignee]))
@@ -296,8 +296,8 @@ impl<'a, R> Mutation<'a, R> {
     /// Writes, and does what has to follow; returns when all of it is done. See [`Mutations`] for the order.
     ///
     /// ```
-    /// use tierce::coordinator::{Mutations, Runtime};
-    /// let mutations = Mutations::new(&Runtime::shared());
+    /// use tierce::coordinator::{Mutations, Executor};
+    /// let mutations = Mutations::new(&Executor::shared());
     /// let done = mutations.mutation("task_updated").run(|| Ok::<_, tierce::Error>(1))?;
     /// assert_eq!(done.value, 1);
     /// # Ok::<(), tierce::Error>(())
@@ -360,7 +360,7 @@ impl Bus {
                 hold(&outcomes)[at] = outcome;
             }) as Job
         });
-        self.runtime.pool().run_all(jobs.collect());
+        self.executor.pool().run_all(jobs.collect());
         let outcomes = std::mem::take(&mut *hold(&outcomes));
         let mut refreshed = 0;
         for ((what, _), outcome) in coordinators.into_iter().zip(outcomes) {

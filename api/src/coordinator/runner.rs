@@ -21,9 +21,9 @@ use std::{
 use tierce_engine::Timestamp;
 
 use super::{
+    executor::Executor,
     last_good::LastGood,
     machine::{Action, Health, Input, Machine, Phase},
-    runtime::Runtime,
     status::{Failure, FetchError, Status, Update},
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) struct Parts<T> {
     pub(super) fetch: Fetch<T>,
     /// When two values count as the same; `None`: never.
     pub(super) same: Option<Same<T>>,
-    pub(super) runtime: Runtime,
+    pub(super) executor: Executor,
     pub(super) last_good: Option<Box<dyn LastGood<T>>>,
     /// Data older than this is not shown.
     pub(super) stale_max_ms: Option<u64>,
@@ -59,7 +59,7 @@ pub(super) struct Parts<T> {
 }
 
 pub(super) struct Inner<T> {
-    parts: Parts<T>,
+    pub(super) parts: Parts<T>,
     state: Mutex<State<T>>,
     /// A fetch ended, or the coordinator did.
     ended: Condvar,
@@ -140,7 +140,7 @@ struct Todo {
 
 impl<T: Send + Sync + 'static> Inner<T> {
     pub(super) fn new(parts: Parts<T>, make: impl FnOnce(Option<u64>) -> Machine) -> Arc<Self> {
-        let now_ms = parts.runtime.now_ms();
+        let now_ms = parts.executor.now_ms();
         let (mut data, mut last_good_error) = (None, None);
         if let Some(last_good) = &parts.last_good {
             match last_good.load() {
@@ -184,7 +184,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// Tells the machine, and does under the lock what can be done there.
     fn send(self: &Arc<Self>, state: &mut State<T>, input: Input) -> Todo {
-        let now_ms = self.parts.runtime.now_ms();
+        let now_ms = self.parts.executor.now_ms();
         let mut todo = Todo::default();
         for action in state.machine.on(input, now_ms) {
             match action {
@@ -216,7 +216,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 inner.happened(input);
             }
         };
-        Some(self.parts.runtime.timer().after(delay, Box::new(job)))
+        Some(self.parts.executor.timer().after(delay, Box::new(job)))
     }
 
     /// Something happened: everything that follows from it is done, here or on the pool.
@@ -235,7 +235,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     inner.fetch_asked();
                 }
             };
-            if self.parts.runtime.pool().spawn(Box::new(job)).is_err() {
+            if self.parts.executor.pool().spawn(Box::new(job)).is_err() {
                 self.happened(Input::FetchRefused);
             }
         }
@@ -323,7 +323,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         fetched: Result<Fetched<T>, (Failure, Option<Duration>)>,
         first: bool,
     ) -> Result<()> {
-        let random = self.parts.runtime.random();
+        let random = self.parts.executor.random();
         let mut state = hold(&self.state);
         // Held until the lock is released: errors have destructors too.
         let errors = (state.last_error.clone(), state.outcome.clone());
@@ -368,14 +368,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn store(&self, state: &mut State<T>, value: T, at: Timestamp) -> Option<Data<T>> {
         state.versions += 1;
         state.last_error = None;
-        let (since_ms, version) = (self.parts.runtime.now_ms(), state.versions);
+        let (since_ms, version) = (self.parts.executor.now_ms(), state.versions);
         let value = Arc::new(value);
         state.data.replace(Data { value, at, age_ms: 0, since_ms, restored: false, version })
     }
 
     fn is_change(&self, old: Option<&Data<T>>, new: &T) -> bool {
         let (Some(old), Some(same)) = (old, &self.parts.same) else { return true };
-        if !self.shown(old, self.parts.runtime.now_ms()) {
+        if !self.shown(old, self.parts.executor.now_ms()) {
             return true;
         }
         // A comparison that panics says nothing.
@@ -432,7 +432,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn time(&self) -> Timestamp {
         match &self.parts.last_good {
             Some(last_good) => last_good.now(),
-            None => self.parts.runtime.wall(),
+            None => self.parts.executor.wall(),
         }
     }
 
@@ -481,20 +481,20 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     pub(super) fn data(&self) -> Option<Arc<T>> {
-        let now_ms = self.parts.runtime.now_ms();
+        let now_ms = self.parts.executor.now_ms();
         let state = hold(&self.state);
         let data = state.data.as_ref().filter(|data| self.shown(data, now_ms))?;
         Some(Arc::clone(&data.value))
     }
 
     pub(super) fn age(&self) -> Option<Duration> {
-        let now_ms = self.parts.runtime.now_ms();
+        let now_ms = self.parts.executor.now_ms();
         let state = hold(&self.state);
         Some(Duration::from_millis(state.data.as_ref()?.age_ms(now_ms)))
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        let now_ms = self.parts.runtime.now_ms();
+        let now_ms = self.parts.executor.now_ms();
         let state = hold(&self.state);
         let Some(data) = &state.data else { return true };
         data.restored
@@ -503,7 +503,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     pub(super) fn status(&self) -> Status {
-        let now_ms = self.parts.runtime.now_ms();
+        let now_ms = self.parts.executor.now_ms();
         self.update(&hold(&self.state), now_ms).status
     }
 

@@ -111,7 +111,7 @@ pub(super) fn is_temporary(name: &str) -> bool {
 }
 
 /// The directory of a file; the current one for a bare name.
-pub(super) fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

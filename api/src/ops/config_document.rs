@@ -10,10 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{
     document::{self, Loaded},
-    finite::to_value,
     time,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, codec::finite::to_value};
 
 /// Settings in a JSON file. Read once, when opened, if the file is there; each change is written at once, as
 /// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Keys that

@@ -11,7 +11,6 @@ mod clean_up;
 mod config_document;
 mod directories;
 pub(crate) mod document;
-pub(crate) mod finite;
 mod manifest;
 mod migrator;
 mod rotating_log;

@@ -149,12 +149,7 @@ impl Cooldown {
     /// # Errors
     /// The engine's.
     pub fn reset<Q: Key + ?Sized>(&self, key: &Q) -> Result<bool> {
-        let mut was = false;
-        self.entries.update_at(&self.entries.key_bytes(key), &mut |old| {
-            was = old.is_some();
-            Ok(Outcome::Remove)
-        })?;
-        Ok(was)
+        super::forget(&self.entries, key)
     }
 }
 

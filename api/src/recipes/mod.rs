@@ -33,7 +33,7 @@ use crate::{
     key::{Key, KeyReader, KeyWriter, OwnedKey},
     space::SpaceOptions,
     store::Store,
-    typed::Typed,
+    typed::{Outcome, Typed},
 };
 
 /// Stands for keys of whatever kind; nobody reads them back.
@@ -69,6 +69,20 @@ fn open<V: Serialize + DeserializeOwned>(
     };
     let options = SpaceOptions::new().value_type(kind);
     Typed::open(store, &space, kind, &options)
+}
+
+/// Removes what is on record of `key`; says whether there was something.
+fn forget<V, Q>(entries: &Entries<V>, key: &Q) -> Result<bool>
+where
+    V: Serialize + DeserializeOwned,
+    Q: Key + ?Sized,
+{
+    let mut was = false;
+    entries.update_at(&entries.key_bytes(key), &mut |old| {
+        was = old.is_some();
+        Ok(Outcome::Remove)
+    })?;
+    Ok(was)
 }
 
 /// A time span in whole milliseconds; only zero is zero.

@@ -6,16 +6,16 @@
 
 use std::ops::ControlFlow;
 
-use serde_json::Value;
+use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Change, PutOptions, View};
 
 use super::{SpaceInfo, catalog, item, prefix_of};
 use crate::{
-    codec::{Codec, Json, MsgPack},
+    codec::{Codec, Json, MsgPack, Raw},
     error::{BoxError, Error, Result},
     key::KeyReader,
     kv::Kv,
-    migrations::Migrations,
+    migrations::{Migrations, Plain},
     version::Version,
 };
 
@@ -57,10 +57,10 @@ pub(super) fn check_version(info: &SpaceInfo, known: Version) -> Result<()> {
 
 /// Brings every value of `info` to version `wanted`: first all of them are tried, then they are stored one by one, then
 /// the space has the version. If one fails nothing has changed; after a crash it is called again and goes on.
-pub(crate) fn migrate(
+pub(crate) fn migrate<T: Serialize + DeserializeOwned>(
     kv: &dyn Kv,
     info: &SpaceInfo,
-    steps: &mut Migrations<Value>,
+    steps: &mut Migrations<T>,
     wanted: Version,
     is_rehearsal: bool,
 ) -> Result<Migrated> {
@@ -110,12 +110,12 @@ fn version_of_record(view: &View<'_>, found: Version) -> Version {
     own.and_then(|text| text.parse().ok()).map_or(found, |own: Version| own.max(found))
 }
 
-fn migrate_one(
+fn migrate_one<T: Serialize + DeserializeOwned>(
     kv: &dyn Kv,
     key: &[u8],
     (found, wanted): (Version, Version),
     store: bool,
-    step: &mut dyn FnMut(Value, Version) -> Result<Value>,
+    step: &mut dyn FnMut(T, Version) -> Result<T>,
     name: &dyn Fn() -> String,
 ) -> Result<()> {
     let mut failed = None;
@@ -161,21 +161,49 @@ fn as_it_was(view: &View<'_>, version: Version) -> PutOptions {
     view.expires_at.into_iter().fold(options, PutOptions::expires_at)
 }
 
-const MSGPACK: u8 = <MsgPack as Codec<Value>>::ID;
-const JSON: u8 = <Json as Codec<Value>>::ID;
+const RAW: u8 = <Raw as Codec<Vec<u8>>>::ID;
+const MSGPACK: u8 = <MsgPack as Codec<Plain>>::ID;
+const JSON: u8 = <Json as Codec<Plain>>::ID;
 
-fn parse(view: &View<'_>) -> Result<Value, BoxError> {
-    match view.codec {
-        MSGPACK | JSON => Json::decode(view.value, view.codec, view.schema),
-        other => Err(format!("values with codec {other} do not say what their fields are").into()),
-    }
+fn msgpack<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, BoxError> {
+    let mut bytes = Vec::new();
+    MsgPack::encode(value, &mut bytes)?;
+    Ok(bytes)
 }
 
-fn print(value: &Value, codec: u8, name: &dyn Fn() -> String) -> Result<Vec<u8>> {
+/// The value of a record as a `T`, if that can hold all of it.
+fn parse<T: Serialize + DeserializeOwned>(view: &View<'_>) -> Result<T, BoxError> {
+    let stored: Plain = match view.codec {
+        RAW => Plain::Bytes(view.value.to_vec()),
+        MSGPACK | JSON => MsgPack::decode(view.value, view.codec, view.schema)?,
+        other => {
+            let error = format!("values with codec {other} do not say what their fields are");
+            return Err(error.into());
+        }
+    };
+    let value: T = MsgPack::decode(&msgpack(&stored)?, MSGPACK, 0)?;
+    // What came in must come out again: a value is never changed but by the steps.
+    let held: Plain = MsgPack::decode(&msgpack(&value)?, MSGPACK, 0)?;
+    if stored.is_same(&held) {
+        return Ok(value);
+    }
+    Err("it holds more than the type that the steps take; take `migrations::Plain`".into())
+}
+
+fn print<T: Serialize + DeserializeOwned>(
+    value: &T,
+    codec: u8,
+    name: &dyn Fn() -> String,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let printed = match codec {
         MSGPACK => MsgPack::encode(value, &mut bytes),
-        _ => Json::encode(value, &mut bytes),
+        JSON => Json::encode(value, &mut bytes),
+        _ => msgpack(value).and_then(|value| match MsgPack::decode(&value, MSGPACK, 0)? {
+            Plain::Bytes(raw) => Raw::encode(&raw, &mut bytes),
+            Plain::Text(text) => Raw::encode(&text, &mut bytes),
+            _ => Err("a value of the codec `Raw` stays bytes or a text".into()),
+        }),
     };
     printed.map_err(|source| Error::Encode { space: name(), source })?;
     Ok(bytes)

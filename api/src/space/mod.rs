@@ -38,6 +38,8 @@ pub(crate) mod item {
     pub(crate) const VERSION: u8 = 0x25;
     /// Milliseconds that the value is fresh from each load on: 8 bytes.
     pub(crate) const LIFETIME: u8 = 0x26;
+    /// What the entry weighs: 8 bytes.
+    pub(crate) const WEIGHT: u8 = 0x27;
 }
 
 /// Begins the prefixes of spaces whose id needs more than a byte.

@@ -1,15 +1,20 @@
 //! Damaged things: what to do with them, where they go, and who is told.
 
-use std::sync::{Mutex, PoisonError};
-#[cfg(feature = "sqlite")]
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tierce_engine::{Timestamp, io::Clock};
+use tierce_engine::{
+    Timestamp,
+    io::{Clock, OsClock},
+};
 
-use crate::ops::time::for_file_name;
+use crate::{
+    error::{BoxError, Error, Result},
+    ops::time::for_file_name,
+};
 
 /// What a store does with bytes that are no state. An I/O error is not damage: it always fails, and nothing is
 /// overwritten.
@@ -49,61 +54,113 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// Damage that nobody has asked for yet. Bounded: a state that is found damaged again and again is told once.
-#[derive(Debug, Default)]
-pub(super) struct Found(Mutex<Vec<Damage>>);
+/// What every store of states does with damage: whether it may move, under which names, and who is told. Clones share
+/// what was found.
+#[derive(Clone)]
+pub(super) struct Quarantine {
+    pub(super) on_corrupt: OnCorrupt,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Damage that nobody has asked for yet. Bounded: a state that is found damaged again and again is told once.
+    found: Arc<Mutex<Vec<Damage>>>,
+}
 
-impl Found {
-    pub(super) fn add(&self, damage: Damage) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self::new(OnCorrupt::default(), OsClock)
+    }
+}
+
+impl Quarantine {
+    pub(super) fn new(on_corrupt: OnCorrupt, clock: impl Clock + 'static) -> Self {
+        Self { on_corrupt, clock: Arc::new(clock), found: Arc::default() }
+    }
+
+    pub(super) fn is_allowed(&self) -> bool {
+        self.on_corrupt == OnCorrupt::Quarantine
+    }
+
+    /// Refuses to go on over what is kept of state `name` under `key` and is no state, unless it may move aside.
+    pub(super) fn allow(&self, key: &str, reason: impl Into<BoxError>) -> Result<()> {
+        match self.on_corrupt {
+            OnCorrupt::Quarantine => Ok(()),
+            OnCorrupt::Fail => Err(Error::Decode {
+                space: "states".to_owned(),
+                key: format!("`{key}`"),
+                source: reason.into(),
+            }),
+        }
+    }
+
+    /// The time, as records of damage say it.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.wall_ms())
+    }
+
+    /// Asks `take` for a place that ends, or begins, with `corrupt-20231114T221320Z`, or `corrupt-20231114T221320Z-2`
+    /// and so on: until it took one that was free.
+    pub(super) fn free_name<T>(
+        &self,
+        mut take: impl FnMut(&str) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let first = format!("corrupt-{}", for_file_name(self.now()));
+        let mut name = first.clone();
+        for number in 2_u32.. {
+            if let Some(taken) = take(&name)? {
+                return Ok(taken);
+            }
+            name = format!("{first}-{number}");
+        }
+        Err(Error::io("find a free name for", first, io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// A path beside `file` for a damaged one, that is not taken.
+    pub(super) fn free_path(&self, file: &Path) -> Result<PathBuf> {
+        self.free_name(|suffix| {
+            let path = with_end(file, &format!(".{suffix}"));
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(path)),
+                Err(error) => Err(Error::io("look at", path, error)),
+                Ok(_) => Ok(None),
+            }
+        })
+    }
+
+    pub(super) fn tell(&self, damage: Damage) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if !found.contains(&damage) {
             found.push(damage);
         }
     }
 
     pub(super) fn take(&self) -> Vec<Damage> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The end of a name for something damaged: `corrupt-20231114T221320Z`.
-pub(super) fn corrupt_suffix(clock: &dyn Clock) -> String {
-    format!("corrupt-{}", for_file_name(Timestamp(clock.wall_ms())))
+/// A path with some more letters at its end.
+pub(super) fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(end);
+    longer.into()
 }
 
-#[cfg(feature = "sqlite")]
-/// A path beside `file` for a damaged one, that is not taken.
-pub(super) fn free_path(file: &Path, clock: &dyn Clock) -> io::Result<PathBuf> {
-    let suffix = corrupt_suffix(clock);
-    for number in 0_u32.. {
-        let mut path = file.as_os_str().to_owned();
-        path.push(format!(".{suffix}"));
-        if number > 0 {
-            path.push(format!("-{number}"));
-        }
-        let path = PathBuf::from(path);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_damaged_thing_never_covers_another() {
-        let dir = tempfile::tempdir().unwrap();
         let clock = tierce_kit::clock::TestClock::new();
-        let file = dir.path().join("state.json");
-        let first = free_path(&file, &clock).unwrap();
-        fs::write(&first, "").unwrap();
-        let second = free_path(&file, &clock).unwrap();
-        assert_ne!(first, second);
-        assert!(second.to_str().unwrap().ends_with("Z-1"), "{second:?}");
+        let quarantine = Quarantine::new(OnCorrupt::Quarantine, clock);
+        let mut taken: Vec<String> = Vec::new();
+        for _ in 0..3 {
+            let name = quarantine.free_name(|name| {
+                let is_free = !taken.iter().any(|other| other == name);
+                Ok(is_free.then(|| name.to_owned()))
+            });
+            taken.push(name.unwrap());
+        }
+        assert!(taken[0].starts_with("corrupt-") && taken[0].ends_with('Z'), "{taken:?}");
+        assert!(taken[1].ends_with("Z-2") && taken[2].ends_with("Z-3"), "{taken:?}");
     }
 }

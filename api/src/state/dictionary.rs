@@ -15,8 +15,8 @@ use super::{
     value::{check_depth, from_value, is_same, is_same_object, weight},
 };
 use crate::{
+    codec::finite::to_value,
     error::{Error, Result},
-    ops::finite::to_value,
 };
 
 /// The state of one device: keys and JSON values, as a dictionary.

@@ -14,9 +14,9 @@ use super::{
     value::{check_depth, from_value, is_same},
 };
 use crate::{
+    codec::finite::to_value,
     error::{Error, Result},
     migrations::Migrations,
-    ops::finite::to_value,
     version::Version,
 };
 

@@ -2,13 +2,9 @@
 
 use std::{fmt, ops::ControlFlow, sync::Arc};
 
-use tierce_engine::{Durability, Engine, PutOptions, Value as Bytes, io::Clock, io::OsClock};
+use tierce_engine::{Change, Durability, Engine, PutOptions, Value as Bytes, io::Clock};
 
-use super::{
-    Damage, Object, OnCorrupt, StateStore,
-    damage::{Found, corrupt_suffix},
-    value::check_depth,
-};
+use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
 use crate::{
     codec::{Codec, MsgPack},
     error::{BoxError, Error, Result},
@@ -23,7 +19,8 @@ const ASIDE: [u8; 2] = [0x00, b'Q'];
 /// States in a [`tierce_engine`] store, one record each, never evicted. The best for many states, large ones, or
 /// frequent saves.
 ///
-/// A save is on the device when it returns, unless [`Self::durability`] says otherwise. Names have up to 60,000 bytes.
+/// A save is on the device when it returns, unless [`Self::durability`] says otherwise. It reads the old record first:
+/// one that is no state is moved aside before it is replaced. Names have up to 60,000 bytes.
 ///
 /// ```
 /// use serde_json::json;
@@ -38,9 +35,7 @@ const ASIDE: [u8; 2] = [0x00, b'Q'];
 pub struct EngineStore {
     engine: Engine,
     durability: Durability,
-    on_corrupt: OnCorrupt,
-    clock: Arc<dyn Clock>,
-    found: Arc<Found>,
+    quarantine: Quarantine,
 }
 
 impl fmt::Debug for EngineStore {
@@ -57,13 +52,7 @@ impl EngineStore {
     /// The states of `engine`.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            durability: Durability::Sync,
-            on_corrupt: OnCorrupt::default(),
-            clock: Arc::new(OsClock),
-            found: Arc::default(),
-        }
+        Self { engine, durability: Durability::Sync, quarantine: Quarantine::default() }
     }
 
     /// The states of the engine under `store`, beside its spaces.
@@ -86,14 +75,14 @@ impl EngineStore {
     /// record with a wrong checksum is an error of the engine either way.
     #[must_use]
     pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
-        self.on_corrupt = on_corrupt;
+        self.quarantine.on_corrupt = on_corrupt;
         self
     }
 
     /// Sets the clock that names damaged records.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.quarantine.clock = Arc::new(clock);
         self
     }
 
@@ -128,22 +117,23 @@ impl EngineStore {
         Ok(names)
     }
 
-    fn set_aside(&self, name: &str, bytes: &[u8], codec: u8, error: &BoxError) -> Result<()> {
-        let suffix = corrupt_suffix(&*self.clock);
-        let (mut kept, mut number) = (format!("{name}.{suffix}"), 0_u32);
-        while self.engine.contains_key(key(ASIDE, &kept))? {
-            number += 1;
-            kept = format!("{name}.{suffix}-{number}");
-        }
+    /// Moves a record that is no state to a place of its own, if it may be moved.
+    fn set_aside(&self, name: &str, bytes: &[u8], codec: u8, error: BoxError) -> Result<()> {
+        let reason = error.to_string();
+        self.quarantine.allow(name, error)?;
+        let kept = self.quarantine.free_name(|suffix| {
+            let kept = format!("{name}.{suffix}");
+            Ok((!self.engine.contains_key(key(ASIDE, &kept))?).then_some(kept))
+        })?;
         let options = PutOptions::new().codec(codec, 0).durability(Durability::Sync);
         // Order: the copy is there before the record goes.
         self.engine.put_with(key(ASIDE, &kept), bytes, &options)?;
         self.engine.delete_with(key(STATE, name), Durability::Sync)?;
-        self.found.add(Damage {
+        self.quarantine.tell(Damage {
             what: format!("the record of state `{name}`"),
             name: Some(name.to_owned()),
             kept: Some(kept),
-            reason: error.to_string(),
+            reason,
         });
         Ok(())
     }
@@ -164,17 +154,8 @@ impl StateStore for EngineStore {
             Ok(object) => return Ok(Some(object)),
             Err(error) => error,
         };
-        match self.on_corrupt {
-            OnCorrupt::Quarantine => {
-                self.set_aside(name, &entry.value, entry.codec, &error)?;
-                Ok(None)
-            }
-            OnCorrupt::Fail => Err(Error::Decode {
-                space: "states".to_owned(),
-                key: format!("`{name}`"),
-                source: error,
-            }),
-        }
+        self.set_aside(name, &entry.value, entry.codec, error)?;
+        Ok(None)
     }
 
     fn save(&self, name: &str, object: &Object) -> Result<()> {
@@ -184,8 +165,23 @@ impl StateStore for EngineStore {
             .map_err(|source| Error::Encode { space: name.to_owned(), source })?;
         let codec = <MsgPack as Codec<Object>>::ID;
         let options = PutOptions::new().codec(codec, 0).durability(self.durability);
-        self.engine.put_with(key(STATE, name), bytes, &options)?;
-        Ok(())
+        loop {
+            let mut damaged = None;
+            self.engine.update(key(STATE, name), |old| {
+                damaged = None;
+                let Some(old) = old else { return Change::Put(bytes.clone(), options.clone()) };
+                match decode(&old.value, old.codec) {
+                    Ok(_) => Change::Put(bytes.clone(), options.clone()),
+                    // Order: it is moved aside before anything takes its place.
+                    Err(error) => {
+                        damaged = Some((old.value.to_vec(), old.codec, error));
+                        Change::Keep
+                    }
+                }
+            })?;
+            let Some((bytes, codec, error)) = damaged else { return Ok(()) };
+            self.set_aside(name, &bytes, codec, error)?;
+        }
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
@@ -201,6 +197,6 @@ impl StateStore for EngineStore {
     }
 
     fn take_damage(&self) -> Vec<Damage> {
-        self.found.take()
+        self.quarantine.take()
     }
 }

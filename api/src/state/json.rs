@@ -2,22 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use serde_json::Value;
-use tierce_engine::{
-    Timestamp,
-    io::{Clock, OsClock},
-};
+use tierce_engine::io::Clock;
 
-use super::{
-    Damage, Object, OnCorrupt, StateStore,
-    damage::{Found, corrupt_suffix},
-    value::check_depth,
-};
+use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
 use crate::{
     error::{Error, Result},
     ops::{
@@ -49,11 +42,9 @@ use crate::{
 /// ```
 pub struct JsonFileStore {
     path: PathBuf,
-    on_corrupt: OnCorrupt,
-    clock: Arc<dyn Clock>,
+    quarantine: Quarantine,
     /// Shared by every store of the file.
     seen: Arc<Mutex<Seen>>,
-    found: Found,
 }
 
 impl fmt::Debug for JsonFileStore {
@@ -93,26 +84,20 @@ impl JsonFileStore {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let seen = place(&path);
-        Self {
-            path,
-            on_corrupt: OnCorrupt::default(),
-            clock: Arc::new(OsClock),
-            seen,
-            found: Found::default(),
-        }
+        Self { path, quarantine: Quarantine::default(), seen }
     }
 
     /// Sets what to do with a damaged file. Default: [`OnCorrupt::Quarantine`].
     #[must_use]
     pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
-        self.on_corrupt = on_corrupt;
+        self.quarantine.on_corrupt = on_corrupt;
         self
     }
 
     /// Sets the clock that names damaged files.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.quarantine.clock = Arc::new(clock);
         self
     }
 
@@ -129,13 +114,11 @@ impl JsonFileStore {
     /// Sees the file as it is now. A damaged one is kept aside; what was seen before takes its place, so that no state
     /// of this process is lost because the file of all of them was damaged.
     fn read(&self, seen: &mut Seen) -> Result<()> {
-        let loaded = if self.on_corrupt == OnCorrupt::Quarantine && seen.states.is_empty() {
-            load_json(&self.path, Timestamp(self.clock.wall_ms()))?
+        let loaded = if self.quarantine.is_allowed() && seen.states.is_empty() {
+            load_json(&self.path, self.quarantine.now())?
         } else {
             match load_json_strict(&self.path) {
-                Err(Error::CorruptFile { reason, .. })
-                    if self.on_corrupt == OnCorrupt::Quarantine =>
-                {
+                Err(Error::CorruptFile { reason, .. }) if self.quarantine.is_allowed() => {
                     return self.write_back(seen, reason);
                 }
                 loaded => loaded?.map_or(Loaded::Missing, Loaded::Object),
@@ -175,7 +158,7 @@ impl JsonFileStore {
     }
 
     fn tell(&self, name: Option<&str>, kept: Option<&Path>, reason: String) {
-        self.found.add(Damage {
+        self.quarantine.tell(Damage {
             what: self.path.display().to_string(),
             name: name.map(ToOwned::to_owned),
             kept: kept.map(|path| path.display().to_string()),
@@ -189,7 +172,7 @@ impl JsonFileStore {
             None | Some(Value::Object(_)) => return Ok(()),
             Some(other) => format!("the entry `{name}` is {} instead of an object", kind_of(other)),
         };
-        if self.on_corrupt == OnCorrupt::Fail {
+        if !self.quarantine.is_allowed() {
             return Err(Error::CorruptFile { file: self.path.clone(), quarantined: None, reason });
         }
         let mut aside = None;
@@ -201,25 +184,9 @@ impl JsonFileStore {
     }
 
     fn copy_aside(&self, bytes: &[u8]) -> Result<PathBuf> {
-        let suffix = corrupt_suffix(&*self.clock);
-        let mut number = 1_u32;
-        loop {
-            let mut path = self.path.as_os_str().to_owned();
-            path.push(if number == 1 {
-                format!(".{suffix}")
-            } else {
-                format!(".{suffix}-{number}")
-            });
-            match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let path = PathBuf::from(path);
-                    atomic_copy(&self.path, &path, bytes)?;
-                    return Ok(path);
-                }
-                Err(error) => return Err(Error::io("look at", path, error)),
-                Ok(_) => number += 1,
-            }
-        }
+        let copied = self.quarantine.free_path(&self.path)?;
+        atomic_copy(&self.path, &copied, bytes)?;
+        Ok(copied)
     }
 
     fn write(&self, all: &Object) -> Result<()> {
@@ -270,6 +237,6 @@ impl StateStore for JsonFileStore {
     }
 
     fn take_damage(&self) -> Vec<Damage> {
-        self.found.take()
+        self.quarantine.take()
     }
 }

@@ -8,13 +8,9 @@ use std::{
 
 use redis::{Client, Connection, ConnectionLike as _, FromRedisValue, RedisError, cmd};
 use serde_json::Value;
-use tierce_engine::io::{Clock, OsClock};
+use tierce_engine::io::Clock;
 
-use super::{
-    Damage, Object, OnCorrupt, StateStore,
-    damage::{Found, corrupt_suffix},
-    value::check_depth,
-};
+use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
 use crate::error::{Error, Result};
 
 /// States in Redis or Valkey: the key is a prefix and the name, the value a JSON text.
@@ -23,7 +19,8 @@ use crate::error::{Error, Result};
 /// state stays dirty. All commands may be repeated. What a save survives is up to the server's settings.
 ///
 /// A value that is no JSON object moves to the key `corrupt-<time>:<prefix><name>`, told by
-/// [`StateStore::take_damage`].
+/// [`StateStore::take_damage`], when it is loaded and before it would be written over: a save asks for it first. A
+/// value that another program damages between the two is overwritten.
 ///
 /// ```no_run
 /// use tierce::state::{Object, RedisStore, StateStore};
@@ -35,10 +32,8 @@ pub struct RedisStore {
     client: Client,
     prefix: String,
     timeout: Duration,
-    on_corrupt: OnCorrupt,
-    clock: Arc<dyn Clock>,
+    quarantine: Quarantine,
     connection: Mutex<Option<Connection>>,
-    found: Found,
 }
 
 impl fmt::Debug for RedisStore {
@@ -62,10 +57,8 @@ impl RedisStore {
             client: Client::open(url).map_err(failed("read the address"))?,
             prefix: prefix.into(),
             timeout: Duration::from_secs(5),
-            on_corrupt: OnCorrupt::default(),
-            clock: Arc::new(OsClock),
+            quarantine: Quarantine::default(),
             connection: Mutex::new(None),
-            found: Found::default(),
         })
     }
 
@@ -89,14 +82,14 @@ impl RedisStore {
     /// Sets what to do with a value that is no state. Default: [`OnCorrupt::Quarantine`].
     #[must_use]
     pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
-        self.on_corrupt = on_corrupt;
+        self.quarantine.on_corrupt = on_corrupt;
         self
     }
 
     /// Sets the clock that names damaged values.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.quarantine.clock = Arc::new(clock);
         self
     }
 
@@ -111,22 +104,31 @@ impl RedisStore {
         Ok(connection)
     }
 
-    /// Moves a value to a key that is not taken.
-    fn set_aside(&self, key: &str) -> Result<String> {
-        let suffix = corrupt_suffix(&*self.clock);
-        let mut number = 0_u32;
-        loop {
-            let kept = match number {
-                0 => format!("{suffix}:{key}"),
-                _ => format!("{suffix}-{number}:{key}"),
-            };
+    /// What is kept under `name`. A value that is no state moves to a key that is not taken, if it may be moved.
+    fn look(&self, operation: &'static str, name: &str) -> Result<Option<Object>> {
+        let key = self.key(name);
+        let bytes: Option<Vec<u8>> = self.ask(operation, cmd("GET").arg(&key))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let reason = match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => return Ok(Some(object)),
+            Ok(_) => "the value is no object",
+            Err(_) => "the value is no JSON",
+        };
+        self.quarantine.allow(&key, reason)?;
+        let kept = self.quarantine.free_name(|time| {
+            let kept = format!("{time}:{key}");
+            let mut rename = cmd("RENAMENX");
             let is_moved: bool =
-                self.ask("move a damaged value aside", cmd("RENAMENX").arg(key).arg(&kept))?;
-            if is_moved {
-                return Ok(kept);
-            }
-            number += 1;
-        }
+                self.ask("move a damaged value aside", rename.arg(&key).arg(&kept))?;
+            Ok(is_moved.then_some(kept))
+        })?;
+        self.quarantine.tell(Damage {
+            what: key,
+            name: Some(name.to_owned()),
+            kept: Some(kept),
+            reason: reason.to_owned(),
+        });
+        Ok(None)
     }
 
     /// Sends a command that may be sent twice.
@@ -159,35 +161,15 @@ impl RedisStore {
 
 impl StateStore for RedisStore {
     fn load(&self, name: &str) -> Result<Option<Object>> {
-        let key = self.key(name);
-        let bytes: Option<Vec<u8>> = self.ask("load", cmd("GET").arg(&key))?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let reason = match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(object)) => return Ok(Some(object)),
-            Ok(_) => "the value is no object",
-            Err(_) => "the value is no JSON",
-        };
-        if self.on_corrupt == OnCorrupt::Fail {
-            return Err(Error::Decode {
-                space: "states".to_owned(),
-                key: format!("`{key}`"),
-                source: reason.into(),
-            });
-        }
-        let kept = self.set_aside(&key)?;
-        self.found.add(Damage {
-            what: key,
-            name: Some(name.to_owned()),
-            kept: Some(kept),
-            reason: reason.to_owned(),
-        });
-        Ok(None)
+        self.look("load", name)
     }
 
     fn save(&self, name: &str, object: &Object) -> Result<()> {
         check_depth(name, object)?;
         let text = serde_json::to_vec(object)
             .map_err(|error| Error::Encode { space: name.to_owned(), source: error.into() })?;
+        // Order: what is there and was never looked at is moved aside before it is written over.
+        self.look("save", name)?;
         self.ask("save", cmd("SET").arg(self.key(name)).arg(text))
     }
 
@@ -227,6 +209,6 @@ impl StateStore for RedisStore {
     }
 
     fn take_damage(&self) -> Vec<Damage> {
-        self.found.take()
+        self.quarantine.take()
     }
 }

@@ -3,26 +3,33 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params, types::Value as Cell};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params,
+    types::Value as Cell,
+};
 use serde_json::Value;
-use tierce_engine::io::{Clock, OsClock};
+use tierce_engine::io::{Clock, Disk as _, OsClock, OsDisk};
 
 use super::{
     Damage, Object, OnCorrupt, StateStore,
-    damage::{Found, free_path},
+    damage::{Quarantine, with_end},
     value::check_depth,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    ops::atomic::parent,
+};
 
 /// All states in one SQLite file in WAL mode: table `states`, with `name` and `value`, a JSON text. Other processes may
 /// read while this one writes. A save is on the device when it returns.
 ///
-/// A row that is no JSON object moves to the table `corrupt`; a file that is no database moves to
-/// `<file>.corrupt-<time>`. Both are told by [`StateStore::take_damage`]. Missing parents are created.
+/// A row that is no JSON object moves to the table `corrupt` when it is loaded or would be written over; a file that is
+/// no database moves to `<file>.corrupt-<time>`, and its log with it; a crash in between leaves the log, which follows
+/// the next time the file is opened. All of it is told by [`StateStore::take_damage`]. Missing parents are created.
 ///
 /// ```
 /// use serde_json::json;
@@ -36,9 +43,7 @@ use crate::error::{Error, Result};
 pub struct SqliteStore {
     connection: Mutex<Connection>,
     path: PathBuf,
-    on_corrupt: OnCorrupt,
-    clock: Arc<dyn Clock>,
-    found: Found,
+    quarantine: Quarantine,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -99,36 +104,20 @@ impl SqliteStore {
         on_corrupt: OnCorrupt,
         clock: impl Clock + 'static,
     ) -> Result<Self> {
-        let path = path.into();
+        let (path, quarantine) = (path.into(), Quarantine::new(on_corrupt, clock));
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
         }
-        let found = Found::default();
+        finish_moving(&path, &quarantine)?;
         let connection = match connect(&path) {
             Ok(connection) => connection,
             Err(error) if is_damage(&error) => {
-                let reason = error.to_string();
-                if on_corrupt == OnCorrupt::Fail {
-                    return Err(Error::CorruptFile { file: path, quarantined: None, reason });
-                }
-                let kept = move_aside(&path, &clock)?;
-                found.add(Damage {
-                    what: path.display().to_string(),
-                    name: None,
-                    kept: Some(kept.display().to_string()),
-                    reason,
-                });
+                move_aside(&path, &quarantine, error.to_string())?;
                 connect(&path).map_err(failed("create the file"))?
             }
             Err(error) => return Err(failed("open the file")(error)),
         };
-        Ok(Self {
-            connection: Mutex::new(connection),
-            path,
-            on_corrupt,
-            clock: Arc::new(clock),
-            found,
-        })
+        Ok(Self { connection: Mutex::new(connection), path, quarantine })
     }
 
     /// The file.
@@ -141,47 +130,144 @@ impl SqliteStore {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves a row that is no state to the other table, in one transaction.
-    fn set_aside(&self, connection: &mut Connection, name: &str, reason: &str) -> Result<()> {
-        let at_ms = i64::try_from(self.clock.wall_ms()).unwrap_or(i64::MAX);
-        let mut moved = || {
-            let transaction = connection.transaction()?;
-            transaction.execute(
-                "INSERT INTO corrupt SELECT name, value, ?2, ?3 FROM states WHERE name = ?1",
-                params![name, reason, at_ms],
-            )?;
-            transaction.execute("DELETE FROM states WHERE name = ?1", [name])?;
-            transaction.commit()
-        };
-        moved().map_err(failed("move a damaged row aside"))?;
-        self.found.add(Damage {
-            what: format!("the row `{name}` of {}", self.path.display()),
-            name: Some(name.to_owned()),
-            kept: Some("the table `corrupt`".to_owned()),
-            reason: reason.to_owned(),
-        });
+    /// In one transaction: a row that is no state moves to the other table, if it may be moved; then `save`, if there is
+    /// one, takes its place.
+    fn replace(
+        &self,
+        connection: &mut Connection,
+        operation: &'static str,
+        name: &str,
+        save: Option<&str>,
+    ) -> Result<()> {
+        let failed = || failed(operation);
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed())?;
+        let damage = look(&transaction, name).map_err(failed())?.and_then(Result::err);
+        if let Some(reason) = damage {
+            self.quarantine.allow(name, reason)?;
+            let at_ms = i64::try_from(self.quarantine.now().0).unwrap_or(i64::MAX);
+            let copy = "INSERT INTO corrupt SELECT name, value, ?2, ?3 FROM states WHERE name = ?1";
+            transaction
+                .execute(copy, params![name, reason, at_ms])
+                .and_then(|_| transaction.execute("DELETE FROM states WHERE name = ?1", [name]))
+                .map_err(failed())?;
+        }
+        if let Some(text) = save {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO states (name, value) VALUES (?1, ?2)")
+                .and_then(|mut insert| insert.execute(params![name, text]))
+                .map_err(failed())?;
+        }
+        transaction.commit().map_err(failed())?;
+        if let Some(reason) = damage {
+            self.quarantine.tell(Damage {
+                what: format!("the row `{name}` of {}", self.path.display()),
+                name: Some(name.to_owned()),
+                kept: Some("the table `corrupt`".to_owned()),
+                reason: reason.to_owned(),
+            });
+        }
         Ok(())
     }
 }
 
-/// Moves the database and what belongs to it.
-fn move_aside(path: &Path, clock: &dyn Clock) -> Result<PathBuf> {
-    let kept = free_path(path, clock).map_err(|error| Error::io("move aside", path, error))?;
-    // Order: the database last, so that a crash in between finds it damaged again, without a log that is not its own.
-    for end in ["-wal", "-shm", ""] {
-        let (mut from, mut to) = (path.as_os_str().to_owned(), kept.as_os_str().to_owned());
-        from.push(end);
-        to.push(end);
-        match fs::rename(&from, &to) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("move aside", from, error)),
-        }
-    }
-    Ok(kept)
+/// What the row of a state holds, if there is one.
+fn look(connection: &Connection, name: &str) -> rusqlite::Result<Option<Decoded>> {
+    let row = connection
+        .prepare_cached("SELECT value FROM states WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    Ok(row.map(decode))
 }
 
-fn decode(cell: Cell) -> Result<Object, &'static str> {
+/// Endings of the files that belong to a database: its log, and what processes share of it.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// Moves the database and what belongs to it, if it may be moved.
+fn move_aside(path: &Path, quarantine: &Quarantine, reason: String) -> Result<()> {
+    if !quarantine.is_allowed() {
+        return Err(Error::CorruptFile { file: path.to_owned(), quarantined: None, reason });
+    }
+    let kept = quarantine.free_path(path)?;
+    // Order: the database first. Without its log it would look sound, and be older than what was saved. A log without a
+    // database is found the next time, before anything is made in its place.
+    rename(path, &kept)?;
+    for end in COMPANIONS {
+        rename(&with_end(path, end), &with_end(&kept, end))?;
+    }
+    quarantine.tell(Damage {
+        what: path.display().to_string(),
+        name: None,
+        kept: Some(kept.display().to_string()),
+        reason,
+    });
+    Ok(())
+}
+
+/// Moves a log whose database is gone, to the database that was moved aside before it: a new one would delete it.
+fn finish_moving(path: &Path, quarantine: &Quarantine) -> Result<()> {
+    let is_there = |path: &Path| match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path, error)),
+    };
+    let log = with_end(path, "-wal");
+    if is_there(path)? || !is_there(&log)? {
+        return Ok(());
+    }
+    let reason = "it is the log of a database that is not there".to_owned();
+    if !quarantine.is_allowed() {
+        return Err(Error::CorruptFile { file: log, quarantined: None, reason });
+    }
+    let kept = match last_aside(path)? {
+        Some(kept) if !is_there(&with_end(&kept, "-wal"))? => kept,
+        _ => quarantine.free_path(path)?,
+    };
+    for end in COMPANIONS {
+        rename(&with_end(path, end), &with_end(&kept, end))?;
+    }
+    let kept = with_end(&kept, "-wal");
+    quarantine.tell(Damage {
+        what: log.display().to_string(),
+        name: None,
+        kept: Some(kept.display().to_string()),
+        reason,
+    });
+    Ok(())
+}
+
+/// The newest database that was moved aside from `path`.
+fn last_aside(path: &Path) -> Result<Option<PathBuf>> {
+    let failed = |error| Error::io("list", parent(path), error);
+    let start = with_end(path, ".corrupt-");
+    let start = start.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut last: Option<String> = None;
+    for entry in fs::read_dir(parent(path)).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let is_log = COMPANIONS.iter().any(|end| name.ends_with(end));
+        if name.starts_with(&start) && !is_log {
+            // Their names have the time in them.
+            last = last.max(Some(name));
+        }
+    }
+    Ok(last.map(|name| parent(path).join(name)))
+}
+
+/// Renames a file, if it is there, for good.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    let failed = |error| Error::io("move aside", from, error);
+    match fs::rename(from, to) {
+        Ok(()) => OsDisk.sync_dir(parent(from)).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// A state, or why it is none.
+type Decoded = Result<Object, &'static str>;
+
+fn decode(cell: Cell) -> Decoded {
     let bytes = match cell {
         Cell::Text(text) => text.into_bytes(),
         Cell::Blob(bytes) => bytes,
@@ -197,22 +283,14 @@ fn decode(cell: Cell) -> Result<Object, &'static str> {
 impl StateStore for SqliteStore {
     fn load(&self, name: &str) -> Result<Option<Object>> {
         let mut connection = self.hold();
-        let row: Option<Cell> = connection
-            .prepare_cached("SELECT value FROM states WHERE name = ?1")
-            .and_then(|mut query| query.query_row([name], |row| row.get(0)).optional())
-            .map_err(failed("load"))?;
-        match (row.map(decode), self.on_corrupt) {
-            (None, _) => Ok(None),
-            (Some(Ok(object)), _) => Ok(Some(object)),
-            (Some(Err(reason)), OnCorrupt::Quarantine) => {
-                self.set_aside(&mut connection, name, reason)?;
-                Ok(None)
+        match look(&connection, name).map_err(failed("load"))? {
+            None => Ok(None),
+            Some(Ok(object)) => Ok(Some(object)),
+            Some(Err(reason)) => {
+                self.quarantine.allow(name, reason)?;
+                let operation = "move a damaged row aside";
+                self.replace(&mut connection, operation, name, None).map(|()| None)
             }
-            (Some(Err(reason)), OnCorrupt::Fail) => Err(Error::Decode {
-                space: "states".to_owned(),
-                key: format!("`{name}`"),
-                source: reason.into(),
-            }),
         }
     }
 
@@ -220,11 +298,7 @@ impl StateStore for SqliteStore {
         check_depth(name, object)?;
         let text = serde_json::to_string(object)
             .map_err(|error| Error::Encode { space: name.to_owned(), source: error.into() })?;
-        self.hold()
-            .prepare_cached("INSERT OR REPLACE INTO states (name, value) VALUES (?1, ?2)")
-            .and_then(|mut insert| insert.execute(params![name, text]))
-            .map_err(failed("save"))?;
-        Ok(())
+        self.replace(&mut self.hold(), "save", name, Some(&text))
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
@@ -243,6 +317,33 @@ impl StateStore for SqliteStore {
     }
 
     fn take_damage(&self) -> Vec<Damage> {
-        self.found.take()
+        self.quarantine.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the database is moved before its log: at no moment is there a database without the log of its saves.
+    /// Method: the log cannot be moved, as a directory is in its place; the database must have gone by then.
+    #[test]
+    fn the_database_is_moved_before_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, log) = (dir.path().join("state.db"), dir.path().join("state.db-wal"));
+        fs::write(&path, "a database").unwrap();
+        fs::write(&log, "a log").unwrap();
+        let clock = tierce_kit::clock::TestClock::new();
+        let quarantine = Quarantine::new(OnCorrupt::Quarantine, clock);
+        let kept = quarantine.free_path(&path).unwrap();
+        fs::create_dir_all(with_end(&kept, "-wal").join("full")).unwrap();
+        let error = move_aside(&path, &quarantine, "a test".to_owned()).unwrap_err();
+        assert_eq!(error.kind(), "io");
+        assert!(!path.exists() && log.exists());
+        assert_eq!(fs::read(&kept).unwrap(), b"a database");
+        finish_moving(&path, &quarantine).unwrap();
+        let damage = quarantine.take();
+        assert_eq!(fs::read(damage[0].kept.as_ref().unwrap()).unwrap(), b"a log");
+        assert!(!log.exists());
     }
 }

@@ -20,7 +20,8 @@ pub trait StateStore: Send + Sync {
     /// If it cannot be read. It is not overwritten then.
     fn load(&self, name: &str) -> Result<Option<Object>>;
 
-    /// Keeps `object` under `name`, in the place of what was there.
+    /// Keeps `object` under `name`, in the place of what was there. The stores of this crate move aside, and tell, what
+    /// was there and is no state, also if nobody has loaded it.
     ///
     /// # Errors
     /// If it cannot be written. What was there is still there, or, if the place failed to say, may be either.

@@ -10,7 +10,7 @@ use std::{
 
 use tierce::{
     Error, Timestamp,
-    coordinator::{Backoff, Builder, Coordinator, FetchError, Runtime, Update},
+    coordinator::{Backoff, Builder, Coordinator, Executor, FetchError, Update},
     engine::io::Clock as _,
 };
 use tierce_kit::clock::TestClock;
@@ -58,26 +58,26 @@ impl Server {
 
 pub(crate) struct Scene {
     pub(crate) clock: TestClock,
-    pub(crate) runtime: Runtime,
+    pub(crate) executor: Executor,
     pub(crate) server: Server,
 }
 
 impl Scene {
     pub(crate) fn new() -> Self {
         let clock = TestClock::new().seeded(4);
-        let runtime = Runtime::manual(Arc::new(clock.clone()));
-        Self { clock, runtime, server: Server::new(1) }
+        let executor = Executor::manual(Arc::new(clock.clone()));
+        Self { clock, executor, server: Server::new(1) }
     }
 
     /// Polls every 180 s, without a random offset.
     pub(crate) fn builder(&self) -> Builder<u32> {
         let server = self.server.clone();
-        Coordinator::builder(move || server.fetch()).runtime(&self.runtime).offset(Duration::ZERO)
+        Coordinator::builder(move || server.fetch()).executor(&self.executor).offset(Duration::ZERO)
     }
 
     pub(crate) fn pass(&self, ms: u64) {
         self.clock.advance(ms);
-        self.runtime.tick();
+        self.executor.tick();
     }
 }
 
@@ -151,7 +151,7 @@ fn requests_are_debounced() {
         }
         server.fetch()
     };
-    let plan = Arc::new(Coordinator::builder(fetch).runtime(&scene.runtime).build());
+    let plan = Arc::new(Coordinator::builder(fetch).executor(&scene.executor).build());
     (0..5).for_each(|_| plan.request_refresh());
     scene.pass(0);
     assert_eq!(scene.server.asked(), 1, "at once");
@@ -265,7 +265,7 @@ fn waits_after_failures() {
 fn offsets_differ_between_instances() {
     let scene = Scene::new();
     let (first, second) = [(); 2]
-        .map(|()| Coordinator::builder(|| Ok::<_, FetchError>(1)).runtime(&scene.runtime).build())
+        .map(|()| Coordinator::builder(|| Ok::<_, FetchError>(1)).executor(&scene.executor).build())
         .into();
     let _listening = (first.subscribe(|_| {}), second.subscribe(|_| {}));
     scene.pass(0);
@@ -332,7 +332,7 @@ fn a_push_overtakes_a_fetch() {
         }
         server.fetch()
     };
-    let plan = Arc::new(Coordinator::builder(fetch).runtime(&scene.runtime).build());
+    let plan = Arc::new(Coordinator::builder(fetch).executor(&scene.executor).build());
     *slot.lock().unwrap() = Some(Arc::downgrade(&plan));
     plan.refresh().unwrap();
     assert_eq!(plan.data().as_deref(), Some(&9));
@@ -363,7 +363,7 @@ fn the_first_refresh_returns_the_error() {
 /// Goal: a panic of the fetch is a failure like others, and the next fetch works.
 #[test]
 fn a_fetch_that_panics_fails() {
-    let runtime = Runtime::manual(Arc::new(TestClock::new()));
+    let executor = Executor::manual(Arc::new(TestClock::new()));
     let panics = Arc::new(AtomicBool::new(true));
     let flag = Arc::clone(&panics);
     let fetch = move || {
@@ -373,7 +373,7 @@ fn a_fetch_that_panics_fails() {
         }
         Ok::<_, FetchError>(1)
     };
-    let plan = Coordinator::builder(fetch).runtime(&runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&executor).build();
     assert!(matches!(plan.refresh(), Err(Error::LoaderPanicked(text)) if text == "planted"));
     assert_eq!(plan.status().last_error.unwrap().to_string(), "the fetch panicked: planted");
     panics.store(false, Ordering::Release);
@@ -385,7 +385,7 @@ fn a_fetch_that_panics_fails() {
 /// panics harms nobody.
 #[test]
 fn calls_from_inside() {
-    let runtime = Runtime::manual(Arc::new(TestClock::new()));
+    let executor = Executor::manual(Arc::new(TestClock::new()));
     let slot: Arc<Mutex<Option<Weak<Coordinator<usize>>>>> = Arc::default();
     let (inside, found) = (Arc::clone(&slot), Arc::new(Mutex::new(None)));
     let into = Arc::clone(&found);
@@ -394,7 +394,7 @@ fn calls_from_inside() {
         *into.lock().unwrap() = plan.map(|plan| plan.refresh().unwrap_err().to_string());
         Ok::<_, FetchError>(1)
     };
-    let plan = Arc::new(Coordinator::builder(fetch).runtime(&runtime).build());
+    let plan = Arc::new(Coordinator::builder(fetch).executor(&executor).build());
     *slot.lock().unwrap() = Some(Arc::downgrade(&plan));
     plan.refresh().unwrap();
     assert_eq!(

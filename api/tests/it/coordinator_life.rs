@@ -12,7 +12,7 @@ use std::{
 
 use tierce::{
     Error, Options, Result, Store, Timestamp,
-    coordinator::{Coordinator, FetchError, LastGood, Runtime, StoreLastGood},
+    coordinator::{Coordinator, Executor, FetchError, LastGood, StoreLastGood},
     engine::io::MemoryDisk,
 };
 use tierce_kit::clock::TestClock;
@@ -126,9 +126,9 @@ fn panics_beside_the_fetch_leave_it_usable() {
             }
         }
     }
-    let runtime = Runtime::manual(Arc::new(TestClock::new()));
+    let executor = Executor::manual(Arc::new(TestClock::new()));
     let plan = Coordinator::builder(|| Ok::<_, FetchError>(Fragile))
-        .runtime(&runtime)
+        .executor(&executor)
         .persist(Panics(Arc::default()))
         .build();
     let told = Arc::new(AtomicUsize::new(0));
@@ -151,7 +151,7 @@ fn panics_beside_the_fetch_leave_it_usable() {
 /// Goal: fetches never overlap, and all who ask during one share the next.
 #[test]
 fn refreshes_serialise_and_share() {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let (begun, has_begun) = mpsc::channel();
     let (go, gate) = mpsc::channel::<()>();
     let (gate, running) = (Mutex::new(gate), AtomicUsize::new(0));
@@ -164,7 +164,7 @@ fn refreshes_serialise_and_share() {
         running.fetch_sub(1, Ordering::AcqRel);
         Ok::<_, FetchError>(counter.fetch_add(1, Ordering::AcqRel))
     };
-    let plan = Coordinator::builder(fetch).runtime(&runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&executor).build();
     thread::scope(|scope| {
         scope.spawn(|| plan.refresh().unwrap());
         has_begun.recv().unwrap();
@@ -184,14 +184,14 @@ fn refreshes_serialise_and_share() {
     });
     let fetches = count.load(Ordering::Acquire);
     assert!((2..=9).contains(&fetches), "{fetches}");
-    runtime.close();
+    executor.close();
 }
 
 /// Goal: a shutdown during a fetch drops what it brings, wakes who waits, lets go of listeners, and nothing comes
 /// later.
 #[test]
 fn shutdown_drops_late_results() {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let (begun, has_begun) = mpsc::channel();
     let (go, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
@@ -200,7 +200,7 @@ fn shutdown_drops_late_results() {
         gate.lock().unwrap().recv().unwrap();
         Ok::<_, FetchError>(1)
     };
-    let plan = Coordinator::builder(fetch).runtime(&runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&executor).build();
     let held = Arc::new(());
     let inside = Arc::clone(&held);
     let subscription = plan.subscribe(move |_| panic!("told after the end: {inside:?}"));
@@ -212,7 +212,7 @@ fn shutdown_drops_late_results() {
     });
     assert_eq!(Arc::strong_count(&held), 1, "the listener is let go of");
     go.send(()).unwrap();
-    runtime.close();
+    executor.close();
     assert_eq!(plan.data(), None);
     assert!(matches!(plan.refresh(), Err(Error::Closed(_))));
     assert!(!plan.publish(2));
@@ -231,7 +231,7 @@ fn the_last_handle_leaves_nothing_behind() {
     let (in_fetch, in_listener) = (Arc::new(()), Arc::new(()));
     let (fetch_holds, listener_holds) = (Arc::clone(&in_fetch), Arc::clone(&in_listener));
     let fetch = move || Ok::<_, FetchError>(Arc::strong_count(&fetch_holds));
-    let plan = Coordinator::builder(fetch).runtime(&scene.runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&scene.executor).build();
     let subscription = plan.subscribe(move |_| {
         let _ = &listener_holds;
     });
@@ -248,7 +248,7 @@ fn the_last_handle_leaves_nothing_behind() {
     assert_eq!(
         {
             scene.clock.advance(1_000 * SECOND);
-            scene.runtime.tick()
+            scene.executor.tick()
         },
         0,
         "no timer is left"
@@ -259,7 +259,7 @@ fn the_last_handle_leaves_nothing_behind() {
 /// Goal: the last handle may go while a fetch runs: what that brings is dropped, and who still listens is not told.
 #[test]
 fn the_last_handle_may_go_during_a_fetch() {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let (begun, has_begun) = mpsc::channel();
     let (go, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
@@ -268,7 +268,7 @@ fn the_last_handle_may_go_during_a_fetch() {
         gate.lock().unwrap().recv().unwrap();
         Ok::<_, FetchError>(1)
     };
-    let plan = Coordinator::builder(fetch).runtime(&runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&executor).build();
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
     let _listening = plan.subscribe(move |_| {
@@ -277,7 +277,7 @@ fn the_last_handle_may_go_during_a_fetch() {
     has_begun.recv().unwrap();
     drop(plan);
     go.send(()).unwrap();
-    runtime.close();
+    executor.close();
     assert_eq!((told.load(Ordering::Acquire), Arc::strong_count(&told)), (0, 1));
 }
 
@@ -296,13 +296,13 @@ fn subscriptions_do_not_pile_up() {
     assert_eq!(scene.server.asked(), 0);
 }
 
-/// Goal: once its runtime is closed a coordinator polls no more, and can still be refreshed by hand.
+/// Goal: once its executor is closed a coordinator polls no more, and can still be refreshed by hand.
 #[test]
-fn a_closed_runtime_leaves_refresh() {
+fn a_closed_executor_leaves_refresh() {
     let scene = Scene::new();
     let plan = scene.builder().build();
     let _listening = plan.subscribe(|_| {});
-    scene.runtime.close();
+    scene.executor.close();
     plan.request_refresh();
     scene.pass(10_000 * SECOND);
     assert_eq!(scene.server.asked(), 0);
@@ -313,9 +313,9 @@ fn a_closed_runtime_leaves_refresh() {
 /// Goal: with real threads and a real clock it polls as well.
 #[test]
 fn it_polls_on_threads() {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     let plan = Coordinator::builder(|| Ok::<_, FetchError>(()))
-        .runtime(&runtime)
+        .executor(&executor)
         .every(Duration::from_millis(1));
     let plan = plan.offset(Duration::ZERO).build();
     let (tell, told) = mpsc::channel();
@@ -328,5 +328,47 @@ fn it_polls_on_threads() {
     drop(listening);
     // The channel ends: the listener is let go of.
     told.iter().for_each(drop);
-    runtime.close();
+    executor.close();
+}
+
+/// Goal: a task refreshes as a thread does: the same value, the same errors, shared with who refreshes meanwhile;
+/// unpolled it does nothing, and it needs no thread of the task's own.
+#[test]
+fn tasks_refresh_as_threads_do() {
+    use tierce::asynchronous::block_on;
+    let scene = Scene::new();
+    let plan = scene.builder().build();
+    drop(plan.refresh_task());
+    scene.executor.tick();
+    assert_eq!(scene.server.asked(), 0, "it was never polled");
+
+    let own = Executor::new();
+    let (fails, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (fail, count) = (Arc::clone(&fails), Arc::clone(&asked));
+    let fetch = move || match (fail.load(Ordering::SeqCst), count.fetch_add(1, Ordering::SeqCst)) {
+        (0, number) => Ok(number),
+        (1, _) => Err(FetchError::new("down")),
+        _ => panic!("planned"),
+    };
+    let plan = Coordinator::builder(fetch).executor(&own).build();
+    block_on(plan.first_refresh_task()).unwrap();
+    assert_eq!(plan.data().as_deref(), Some(&0));
+    for (fail, kind) in [(1, "loader"), (2, "loader")] {
+        fails.store(fail, Ordering::SeqCst);
+        let errors = [plan.refresh().unwrap_err(), block_on(plan.refresh_task()).unwrap_err()];
+        assert_eq!(errors[0].to_string(), errors[1].to_string());
+        assert!(errors.iter().all(|error| error.kind() == kind), "{errors:?}");
+        assert_eq!(plan.data().as_deref(), Some(&0), "the old value stays");
+    }
+    fails.store(0, Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| block_on(plan.refresh_task()).unwrap());
+        }
+    });
+    assert!(asked.load(Ordering::SeqCst) - before <= 20);
+    let late = plan.refresh_task();
+    own.close();
+    assert_eq!(block_on(late).unwrap_err().kind(), "closed");
 }

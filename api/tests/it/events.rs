@@ -103,3 +103,29 @@ fn waiting_is_woken() {
     assert_eq!(events.wait(Duration::from_secs(60)), Some(Event::Inserted(2)));
     writer.join().unwrap();
 }
+
+/// Goal: a task that waits for the next event is woken by it, whichever thread it comes from, and one that is dropped
+/// while it waits takes none.
+#[test]
+fn tasks_wait_for_events() {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+    use tierce::asynchronous::block_on;
+    let cache = Store::in_memory().unwrap().cache::<u32, u32>("c").unwrap();
+    let events = cache.subscribe(1_000);
+    {
+        let dropped = pin!(events.next());
+        assert!(dropped.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| (0..100).map(|_| block_on(events.next())).collect::<Vec<_>>());
+        for number in 0..100 {
+            cache.insert(&number, &1).unwrap();
+            std::thread::yield_now();
+        }
+        let all: Vec<_> = (0..100).map(Event::Inserted).collect();
+        assert_eq!(waits.join().unwrap(), all);
+    });
+}

@@ -12,6 +12,7 @@ mod cache_load; // one load for all who ask
 mod cache_model; // random operations beside a model
 mod cache_regressions; // faults found once
 mod cache_stale; // stale values, refreshes ahead
+mod cache_weight; // what entries weigh, and who uses them
 mod config; // settings from TOML, from the environment, and layered
 mod coordinator; // polls, requests, failures, pushes
 mod coordinator_life; // restarts, threads, the end of a coordinator
@@ -39,4 +40,6 @@ mod spaces; // names, types, options, the end of a space
 mod state; // the dictionary of a device, and typed documents
 #[cfg(feature = "redis")]
 mod state_redis; // states in a real server
+#[cfg(feature = "sqlite")]
+mod state_sqlite; // states in a SQLite file
 mod state_stores; // every place for states, and what each does with damage

@@ -11,7 +11,7 @@ use std::{
 
 use tierce::{
     Error, Store,
-    coordinator::{Affected, Coordinator, FetchError, Mutations, Runtime},
+    coordinator::{Affected, Coordinator, Executor, FetchError, Mutations},
 };
 use tierce_kit::clock::TestClock;
 
@@ -28,24 +28,24 @@ impl Log {
     }
 }
 
-fn manual() -> Runtime {
-    Runtime::manual(Arc::new(TestClock::new()))
+fn manual() -> Executor {
+    Executor::manual(Arc::new(TestClock::new()))
 }
 
-fn plan_of(log: &Log, runtime: &Runtime, user: &'static str) -> Coordinator<&'static str> {
+fn plan_of(log: &Log, executor: &Executor, user: &'static str) -> Coordinator<&'static str> {
     let log = log.clone();
     let fetch = move || {
         log.add(format!("fetch {user}"));
         if user == "broken" { Err(FetchError::new("the server is down")) } else { Ok(user) }
     };
-    Coordinator::builder(fetch).runtime(runtime).build()
+    Coordinator::builder(fetch).executor(executor).build()
 }
 
 /// Goal: the order of the seed's write path: the write, every invalidation, every coordinator, the event.
 #[test]
 fn the_order_of_the_write_path() {
-    let (log, runtime) = (Log::default(), manual());
-    let mutations = Mutations::new(&runtime);
+    let (log, executor) = (Log::default(), manual());
+    let mutations = Mutations::new(&executor);
     for name in ["users", "shared"] {
         let log = log.clone();
         mutations.invalidates(name, move |affected: &Affected| {
@@ -54,7 +54,7 @@ fn the_order_of_the_write_path() {
             Ok(2)
         });
     }
-    let plans = ["gabriel", "sara"].map(|user| plan_of(&log, &runtime, user));
+    let plans = ["gabriel", "sara"].map(|user| plan_of(&log, &executor, user));
     plans.iter().for_each(|plan| mutations.refreshes("plan", plan));
     let seen = log.clone();
     let events = mutations.events_where(8, move |event| {
@@ -95,14 +95,14 @@ fn the_order_of_the_write_path() {
 /// Goal: a write that fails changes nothing: caches, coordinators and listeners never learn of it.
 #[test]
 fn a_failed_write_is_followed_by_nothing() {
-    let (log, runtime) = (Log::default(), manual());
-    let mutations = Mutations::new(&runtime);
+    let (log, executor) = (Log::default(), manual());
+    let mutations = Mutations::new(&executor);
     let cleared = log.clone();
     mutations.invalidates("users", move |_| {
         cleared.add("invalidate");
         Ok(1)
     });
-    let plan = plan_of(&log, &runtime, "sara");
+    let plan = plan_of(&log, &executor, "sara");
     mutations.refreshes("plan", &plan);
     let events = mutations.events(8);
     let failed = mutations.mutation::<()>("task_created").run(|| Err("refused"));
@@ -115,12 +115,12 @@ fn a_failed_write_is_followed_by_nothing() {
 /// Goal: what fails after the write is reported and holds up nothing; the event is sent, to everyone if nobody knows.
 #[test]
 fn failures_after_the_write_are_reported() {
-    let (log, runtime) = (Log::default(), manual());
-    let mutations = Mutations::new(&runtime);
+    let (log, executor) = (Log::default(), manual());
+    let mutations = Mutations::new(&executor);
     mutations.invalidates("remote", |_| Err(Error::Closed("the remote cache")));
     mutations.invalidates("odd", |_| std::panic::resume_unwind(Box::new("planted")));
     mutations.invalidates("local", |_| Ok(3));
-    let (broken, plan) = (plan_of(&log, &runtime, "broken"), plan_of(&log, &runtime, "sara"));
+    let (broken, plan) = (plan_of(&log, &executor, "broken"), plan_of(&log, &executor, "sara"));
     mutations.refreshes("broken plan", &broken);
     mutations.refreshes("plan", &plan);
     let events = mutations.events_for("sara", 8);
@@ -221,8 +221,8 @@ fn caches_are_invalidated_for_one_user_or_for_all() {
 /// Method: each fetch waits for the others; one after the other they would wait for ever.
 #[test]
 fn coordinators_are_refreshed_at_once() {
-    let runtime = Runtime::new();
-    let mutations = Mutations::new(&runtime);
+    let executor = Executor::new();
+    let mutations = Mutations::new(&executor);
     let (together, ended) = (Arc::new(Barrier::new(4)), Arc::new(AtomicUsize::new(0)));
     let plans: Vec<_> = (0..4)
         .map(|_| {
@@ -232,22 +232,25 @@ fn coordinators_are_refreshed_at_once() {
                 ended.fetch_add(1, Ordering::AcqRel);
                 Ok::<_, FetchError>(())
             };
-            Coordinator::builder(fetch).runtime(&runtime).build()
+            Coordinator::builder(fetch).executor(&executor).build()
         })
         .collect();
     plans.iter().for_each(|plan| mutations.refreshes("plan", plan));
     let done = mutations.mutation("task_completed").run(|| Ok::<_, Error>(())).unwrap();
     assert_eq!((done.refreshed, ended.load(Ordering::Acquire)), (4, 4));
-    runtime.close();
+    executor.close();
 }
 
 /// Goal: coordinators that are gone or shut down are left out, and the bus keeps none alive.
 #[test]
 fn coordinators_that_are_gone_are_left_out() {
-    let (log, runtime) = (Log::default(), manual());
-    let mutations = Mutations::new(&runtime);
-    let (dropped, shut, stays) =
-        (plan_of(&log, &runtime, "a"), plan_of(&log, &runtime, "b"), plan_of(&log, &runtime, "c"));
+    let (log, executor) = (Log::default(), manual());
+    let mutations = Mutations::new(&executor);
+    let (dropped, shut, stays) = (
+        plan_of(&log, &executor, "a"),
+        plan_of(&log, &executor, "b"),
+        plan_of(&log, &executor, "c"),
+    );
     for plan in [&dropped, &shut, &stays] {
         mutations.refreshes("plan", plan);
     }
@@ -297,9 +300,9 @@ fn a_listener_may_wait() {
 /// falls to any of the threads.
 #[test]
 fn a_mutation_inside_a_fetch_is_not_waited_for_by_helpers() {
-    let runtime = Runtime::new();
+    let executor = Executor::new();
     for _ in 0..20 {
-        let mutations = Mutations::new(&runtime);
+        let mutations = Mutations::new(&executor);
         let (inside, found) = (mutations.clone(), Log::default());
         let log = found.clone();
         let fetch = move || {
@@ -307,7 +310,7 @@ fn a_mutation_inside_a_fetch_is_not_waited_for_by_helpers() {
             log.add(format!("{} {}", done.refreshed, done.failed[0].error));
             Ok::<_, FetchError>(())
         };
-        let mutating = Coordinator::builder(fetch).runtime(&runtime).build();
+        let mutating = Coordinator::builder(fetch).executor(&executor).build();
         let together = Arc::new(Barrier::new(2));
         let others = [(); 2].map(|()| {
             let together = Arc::clone(&together);
@@ -315,21 +318,21 @@ fn a_mutation_inside_a_fetch_is_not_waited_for_by_helpers() {
                 together.wait();
                 Ok::<_, FetchError>(())
             };
-            Coordinator::builder(fetch).runtime(&runtime).build()
+            Coordinator::builder(fetch).executor(&executor).build()
         });
         others.iter().for_each(|other| mutations.refreshes("other", other));
         mutations.refreshes("mutating", &mutating);
         mutating.refresh().unwrap();
         assert_eq!(found.take(), ["2 a loader asked for the key that it is loading"]);
     }
-    runtime.close();
+    executor.close();
 }
 
 /// Goal: a mutation inside a fetch does not wait for that very fetch.
 #[test]
 fn a_mutation_inside_a_fetch_does_not_deadlock() {
-    let runtime = manual();
-    let mutations = Mutations::new(&runtime);
+    let executor = manual();
+    let mutations = Mutations::new(&executor);
     let (inside, found) = (mutations.clone(), Log::default());
     let log = found.clone();
     let fetch = move || {
@@ -337,7 +340,7 @@ fn a_mutation_inside_a_fetch_does_not_deadlock() {
         log.add(done.failed[0].error.to_string());
         Ok::<_, FetchError>(())
     };
-    let plan = Coordinator::builder(fetch).runtime(&runtime).build();
+    let plan = Coordinator::builder(fetch).executor(&executor).build();
     mutations.refreshes("plan", &plan);
     plan.refresh().unwrap();
     assert_eq!(found.take(), ["a loader asked for the key that it is loading"]);

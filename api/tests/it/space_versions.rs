@@ -11,7 +11,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tierce::{
-    Error, Migrations, Options, Put, SpaceOptions, Store, Version, codec::MsgPack, migrations::Step,
+    Error, Migrations, Options, Put, SpaceOptions, Store, Version,
+    codec::{Json, MsgPack, Raw},
+    migrations::{Plain, Step},
 };
 use tierce_engine::io::MemoryDisk;
 
@@ -192,4 +194,108 @@ fn steps_may_use_the_store() {
         Ok(())
     });
     assert_eq!(store.migrate_space("readings", &mut steps, V0_10).unwrap().entries, 1);
+}
+
+/// Something with bytes, as types that use `serde_bytes` are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Hard {
+    #[serde(serialize_with = "as_bytes")]
+    picture: Bytes,
+    celsius: f64,
+    seen: std::collections::BTreeMap<u64, i8>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Plain::deserialize(from)? {
+            Plain::Bytes(bytes) => Ok(Self(bytes)),
+            other => Err(serde::de::Error::custom(format!("{other:?} is no bytes"))),
+        }
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        as_bytes(self, to)
+    }
+}
+
+fn as_bytes<S: serde::Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bytes(&bytes.0)
+}
+
+fn one_step<T>(
+    step: impl FnMut(T) -> Result<T, tierce::BoxError> + Send + 'static,
+) -> Migrations<T> {
+    Migrations::new([Step::new(Version::ZERO, V0_2, step)]).unwrap()
+}
+
+/// Goal: bytes, NaN and keys that are no text go through a migration as they are; steps that take JSON, which has none
+/// of these, are refused with nothing changed.
+#[test]
+fn what_json_lacks_migrates_as_it_is() {
+    let store = store(&MemoryDisk::new());
+    let hard =
+        Hard { picture: Bytes(vec![0, 0xff]), celsius: f64::NAN, seen: [(u64::MAX, -1)].into() };
+    store.map::<u32, Hard>("hard").unwrap().insert(&1, &hard).unwrap();
+    store.map::<u32, f64>("nan").unwrap().insert(&1, &f64::NAN).unwrap();
+    for space in ["hard", "nan"] {
+        let error = store.migrate_space(space, &mut one_step(Ok::<Value, _>), V0_2).unwrap_err();
+        assert_eq!(error.kind(), "migration", "{space}");
+    }
+    assert!(store.map::<u32, f64>("nan").unwrap().get(&1).unwrap().unwrap().is_nan());
+    let rename = |mut value: Plain| {
+        let celsius = value.remove("celsius").ok_or("no celsius")?;
+        value.set("kelvin", celsius);
+        value.set("celsius", 0.5);
+        Ok(value)
+    };
+    assert_eq!(store.migrate_space("hard", &mut one_step(rename), V0_2).unwrap().entries, 1);
+    let map = store.map_with::<u32, Plain, MsgPack>("hard", &versioned(V0_2)).unwrap();
+    let migrated = map.get(&1).unwrap().unwrap();
+    assert!(matches!(migrated.get("kelvin"), Some(Plain::Float(kelvin)) if kelvin.is_nan()));
+    assert_eq!(migrated.get("picture"), Some(&Plain::Bytes(vec![0, 0xff])));
+    assert_eq!(migrated.get("seen"), Some(&Plain::Map(vec![(Plain::Uint(u64::MAX), (-1).into())])));
+}
+
+/// Goal: a type of the caller's may be what steps take, unless it would drop something; raw values stay raw; what the
+/// codec of the space cannot say is an error with nothing changed.
+#[test]
+fn steps_of_other_types() {
+    let store = store(&MemoryDisk::new());
+    let reading = Reading { celsius: 20.0, priority: 1 };
+    store.map::<u32, Reading>("typed").unwrap().insert(&1, &reading).unwrap();
+    #[derive(Serialize, Deserialize)]
+    struct Less {
+        celsius: f64,
+    }
+    let error = store.migrate_space("typed", &mut one_step(Ok::<Less, _>), V0_2).unwrap_err();
+    assert_eq!(error.kind(), "migration");
+    let mut warmer = one_step(|old: Reading| Ok(Reading { celsius: old.celsius + 1.0, ..old }));
+    store.migrate_space("typed", &mut warmer, V0_2).unwrap();
+    let map = store.map_with::<u32, Reading, MsgPack>("typed", &versioned(V0_2)).unwrap();
+    assert_eq!(map.get(&1).unwrap().unwrap().celsius, 21.0);
+
+    let raw = SpaceOptions::new();
+    let map = store.map_with::<u32, Vec<u8>, Raw>("raw", &raw).unwrap();
+    map.insert(&1, &vec![0xff, 1]).unwrap();
+    let mut no_bytes = one_step(|_: Plain| Ok(Plain::Nil));
+    assert_eq!(store.migrate_space("raw", &mut no_bytes, V0_2).unwrap_err().kind(), "encode");
+    assert_eq!(map.get(&1).unwrap(), Some(vec![0xff, 1]));
+    let longer = |value: Plain| match value {
+        Plain::Bytes(bytes) => Ok(Plain::Bytes([&bytes[..], &[2]].concat())),
+        other => Err(format!("{other:?}").into()),
+    };
+    store.migrate_space("raw", &mut one_step(longer), V0_2).unwrap();
+    let map = store.map_with::<u32, Vec<u8>, Raw>("raw", &versioned(V0_2)).unwrap();
+    assert_eq!(map.get(&1).unwrap(), Some(vec![0xff, 1, 2]));
+
+    let map = store.map_with::<u32, f64, Json>("json", &raw).unwrap();
+    map.insert(&1, &1.5).unwrap();
+    let nan = store.migrate_space("json", &mut one_step(|_: Plain| Ok(f64::NAN.into())), V0_2);
+    assert_eq!(nan.unwrap_err().kind(), "encode");
+    assert_eq!(map.get(&1).unwrap(), Some(1.5));
 }

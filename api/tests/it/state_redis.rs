@@ -163,3 +163,24 @@ fn a_damaged_redis_value() {
     store.save("a", &one(1)).unwrap();
     assert_eq!(store.load("a").unwrap(), Some(one(1)));
 }
+
+/// Goal: a value that is no state, and that nobody loaded, is moved aside before a save takes its place; one of another
+/// kind is not touched.
+#[test]
+fn a_damaged_redis_value_that_nobody_loaded() {
+    let Some(server) = Server::start() else { return };
+    let store = server.store("p:");
+    let mut raw = raw(&server);
+    let () = redis::cmd("SET").arg("p:a").arg("[").query(&mut raw).unwrap();
+    let strict = server.store("p:").on_corrupt(OnCorrupt::Fail);
+    assert_eq!(strict.save("a", &one(1)).unwrap_err().kind(), "decode");
+    store.save("a", &one(1)).unwrap();
+    let kept = store.take_damage()[0].kept.clone().unwrap();
+    let kept: String = redis::cmd("GET").arg(kept).query(&mut raw).unwrap();
+    assert_eq!(kept, "[");
+    assert_eq!(store.load("a").unwrap(), Some(one(1)));
+    let () = redis::cmd("LPUSH").arg("p:list").arg(1).query(&mut raw).unwrap();
+    assert_eq!(store.save("list", &one(1)).unwrap_err().kind(), "backend");
+    let length: u32 = redis::cmd("LLEN").arg("p:list").query(&mut raw).unwrap();
+    assert_eq!(length, 1);
+}

@@ -17,12 +17,12 @@ use tierce::{
     testing::{ManualClock, ProbeStore, conformance, conformance_reopened},
 };
 
-fn object(value: Value) -> Object {
+pub(crate) fn object(value: Value) -> Object {
     let Value::Object(object) = value else { panic!("no object") };
     object
 }
 
-fn one(count: u64) -> Object {
+pub(crate) fn one(count: u64) -> Object {
     object(json!({ "count": count }))
 }
 
@@ -145,7 +145,7 @@ fn json_store(path: &Path) -> JsonFileStore {
     JsonFileStore::new(path).clock(ManualClock::new())
 }
 
-fn names_in(dir: &Path) -> Vec<String> {
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
@@ -348,6 +348,25 @@ fn a_damaged_engine_record() {
     assert_eq!((entry.codec, entry.evictable), (1, false));
 }
 
+/// Goal: a record that is no state, and that nobody loaded, is moved aside before a save takes its place.
+#[test]
+fn a_damaged_engine_record_that_nobody_loaded() {
+    let store = engine(&MemoryDisk::new()).clock(ManualClock::new());
+    let options = PutOptions::new().codec(2, 0);
+    for _ in 0..2 {
+        store.engine().put_with(b"\0Sa", b"[1]", &options).unwrap();
+        let strict = store.clone().on_corrupt(OnCorrupt::Fail);
+        assert_eq!(strict.save("a", &one(1)).unwrap_err().kind(), "decode");
+        assert_eq!(&*store.engine().get(b"\0Sa").unwrap().unwrap(), b"[1]", "it is untouched");
+        store.save("a", &one(1)).unwrap();
+        assert_eq!(store.load("a").unwrap(), Some(one(1)));
+        let [Damage { kept: Some(kept), .. }] = &store.take_damage()[..] else { panic!("told") };
+        let aside = store.quarantined().unwrap();
+        assert_eq!(&*aside.iter().find(|(name, _)| name == kept).unwrap().1, b"[1]");
+    }
+    assert_eq!(store.quarantined().unwrap().len(), 2, "none covers another");
+}
+
 /// Goal: states and spaces share a store and do not see each other.
 #[test]
 fn states_beside_spaces() {
@@ -359,110 +378,6 @@ fn states_beside_spaces() {
     assert_eq!(states.names().unwrap(), ["counts"]);
     assert_eq!(map.get("S").unwrap(), Some(1));
     assert_eq!(map.len().unwrap(), 1);
-}
-
-#[cfg(feature = "sqlite")]
-mod sqlite {
-    use rusqlite::Connection;
-    use tierce::state::SqliteStore;
-
-    use super::*;
-
-    #[test]
-    fn sqlite_is_one_file_for_tools() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data/state.db");
-        let store = SqliteStore::open(&path).unwrap();
-        store.save("sensor", &one(1)).unwrap();
-        let reader = Connection::open(&path).unwrap();
-        let mode: String = reader.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
-        assert_eq!(mode, "wal");
-        let value = |reader: &Connection| -> String {
-            let query = "SELECT value FROM states WHERE name = 'sensor'";
-            reader.query_row(query, [], |row| row.get(0)).unwrap()
-        };
-        reader.execute_batch("BEGIN").unwrap();
-        assert_eq!(value(&reader), r#"{"count":1}"#);
-        // A reader in the middle of its transaction does not hold up a writer.
-        store.save("sensor", &one(2)).unwrap();
-        assert_eq!(value(&reader), r#"{"count":1}"#, "and sees one moment");
-        reader.execute_batch("COMMIT").unwrap();
-        assert_eq!(value(&reader), r#"{"count":2}"#);
-        assert_eq!(format!("{store:?}"), format!("SqliteStore({path:?})"));
-    }
-
-    #[test]
-    fn a_damaged_sqlite_row() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let store =
-            SqliteStore::open_with(&path, OnCorrupt::Quarantine, ManualClock::new()).unwrap();
-        store.save("b", &one(2)).unwrap();
-        let other = Connection::open(&path).unwrap();
-        for bad in ["'{'", "'[]'", "''", "x'ff00'", "5"] {
-            let insert = format!("INSERT OR REPLACE INTO states VALUES ('a', {bad})");
-            other.execute_batch(&insert).unwrap();
-            let strict = SqliteStore::open_with(&path, OnCorrupt::Fail, ManualClock::new());
-            assert_eq!(strict.unwrap().load("a").unwrap_err().kind(), "decode", "{bad}");
-            assert_eq!(store.load("a").unwrap(), None, "{bad}");
-            let damage = store.take_damage();
-            assert_eq!((damage.len(), damage[0].name.as_deref()), (1, Some("a")));
-        }
-        store.save("a", &one(1)).unwrap();
-        let kept: u32 =
-            other.query_row("SELECT count(*) FROM corrupt", [], |row| row.get(0)).unwrap();
-        assert_eq!(kept, 5);
-        assert_eq!(store.load("b").unwrap(), Some(one(2)));
-        assert_eq!(store.names().unwrap(), ["a", "b"]);
-    }
-
-    #[test]
-    fn a_damaged_sqlite_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        fs::write(&path, "this is no database, and longer than its head is: ".repeat(30)).unwrap();
-        let bytes = fs::read(&path).unwrap();
-        let strict = SqliteStore::open_with(&path, OnCorrupt::Fail, ManualClock::new());
-        assert_eq!(strict.unwrap_err().kind(), "corrupt-file");
-        assert_eq!(fs::read(&path).unwrap(), bytes, "it is untouched");
-        let store =
-            SqliteStore::open_with(&path, OnCorrupt::Quarantine, ManualClock::new()).unwrap();
-        let damage = store.take_damage();
-        assert_eq!(fs::read(damage[0].kept.as_ref().unwrap()).unwrap(), bytes);
-        store.save("a", &one(1)).unwrap();
-        drop(store);
-        assert_eq!(SqliteStore::open(&path).unwrap().load("a").unwrap(), Some(one(1)));
-    }
-
-    /// Goal: pages that are overwritten in the middle of the file are found when it is opened.
-    #[test]
-    fn a_sqlite_file_with_a_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let store = SqliteStore::open(&path).unwrap();
-        for name in 0..200 {
-            store.save(&name.to_string(), &object(json!({"text": "x".repeat(200)}))).unwrap();
-        }
-        drop(store);
-        let mut bytes = fs::read(&path).unwrap();
-        let pages = bytes.len() / 4096;
-        assert!(pages > 6, "{pages}");
-        bytes[3 * 4096..5 * 4096].fill(0x5a);
-        fs::write(&path, &bytes).unwrap();
-        let store = SqliteStore::open(&path).unwrap();
-        let damage = store.take_damage();
-        assert_eq!(fs::read(damage[0].kept.as_ref().unwrap()).unwrap(), bytes);
-        assert!(store.names().unwrap().is_empty());
-    }
-
-    #[test]
-    fn an_unreadable_sqlite_file_is_not_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        fs::create_dir(&path).unwrap();
-        assert_eq!(SqliteStore::open(&path).unwrap_err().kind(), "backend");
-        assert_eq!(names_in(dir.path()), ["state.db"]);
-    }
 }
 
 /// Goal: while a full disk keeps the states of a damaged file from being written back, they are not forgotten, and one

@@ -7,7 +7,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{opening::prepare, shared::lookup_of};
+use super::{
+    accounts::{SegmentAccount, accounts},
+    opening::prepare,
+    shared::lookup_of,
+};
 use crate::{
     error::{Error, Result},
     format::{
@@ -257,6 +261,12 @@ impl Follower {
         let seen = self.seen();
         let sequence = seen.newest.0;
         Stats { sequence, durable_sequence: sequence, ..seen.lookup.sizes() }
+    }
+
+    /// What each segment holds; see [`Engine::segments`](crate::Engine::segments).
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentAccount> {
+        accounts(&self.seen().lookup.catalog.table())
     }
 
     /// Store time: wall time that never goes back; see [`StoreClock`](crate::io::StoreClock).

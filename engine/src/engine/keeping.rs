@@ -2,7 +2,9 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{CompactionReport, Engine, Swept, Usage};
+use super::{
+    CompactionReport, Engine, PlannedJob, SegmentAccount, Swept, Usage, accounts::accounts,
+};
 use crate::{
     error::Result,
     evictor::{Evicted, Eviction, Need},
@@ -32,6 +34,45 @@ impl Engine {
     ) -> Result<CompactionReport> {
         self.check_write()?;
         self.shared.compact(segments, &mut go_on)
+    }
+
+    /// What [`Self::compact`] would do with the settings of this opening: the jobs, the segments each would remove, and
+    /// the bytes that come back. Changes no byte on disk, so it works on a store that is open to be read, too. Costs what
+    /// finding the expired entries costs.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).segment_bytes(8 << 10).open("store")?;
+    /// for n in 0..200 {
+    ///     engine.put("the same key", [n; 500])?;
+    /// }
+    /// let jobs = engine.compaction_preview()?;
+    /// assert!(jobs.iter().map(|job| job.won_bytes()).sum::<u64>() > 50_000);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corruption`](crate::Error::Corruption) and [`Error::Io`](crate::Error::Io) of a record that had to be
+    /// looked at.
+    pub fn compaction_preview(&self) -> Result<Vec<PlannedJob>> {
+        self.check()?;
+        self.shared.compaction_preview()
+    }
+
+    /// What each segment holds, oldest id first: how much of it is still alive, and when it expires. Reads no file.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("a", "1")?;
+    /// engine.put("a", "2")?;
+    /// let [segment] = &engine.segments()[..] else { panic!("one segment") };
+    /// assert!(segment.live_records == 1 && segment.live_bytes < segment.bytes);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentAccount> {
+        accounts(&self.shared.lookup.catalog.table())
     }
 
     /// From now on no compaction begins by itself, and one that runs by itself ends soon. May be called again. A store

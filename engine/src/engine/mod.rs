@@ -1,5 +1,6 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
+mod accounts;
 #[cfg(test)]
 mod evicted_tests;
 mod expiry;
@@ -7,6 +8,7 @@ mod follower;
 mod keeping;
 mod opening;
 mod place;
+mod restoring;
 mod room;
 mod shared;
 mod upkeep;
@@ -29,8 +31,10 @@ use crate::{
     writer::{Batch, Outcome, Queued, StagedChange},
 };
 
+pub use accounts::{PlannedJob, SegmentAccount};
 pub use expiry::Swept;
 pub use follower::{Follower, Staleness};
+pub use restoring::{Restore, Restored, Verified, restore, verify_backup};
 pub use room::Usage;
 pub(crate) use shared::Shared;
 pub use upkeep::CompactionReport;

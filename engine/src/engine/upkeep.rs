@@ -444,6 +444,12 @@ impl Shared {
         table.iter().filter_map(facts).collect()
     }
 
+    /// What the policy would be told of the next job.
+    pub(super) fn compaction_view(&self) -> (Vec<SegmentFacts>, Goal, Streams) {
+        let job = self.upkeep.job();
+        (self.facts(&job), self.goal(false), job.streams)
+    }
+
     fn goal(&self, force: bool) -> Goal {
         Goal {
             now_sequence: self.writer.next_sequence().0,

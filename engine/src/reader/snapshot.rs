@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     format::hash::KeyHasher,
     index::{Entry as IndexEntry, Frozen, SHARDS},
-    lookup::{Examined, examine},
+    lookup::{Examined, Found, examine},
     overrides::FrozenOverrides,
     segment::{Value, catalog::Table, read::Depth},
     types::Timestamp,
@@ -50,10 +50,31 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corruption`](crate::Error::Corruption), [`Error::Io`](crate::Error::Io).
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let key = key.as_ref();
+        Ok(self.find(key.as_ref())?.map(Found::into_value))
+    }
+
+    /// The entry `key` had at that moment, with everything known of it.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, PutOptions, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put_with("k", "v", &PutOptions::new().scope("s"))?;
+    /// let snapshot = engine.snapshot()?;
+    /// engine.delete("k")?;
+    /// assert_eq!(snapshot.entry("k")?.map(|entry| entry.scopes), Some(vec![b"s".to_vec()]));
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corruption`](crate::Error::Corruption), [`Error::Io`](crate::Error::Io).
+    pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        self.find(key.as_ref())?.map(describe).transpose()
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Option<Found>> {
         for entry in self.0.index.lookup(self.0.hasher.hash(key)).iter() {
             if let Some(Examined::Is(found)) = self.0.examine(entry, Some(key), Depth::Whole)? {
-                return Ok(found.is_live.then(|| found.into_value()));
+                return Ok(found.is_live.then_some(found));
             }
         }
         Ok(None)

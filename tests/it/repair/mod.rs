@@ -7,6 +7,7 @@
 //! - `crashes`: a repair cut short at every call to the disk
 
 mod codes;
+mod named;
 mod random;
 
 use std::{

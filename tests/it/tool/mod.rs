@@ -1,7 +1,12 @@
 //! The real tool, run as its users run it: processes, pipes, exit codes.
 
+mod backup;
 mod codes;
+mod docs;
+mod keep;
 mod limits;
+mod look;
+mod moving;
 mod output;
 mod replay;
 mod shell;

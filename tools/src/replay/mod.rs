@@ -8,12 +8,7 @@ mod report;
 mod source;
 mod trace;
 
-use std::{
-    fs,
-    io::{self, IsTerminal as _},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, io, path::Path, time::Instant};
 
 use tierce_engine::{Engine, Error, Options};
 
@@ -22,12 +17,14 @@ pub(crate) use capacity::{Capacity, parse_capacity};
 use crate::{
     args::ReplayArgs,
     exit::{Code, Fail, Outcome},
+    interrupt,
     lifetime::Ttl,
     limits::{Defaults, Policy},
     out::Out,
     place::Place,
+    progress::Progress,
     store::open,
-    talk::{progress, say},
+    talk::say,
 };
 use capacity::{Room, Seen};
 use report::Report;
@@ -35,8 +32,6 @@ use trace::{Op, Request, Trace};
 
 /// Requests between two looks at the clock.
 const STRIDE: u64 = 1_024;
-/// Time between two lines of progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Replays the trace and prints the figures.
 pub(crate) fn run(args: &ReplayArgs, json: bool, out: &mut Out) -> Outcome {
@@ -131,23 +126,20 @@ impl Replay {
 
     /// Replays the trace to its end, or `limit` requests of it.
     fn all(&mut self, trace: &mut Trace, limit: u64) -> Outcome<()> {
-        let watched = io::stderr().is_terminal();
-        let (mut request, mut told) = (Request::default(), Instant::now());
+        let mut request = Request::default();
+        let total = Some(limit).filter(|limit| *limit < u64::MAX);
+        let mut progress = Progress::new("replay", total, "requests");
         while self.counts.requests < limit && trace.next(&mut request)? {
             self.counts.requests += 1;
             self.seen.insert(&request.key);
             self.one(&request)?;
-            if watched
-                && self.counts.requests.is_multiple_of(STRIDE)
-                && told.elapsed() > PROGRESS_EVERY
-            {
-                progress(format_args!("{} requests", self.counts.requests));
-                told = Instant::now();
+            if self.counts.requests.is_multiple_of(STRIDE) {
+                interrupt::check()?;
+                progress.at(self.counts.requests);
             }
         }
-        if watched {
-            progress("");
-        }
+        progress.at(self.counts.requests);
+        progress.finish();
         self.counts.keys = self.seen.count();
         Ok(())
     }

@@ -27,6 +27,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     steps.run("typed face, all features", || {
         cargo(&["test", "--quiet", "--package", "tierce", "--all-features"], &[])
     })?;
+    steps.run("tool, all features", || {
+        cargo(&["test", "--quiet", "--package", "tierce-tool", "--all-features"], &[])
+    })?;
     steps.summary();
     steps.run("tests", || cargo(&["test", "--workspace"], &[]))?;
     eprintln!("== ci: everything holds, {:.0} s", steps.seconds());

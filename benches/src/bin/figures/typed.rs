@@ -1,6 +1,11 @@
 //! The typed face: what types cost over bytes.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tierce::{
@@ -86,7 +91,16 @@ pub(crate) fn hits() -> Vec<Figure> {
             drop(black_box(value.expect("the get succeeds")));
         })
     };
+    let tasks = cache.clone().asynchronous();
+    let mut context = Context::from_waker(Waker::noop());
+    let task = || {
+        each(3, |n| match pin!(tasks.get(&n)).poll(&mut context) {
+            Poll::Ready(value) => drop(black_box(value.expect("the get succeeds"))),
+            Poll::Pending => unreachable!("a hit is answered inline"),
+        })
+    };
     vec![
+        figure("async get, hit", "typed get", &versus(ROUNDS, task, typed), Bar::AtMost(2.0)),
         figure(
             "typed get, hit",
             "engine get and codec",

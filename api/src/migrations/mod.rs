@@ -1,7 +1,11 @@
 //! Steps from one version of data to the next: which are needed is a pure question of versions, what they change is
 //! the caller's.
 
+mod plain;
+
 use std::{fmt, ops::Range};
+
+pub use plain::Plain;
 
 use crate::{BoxError, Error, Result, Version};
 

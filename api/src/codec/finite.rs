@@ -10,9 +10,14 @@ use serde_json::Value;
 
 use crate::error::BoxError;
 
+/// Refuses NaN and infinity, wherever in `value` they are: written as JSON they would become null.
+pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), BoxError> {
+    value.serialize(Finite).map_err(Into::into)
+}
+
 /// `value` as JSON. NaN, infinity, integers beyond 64 bits and map keys that are no text are refused.
 pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, BoxError> {
-    value.serialize(Finite)?;
+    check(value)?;
     Ok(serde_json::to_value(value)?)
 }
 

@@ -19,15 +19,15 @@ use crate::pool::{Pool, Timer};
 /// survives the process.
 ///
 /// ```
-/// use tierce::coordinator::{Coordinator, FetchError, Runtime};
-/// let runtime = Runtime::new();
-/// let answer = Coordinator::builder(|| Ok::<_, FetchError>(42)).runtime(&runtime).build();
+/// use tierce::coordinator::{Coordinator, FetchError, Executor};
+/// let executor = Executor::new();
+/// let answer = Coordinator::builder(|| Ok::<_, FetchError>(42)).executor(&executor).build();
 /// answer.refresh()?;
-/// runtime.close();
+/// executor.close();
 /// # Ok::<(), tierce::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Runtime(Arc<Parts>);
+pub struct Executor(Arc<Parts>);
 
 struct Parts {
     pool: Pool,
@@ -35,40 +35,40 @@ struct Parts {
     clock: Arc<dyn Clock>,
 }
 
-impl fmt::Debug for Runtime {
+impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime")
+        f.debug_struct("Executor")
             .field("pool", &self.0.pool)
             .field("timer", &self.0.timer)
             .finish_non_exhaustive()
     }
 }
 
-impl Default for Runtime {
-    /// As [`Runtime::shared`].
+impl Default for Executor {
+    /// As [`Executor::shared`].
     fn default() -> Self {
         Self::shared()
     }
 }
 
-impl Runtime {
+impl Executor {
     /// Threads of its own, by the machine's clock.
     ///
     /// ```
-    /// let runtime = tierce::coordinator::Runtime::new();
-    /// runtime.close();
+    /// let executor = tierce::coordinator::Executor::new();
+    /// executor.close();
     /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::of(Pool::new(), Arc::new(OsClock))
     }
 
-    /// The runtime that the whole process shares; what a builder takes that was given none. It lives as long as
+    /// The executor that the whole process shares; what a builder takes that was given none. It lives as long as
     /// somebody uses it. Do not [`close`](Self::close) it.
     ///
     /// ```
-    /// let runtime = tierce::coordinator::Runtime::shared();
-    /// assert_eq!(runtime.tick(), 0);
+    /// let executor = tierce::coordinator::Executor::shared();
+    /// assert_eq!(executor.tick(), 0);
     /// ```
     #[must_use]
     pub fn shared() -> Self {
@@ -77,18 +77,18 @@ impl Runtime {
         if let Some(parts) = shared.upgrade() {
             return Self(parts);
         }
-        let runtime = Self::new();
-        *shared = Arc::downgrade(&runtime.0);
-        runtime
+        let executor = Self::new();
+        *shared = Arc::downgrade(&executor.0);
+        executor
     }
 
     /// No threads at all: work waits until [`Self::tick`], and time is what `clock` says. For tests.
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use tierce::{coordinator::Runtime, engine::io::OsClock};
-    /// let runtime = Runtime::manual(Arc::new(OsClock));
-    /// assert_eq!(runtime.tick(), 0);
+    /// use tierce::{coordinator::Executor, engine::io::OsClock};
+    /// let executor = Executor::manual(Arc::new(OsClock));
+    /// assert_eq!(executor.tick(), 0);
     /// ```
     #[must_use]
     pub fn manual(clock: Arc<dyn Clock>) -> Self {
@@ -104,7 +104,7 @@ impl Runtime {
     /// with [`Self::manual`]; without effect otherwise.
     ///
     /// ```
-    /// assert_eq!(tierce::coordinator::Runtime::new().tick(), 0);
+    /// assert_eq!(tierce::coordinator::Executor::new().tick(), 0);
     /// ```
     pub fn tick(&self) -> usize {
         self.0.timer.tick()
@@ -115,9 +115,9 @@ impl Runtime {
     /// works.
     ///
     /// ```
-    /// let runtime = tierce::coordinator::Runtime::new();
-    /// runtime.close();
-    /// runtime.close();
+    /// let executor = tierce::coordinator::Executor::new();
+    /// executor.close();
+    /// executor.close();
     /// ```
     pub fn close(&self) {
         // First the timer, which gives work to the pool.

@@ -1,21 +1,49 @@
 //! The command line: what can be asked, and how it is spelled.
 
+mod backup;
+mod keep;
+mod look;
+mod moving;
+mod write;
+
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::FalseyValueParser,
+};
 use tierce_engine::{Durability, RecoveryPolicy};
 
 use crate::{
+    encoding::EncodingArgs,
     lifetime::parse_lifetime_ms,
     limits::{self, LimitArgs},
     replay::{Capacity, parse_capacity},
+    settings::GlobalArgs,
     size::parse_limit,
 };
 
+pub(crate) use backup::{BackupArgs, RestoreArgs, VerifyArgs};
+pub(crate) use keep::{CompactArgs, EvictArgs};
+pub(crate) use look::{
+    BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, RecordsArgs, ScanArgs, SelectArgs,
+    StatsArgs,
+};
+#[cfg(feature = "sqlite")]
+pub(crate) use moving::ImportDiskcacheArgs;
+pub(crate) use moving::{
+    DumpArgs, ImportArgs, ImportFrom, ImportJsonArgs, LoadArgs, StoringArgs, TextFormat,
+};
+pub(crate) use write::{BenchArgs, ClearArgs, DelArgs, PutArgs, TouchArgs};
+
 /// The exit codes, as `--help` ends.
 const CODES: &str = "\
-Exit codes: 0 done; 1 the answer is no (key absent); 2 usage; 4 problems remain; 8 operational error; \
-10 no store there; 11 locked (holder on standard error); 12 unknown format version; 130 interrupted.
+Exit codes: 0 done; 1 the answer is no (key absent); 2 usage; 3 problems were repaired; 4 problems remain; \
+8 operational error; 10 no store there; 11 locked (holder on standard error); 12 unknown format version; \
+130 interrupted.
+
+Every option is an environment variable too: TIERCE_JSON, TIERCE_TIMEOUT and so on for those of every command, \
+TIERCE_KEYS_PREFIX for --prefix of keys. The option wins.
 
 Keys and values are words: \\xNN stands for any byte (\\x20 is a space, \\x5c or \\\\ a backslash) and \"\" for no \
 bytes. What is printed is spelled the same way.";
@@ -27,35 +55,130 @@ pub(crate) struct Cli {
     /// Print JSON: one document, or one line a step; errors also as JSON on standard error.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(flatten)]
+    pub(crate) encodings: EncodingArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What the process was called with.
+    ///
+    /// # Errors
+    /// The parser's; help and version among them.
+    pub(crate) fn from_environment() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&definition().try_get_matches()?)
+    }
+}
+
+/// The command line with an environment variable for every option: `TIERCE_` and the option's name for those that
+/// every command has, `TIERCE_COMMAND_` and the name for the others. A variable weighs less than the option itself.
+pub(crate) fn definition() -> clap::Command {
+    let with_variables = |command: clap::Command, prefix: &str| {
+        command.mut_args(|argument| match argument.get_long() {
+            Some("help" | "version") | None => argument,
+            Some(_) if argument.is_global_set() && prefix != "TIERCE" => argument,
+            Some(long) => {
+                let variable = format!("{prefix}_{long}").to_uppercase().replace('-', "_");
+                let is_flag = matches!(argument.get_action(), ArgAction::SetTrue);
+                let argument = argument.env(variable);
+                match is_flag {
+                    true => argument.value_parser(FalseyValueParser::new()),
+                    false => argument,
+                }
+            }
+        })
+    };
+    let definition = Cli::command().mut_subcommands(|command| {
+        let prefix = format!("TIERCE_{}", command.get_name());
+        let command = with_variables(command, &prefix);
+        command.mut_subcommands(|below| {
+            let prefix = format!("{prefix}_{}", below.get_name());
+            with_variables(below, &prefix)
+        })
+    });
+    with_variables(definition, "TIERCE")
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the main job on real input: write, read back, expire, restart, crash, recover, check.
     Tour(TourArgs),
-    /// Print the value of a key.
-    Get(KeyArgs),
-    /// Store a value; creates the store if there is none.
-    Put(PutArgs),
-    /// Delete a key: prints 1 if it was there, else 0 (and exits 1).
-    Del(KeyArgs),
+    /// Describe the store: format, files, segments, what is alive, who has it open.
+    Info(DirArgs),
+    /// Print what the store holds and how much of it is dead.
+    Stats(StatsArgs),
+    /// List the segments.
+    Segments(DirArgs),
+    /// List the records of one segment.
+    Records(RecordsArgs),
     /// List the keys, in order of their bytes.
     Keys(KeysArgs),
+    /// Print the value of a key.
+    Get(KeyArgs),
+    /// List keys with their values, in order of the keys.
+    Scan(ScanArgs),
+    /// List the greatest entries.
+    Big(BigArgs),
+    /// Count entries by how great they are, in powers of two.
+    Hist(HistArgs),
+    /// Print what was written, as JSON lines.
+    Changes(ChangesArgs),
+    /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
+    Check(DirArgs),
+    /// Give the room of dead records back.
+    Compact(CompactArgs),
+    /// Remove what has expired.
+    Expire(DirArgs),
+    /// Evict the coldest entries until the rest is small enough.
+    Evict(EvictArgs),
+    /// Copy the store as it is at one moment, whoever writes to it.
+    Backup(BackupArgs),
+    /// Prove a backup, and put it in the place of a store.
+    Restore(RestoreArgs),
+    /// Prove a backup: reads every byte; exits 4 if it is damaged.
+    Verify(VerifyArgs),
+    /// Print every entry as text that `load` takes.
+    Dump(DumpArgs),
+    /// Store the entries of a dump.
+    Load(LoadArgs),
+    /// Store the entries of another program.
+    Import(ImportArgs),
+    /// Store a value; creates the store if there is none.
+    Put(PutArgs),
+    /// Delete keys: prints how many were there; exits 1 unless all were.
+    Del(DelArgs),
+    /// Give an entry another lifetime; exits 1 if the key is absent.
+    Touch(TouchArgs),
+    /// Delete every entry.
+    Clear(ClearArgs),
     /// Take commands, one a line, from a terminal or a pipe. `help` lists them.
     Shell(ShellArgs),
     /// Replay a trace of requests through a store with limits, and print what it hit and what it cost.
     Replay(ReplayArgs),
-    /// Describe the store: format, files, segments.
-    Info(DirArgs),
-    /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
-    Check(DirArgs),
-    /// List the records of one segment.
-    Records(RecordsArgs),
+    /// Put, get and delete so many entries, and print how fast that was. No comparison with anything.
+    Bench(BenchArgs),
+    /// Print the completions of the command line for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory.
+    Man(ManArgs),
     /// Write numbered records until killed.
     #[command(hide = true)]
     TourWriter(WriterArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory; created if there is none.
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -70,49 +193,6 @@ pub(crate) struct KeyArgs {
     pub(crate) dir: PathBuf,
     /// The key.
     pub(crate) key: OsString,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PutArgs {
-    /// The store.
-    pub(crate) dir: PathBuf,
-    /// The key.
-    pub(crate) key: OsString,
-    /// The value; `-` takes standard input as it is, to its end.
-    #[arg(allow_negative_numbers = true)]
-    pub(crate) value: OsString,
-    /// How long it lives: 250ms, 30s, 5m, 2h, 1d, or seconds. Default: --default-ttl.
-    #[arg(long, value_name = "LIFETIME", value_parser = parse_lifetime_ms)]
-    pub(crate) ttl: Option<u64>,
-    /// What is behind the acknowledgement.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) durability: Mode,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KeysArgs {
-    /// The store.
-    pub(crate) dir: PathBuf,
-    /// Only keys that begin with this.
-    #[arg(long)]
-    pub(crate) prefix: Option<OsString>,
-    /// Print how many there are, not which.
-    #[arg(long)]
-    pub(crate) count: bool,
-    /// Print the bytes of the keys as they are, each followed by a zero byte.
-    #[arg(short = '0', long, conflicts_with_all = ["count", "json"])]
-    pub(crate) null: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RecordsArgs {
-    /// The store.
-    pub(crate) dir: PathBuf,
-    /// The segment's id in hexadecimal digits, as `info` prints it.
-    #[arg(value_parser = parse_segment)]
-    pub(crate) segment: u64,
 }
 
 #[derive(Debug, Args)]
@@ -283,14 +363,12 @@ fn parse_segment(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     /// Goal: the definitions contradict nothing in themselves.
     #[test]
     fn definitions() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     /// Goal: a segment id is what `info` prints, with or without the file's ending, and nothing else.

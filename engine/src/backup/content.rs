@@ -1,0 +1,143 @@
+//! The files that a backup takes, and their bytes, checked on the way.
+
+use std::{
+    io::{self, Read},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::GoOn;
+use crate::{
+    format::{
+        footer::{FOOTER_TRAILER_BYTES, Trailer},
+        manifest::SealSegment,
+        segment_header::SegmentHeader,
+        wire::u32_at,
+    },
+    io::{Access, Disk, File, read_exact_at},
+    segment::RECORDS_AT,
+};
+
+/// A file of the store.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    /// Of a sealed segment.
+    pub(super) seal: Option<SealSegment>,
+}
+
+/// How a file was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Linked,
+    Reused,
+    /// With the checksum of all its bytes.
+    Copied(u32),
+    Cancelled,
+}
+
+/// Counts bytes while files are taken.
+pub(super) struct Step<'a> {
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) go_on: GoOn<'a>,
+}
+
+impl Step<'_> {
+    pub(super) fn advance(&mut self, bytes: u64) -> ControlFlow<()> {
+        self.done += bytes;
+        (self.go_on)(self.done, self.total.max(self.done))
+    }
+}
+
+/// An earlier backup.
+pub(super) struct Base {
+    pub(super) dir: PathBuf,
+    pub(super) store_id: [u8; 16],
+}
+
+impl Base {
+    /// The file in it that is this sealed segment, if it has it.
+    pub(super) fn find(&self, disk: &dyn Disk, source: &Source<'_>) -> Option<PathBuf> {
+        let seal = source.seal.filter(|seal| seal.trailer_checksum != 0)?;
+        let path = self.dir.join(&source.name);
+        let file = disk.open(&path, Access::Read).ok()?;
+        let mut start = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
+        read_exact_at(file.as_ref(), &mut start, 0).ok()?;
+        let header = SegmentHeader::decode(&start).ok()?;
+        let is_it = header.store_id == self.store_id
+            && header.id == seal.id
+            && file.bytes().ok()? == seal.file_bytes
+            && trailer_of(file.as_ref(), &seal).ok()?.is_some();
+        is_it.then_some(path)
+    }
+}
+
+/// The trailer of a sealed segment, if it is the one that the seal tells.
+fn trailer_of(file: &dyn File, seal: &SealSegment) -> io::Result<Option<Trailer>> {
+    let mut bytes = [0; FOOTER_TRAILER_BYTES];
+    let Some(at) = seal.file_bytes.checked_sub(FOOTER_TRAILER_BYTES as u64) else {
+        return Ok(None);
+    };
+    read_exact_at(file, &mut bytes, at)?;
+    let is_told = u32_at(&bytes, 124) == Some(seal.trailer_checksum);
+    Ok(Trailer::decode(&bytes, seal.file_bytes).ok().filter(|_| is_told))
+}
+
+/// The bytes of a file, checked on the way.
+pub(super) struct Content {
+    file: Arc<dyn File>,
+    at: u64,
+    bytes: u64,
+    sum: crc32fast::Hasher,
+    /// The checksum of the records of a sealed segment: where they end, what it is, and what it should be.
+    records: Option<(u64, crc32fast::Hasher, u32)>,
+}
+
+impl Content {
+    pub(super) fn open(disk: &dyn Disk, source: &Source<'_>) -> io::Result<Self> {
+        let file = disk.open(source.path, Access::Read)?;
+        if file.bytes()? != source.bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut records = None;
+        if let Some(seal) = source.seal.filter(|seal| seal.trailer_checksum != 0) {
+            let trailer = trailer_of(file.as_ref(), &seal)?.ok_or(io::ErrorKind::InvalidData)?;
+            let sum = crc32fast::Hasher::new();
+            records = Some((seal.records_end, sum, trailer.records_checksum));
+        }
+        Ok(Self { file, at: 0, bytes: source.bytes, sum: crc32fast::Hasher::new(), records })
+    }
+
+    /// After all was read: whether it is what was sealed.
+    pub(super) fn finish(self) -> io::Result<Taken> {
+        match self.records {
+            Some((_, sum, told)) if sum.clone().finalize() != told => {
+                Err(io::ErrorKind::InvalidData.into())
+            }
+            _ => Ok(Taken::Copied(self.sum.finalize())),
+        }
+    }
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.bytes - self.at).unwrap_or(usize::MAX);
+        let length = buffer.len().min(left);
+        let buffer = &mut buffer[..length];
+        read_exact_at(self.file.as_ref(), buffer, self.at)?;
+        if let Some((end, sum, _)) = &mut self.records {
+            // The records' checksum leaves the header out: that has its own.
+            let within = |offset: u64| {
+                usize::try_from(offset.saturating_sub(self.at)).unwrap_or(usize::MAX).min(length)
+            };
+            sum.update(&buffer[within(RECORDS_AT)..within(*end)]);
+        } else {
+            self.sum.update(buffer);
+        }
+        self.at += length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,180 @@
+//! Backups at the door: taking one of an open store, proving one, putting one back.
+
+use std::{
+    fmt,
+    io::Read,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::Engine;
+use crate::{
+    backup::{BackupOptions, BackupReport, GoOn, Stage, back_up, compare, sheet_of},
+    check::{CheckReport, Severity, check_store},
+    error::{Corruption, Damage, Error, Result},
+    io::Disk,
+    types::{SequenceNumber, Timestamp},
+};
+
+/// What a look at every byte of a backup found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The newest write in it.
+    pub sequence: SequenceNumber,
+    /// Store time when it was taken, as far as the store had written it down.
+    pub taken: Timestamp,
+    /// Files on its sheet.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that are not those on the sheet.
+    pub faults: Vec<Corruption>,
+    /// What a check of it as a store found.
+    pub check: CheckReport,
+}
+
+impl Verified {
+    /// Whether it can be restored with nothing missing.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty() && self.check.is_healthy()
+    }
+}
+
+/// What was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// What the proof before the swap found: it was sound.
+    pub verified: Verified,
+    /// Where the store is now that stood there before.
+    pub replaced: Option<PathBuf>,
+}
+
+/// Proves the backup in `path`: compares its files with its sheet, and checks it as a store. Reads every byte, changes
+/// none.
+///
+/// # Errors
+/// [`Error::NotAStore`] if it is no complete backup, [`Error::Corruption`] of its sheet, [`Error::Io`]. Damage to its
+/// files is no error here but in what is returned.
+pub fn verify_backup(disk: &Arc<dyn Disk>, path: &Path) -> Result<Verified> {
+    let sheet = sheet_of(disk.as_ref(), path)?;
+    let files = || sheet.files.iter();
+    let faults = files().filter_map(|line| compare(disk.as_ref(), path, line).err()).collect();
+    let check = check_store(disk, path)?;
+    Ok(Verified {
+        sequence: sheet.sequence,
+        taken: sheet.taken,
+        files: files().count() as u64,
+        bytes: files().map(|line| line.bytes).sum(),
+        faults,
+        check,
+    })
+}
+
+/// Restores the backup in `from` as the store `to`, which must be missing or empty, or is replaced if `replaces` says so:
+/// then it is moved aside, never removed, and nobody may have it open. Copies, proves the copy, and only then puts it in
+/// its place.
+///
+/// # Errors
+/// As [`Restore::begin`] and [`Restore::finish`].
+pub fn restore(
+    disk: &Arc<dyn Disk>,
+    from: &Path,
+    to: &Path,
+    replaces: bool,
+    go_on: GoOn<'_>,
+) -> Result<Option<Restored>> {
+    let sheet = sheet_of(disk.as_ref(), from)?;
+    let restore = Restore::begin(disk, to, replaces)?;
+    let total = sheet.files.iter().map(|line| line.bytes).sum();
+    let mut done = 0;
+    for line in &sheet.files {
+        done += restore.stage.take_from(from, &line.name)?;
+        if go_on(done, total).is_break() {
+            restore.stage.clear()?;
+            return Ok(None);
+        }
+    }
+    restore.stage.take_from(from, crate::backup::SHEET)?;
+    restore.finish(None).map(Some)
+}
+
+/// A backup that comes as files, one by one, to be restored when all of them are there. They are written to a directory
+/// beside the store, named like it with `.restoring` behind; what an attempt that was cut off left there is removed.
+pub struct Restore {
+    disk: Arc<dyn Disk>,
+    stage: Stage,
+}
+
+impl fmt::Debug for Restore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restore").field("stage", &self.stage.dir).finish_non_exhaustive()
+    }
+}
+
+impl Restore {
+    /// Begins to restore the store `to`; see [`restore`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] with [`std::io::ErrorKind::AlreadyExists`] if `to` holds something and `replaces` is not set, or
+    /// holds something that is no store; [`Error::Locked`] if somebody has that store open.
+    pub fn begin(disk: &Arc<dyn Disk>, to: &Path, replaces: bool) -> Result<Self> {
+        let stage = Stage::begin(disk, to, replaces)?;
+        Ok(Self { disk: Arc::clone(disk), stage })
+    }
+
+    /// Takes one file as [`BackupTarget`](crate::backup::BackupTarget) gave it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also for names that no backup has.
+    pub fn take(&self, name: &str, content: &mut dyn Read) -> Result<()> {
+        self.stage.take(name, content).map(drop)
+    }
+
+    /// Proves what came, with what the earlier backup `base` has of it, and puts it in its place.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`] if the sheet did not come; [`Error::Corruption`] if a file is missing or damaged: nothing
+    /// took its place then.
+    pub fn finish(self, base: Option<&Path>) -> Result<Restored> {
+        self.stage.complete(base)?;
+        let verified = verify_backup(&self.disk, &self.stage.dir)?;
+        if let Some(fault) = verified.faults.first() {
+            return Err(Error::Corruption(fault.clone()));
+        }
+        let problems = |severity| severity == Severity::Problem;
+        if let Some(found) = verified.check.findings.iter().find(|f| problems(f.severity)) {
+            let (file, offset) = (found.file.clone(), found.offset.unwrap_or_default());
+            return Err(Error::Corruption(Corruption { file, offset, damage: Damage::Checksum }));
+        }
+        Ok(Restored { verified, replaced: self.stage.swap()? })
+    }
+}
+
+impl Engine {
+    /// Backs the store up into the directory `to`, which must be missing or empty: everything acknowledged so far, in
+    /// whatever mode. Writers go on meanwhile. See [`back_up`] for what comes out and what it costs.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, backup::BackupOptions, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("k", "v")?;
+    /// let report = engine.back_up("backup", &BackupOptions::new())?;
+    /// assert_eq!(report.segments, 1);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`back_up`] and [`Self::sync`].
+    pub fn back_up(&self, to: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupReport> {
+        self.check()?;
+        if !self.shared.options.read_only {
+            self.sync()?;
+        }
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        back_up(&self.shared.home.disk, self.path(), to.as_ref(), options, go_on)
+    }
+}

@@ -1,0 +1,227 @@
+//! `backup`, `restore`, `verify`: the engine does it, here it gets its words, and its archive.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use serde_json::{Map, Value, json};
+use tierce_engine::{
+    Restore, Restored, Verified,
+    backup::{BackupOptions, BackupReport, BackupTarget, back_up, back_up_to},
+    restore as restore_directory, verify_backup,
+};
+
+use crate::{
+    args::{BackupArgs, RestoreArgs, VerifyArgs},
+    consent::consent,
+    exit::{Code, Fail, Outcome},
+    interrupt,
+    look::{check_json, finding_line, verdict},
+    out::Out,
+    progress::Progress,
+    size::human_bytes,
+    store::disk,
+    talk::{complain, say},
+    text::moment,
+};
+
+/// Backs a store up.
+pub(crate) fn backup(args: &BackupArgs, json: bool, out: &mut Out) -> Outcome {
+    let mut progress = Progress::new("backup", None, "bytes");
+    let mut go_on = |done, total| {
+        progress.of(total);
+        progress.at(done);
+        if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let is_stream = args.dest.as_os_str() == "-";
+    let report = if is_stream {
+        if io::stdout().is_terminal() {
+            return Err(Fail::Usage(
+                "an archive is nothing for a terminal: redirect it".to_owned(),
+            ));
+        }
+        let mut stream = out.stream();
+        let (report, ended) = {
+            let mut archive = Archive { builder: tar::Builder::new(&mut stream) };
+            let base = args.base.as_deref();
+            let report = back_up_to(&disk(), &args.dir, base, &mut archive, &mut go_on);
+            (report, archive.builder.into_inner().map(drop))
+        };
+        stream.end()?;
+        let report = report?;
+        ended.map_err(|source| Fail::io("write the archive", source))?;
+        report
+    } else {
+        let mut options = BackupOptions::new().copies(args.copy);
+        if let Some(base) = &args.base {
+            options = options.base(base);
+        }
+        back_up(&disk(), &args.dir, &args.dest, &options, &mut go_on)?
+    };
+    if report.cancelled {
+        return Err(Fail::Interrupted);
+    }
+    progress.finish();
+    match (json, is_stream) {
+        (true, false) => out.json(&backup_json(&report))?,
+        (true, true) => complain(backup_json(&report)),
+        (false, false) => out.line(sentence(&report))?,
+        (false, true) => say(format_args!("tierce: {}", sentence(&report))),
+    }
+    Ok(Code::Done)
+}
+
+/// An archive that any tar reads.
+struct Archive<W: io::Write> {
+    builder: tar::Builder<W>,
+}
+
+impl<W: io::Write> BackupTarget for Archive<W> {
+    fn take(&mut self, name: &str, bytes: u64, content: &mut dyn Read) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes);
+        header.set_mode(0o600);
+        header.set_entry_type(tar::EntryType::Regular);
+        self.builder.append_data(&mut header, name, content)
+    }
+}
+
+fn sentence(report: &BackupReport) -> String {
+    let BackupReport { segments, bytes, linked_bytes, reused_bytes, copied_bytes, .. } = *report;
+    format!(
+        "{segments} segments, {}: {} linked, {} reused, {} copied; writes to {}",
+        human_bytes(bytes),
+        human_bytes(linked_bytes),
+        human_bytes(reused_bytes),
+        human_bytes(copied_bytes),
+        report.sequence
+    )
+}
+
+fn backup_json(report: &BackupReport) -> Value {
+    json!({
+        "segments": report.segments,
+        "bytes": report.bytes,
+        "linked_bytes": report.linked_bytes,
+        "reused_bytes": report.reused_bytes,
+        "copied_bytes": report.copied_bytes,
+        "sequence": report.sequence.0,
+    })
+}
+
+/// Proves a backup.
+pub(crate) fn verify(args: &VerifyArgs, json: bool, out: &mut Out) -> Outcome {
+    let verified = verify_backup(&disk(), &args.backup)?;
+    if json {
+        out.json(&Value::Object(verified_json(&verified)))?;
+    } else {
+        for fault in &verified.faults {
+            out.line(format_args!("not what was backed up: {fault}"))?;
+        }
+        for finding in &verified.check.findings {
+            out.line(finding_line(finding))?;
+        }
+        let word = if verified.is_sound() { "sound" } else { "damaged" };
+        out.line(format_args!(
+            "{word}: {} files, {}, taken at {} or later, writes to {}; {}",
+            verified.files,
+            human_bytes(verified.bytes),
+            moment(verified.taken),
+            verified.sequence,
+            verdict(&verified.check)
+        ))?;
+    }
+    Ok(if verified.is_sound() { Code::Done } else { Code::Problems })
+}
+
+fn verified_json(verified: &Verified) -> Map<String, Value> {
+    let fault = |fault: &tierce_engine::Corruption| {
+        json!({
+            "file": fault.file.to_string_lossy(),
+            "offset": fault.offset,
+            "message": fault.damage.to_string(),
+        })
+    };
+    let faults: Vec<Value> = verified.faults.iter().map(fault).collect();
+    let mut object = Map::new();
+    for (name, value) in [
+        ("sound", json!(verified.is_sound())),
+        ("files", json!(verified.files)),
+        ("bytes", json!(verified.bytes)),
+        ("sequence", json!(verified.sequence.0)),
+        ("taken_ms", json!(verified.taken.0)),
+        ("faults", json!(faults)),
+        ("check", check_json(&verified.check)),
+    ] {
+        object.insert(name.to_owned(), value);
+    }
+    object
+}
+
+/// Puts a backup in the place of a store.
+pub(crate) fn restore(args: &RestoreArgs, json: bool, out: &mut Out) -> Outcome {
+    if args.replace {
+        let question = format!("Replace the store in {}?", args.dir.display());
+        consent(args.yes, &question)?;
+    }
+    let restored = if args.backup.is_dir() {
+        let mut progress = Progress::new("restore", None, "bytes");
+        let go_on = &mut |done, total| {
+            progress.of(total);
+            progress.at(done);
+            if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let done = restore_directory(&disk(), &args.backup, &args.dir, args.replace, go_on)?;
+        progress.finish();
+        done.ok_or(Fail::Interrupted)?
+    } else if args.backup.as_os_str() == "-" {
+        restore_archive(io::stdin().lock(), args)?
+    } else {
+        let failed = |source| Fail::io(format!("read {}", args.backup.display()), source);
+        restore_archive(File::open(&args.backup).map_err(failed)?, args)?
+    };
+    say_restored(&restored, &args.dir, json, out)
+}
+
+fn restore_archive(archive: impl Read, args: &RestoreArgs) -> Outcome<Restored> {
+    let failed = |source| Fail::io("read the archive", source);
+    let restore = Restore::begin(&disk(), &args.dir, args.replace)?;
+    let mut archive = tar::Archive::new(archive);
+    let mut progress = Progress::new("restore", None, "bytes");
+    let mut done = 0;
+    for file in archive.entries().map_err(failed)? {
+        interrupt::check()?;
+        let mut file = file.map_err(failed)?;
+        if !file.header().entry_type().is_file() {
+            let what = "the archive holds something that is no file".to_owned();
+            return Err(Fail::Input(what));
+        }
+        let path = file.path().map_err(failed)?.into_owned();
+        let name = path.to_str().ok_or_else(|| Fail::Input("a name is no text".to_owned()))?;
+        done += file.size();
+        restore.take(name, &mut file)?;
+        progress.at(done);
+    }
+    progress.finish();
+    Ok(restore.finish(args.base.as_deref())?)
+}
+
+fn say_restored(restored: &Restored, dir: &Path, json: bool, out: &mut Out) -> Outcome {
+    let Restored { verified, replaced, .. } = restored;
+    if json {
+        let mut object = verified_json(verified);
+        let replaced = replaced.as_ref().map(|path| path.to_string_lossy().into_owned());
+        object.insert("replaced".to_owned(), replaced.into());
+        out.json(&Value::Object(object))?;
+        return Ok(Code::Done);
+    }
+    let entries = verified.check.entries;
+    out.line(format_args!("{}: {entries} entries, proven and in place", dir.display()))?;
+    if let Some(path) = replaced {
+        out.line(format_args!("what was there is in {} now", path.display()))?;
+    }
+    Ok(Code::Done)
+}
