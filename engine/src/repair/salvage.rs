@@ -65,8 +65,7 @@ impl SalvageReport {
 /// memory for one segment, for what is lost, and for an opening of the new store.
 ///
 /// # Errors
-/// [`Error::NotAStore`] if `from` holds no segment, or if `out` is not empty; [`Error::InvalidOptions`] if `out` is in
-/// `from`; [`Error::UnknownFormat`]; [`Error::Io`].
+/// [`Error::NotAStore`] if `from` holds no segment; [`Error::InvalidOptions`] if `out` is not empty, or is in `from`; [`Error::UnknownFormat`]; [`Error::Io`].
 ///
 /// ```
 /// use tierce_engine::{Options, io::MemoryDisk, repair};

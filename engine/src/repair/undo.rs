@@ -69,12 +69,7 @@ fn free_name(home: &Home) -> Result<PathBuf> {
 
 /// Makes sure that `dir` is a directory with nothing in it.
 pub(super) fn make_empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let not_empty = |reason: &str| {
-        Err(Error::NotAStore {
-            path: dir.to_owned(),
-            reason: format!("{reason}; choose another path"),
-        })
-    };
+    let not_empty = |reason: &str| Err(senseless(dir, reason));
     match disk.kind(dir).map_err(|e| Error::io("look at", dir, e))? {
         None => disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e)),
         Some(PathKind::Directory) => {
@@ -83,6 +78,11 @@ pub(super) fn make_empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
         }
         Some(_) => not_empty("it is no directory"),
     }
+}
+
+/// A path that cannot be used for what it was given for.
+fn senseless(path: &Path, reason: &str) -> Error {
+    Error::InvalidOptions { complaints: vec![format!("{}: {reason}", path.display())] }
 }
 
 /// Gives a file a second name, or copies it.
@@ -125,7 +125,7 @@ struct List {
 
 fn read_list(disk: &dyn Disk, undo: &Path) -> Result<List> {
     let path = undo.join(LIST);
-    let no_list = |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
+    let no_list = |reason: &str| senseless(&path, reason);
     let bytes = read_file(disk, &path).map_err(|_| no_list("there is no list of a repair"))?;
     let text = String::from_utf8(bytes).map_err(|_| no_list("it is no text"))?;
     let mut lines = text.lines();
@@ -155,7 +155,7 @@ fn read_list(disk: &dyn Disk, undo: &Path) -> Result<List> {
 /// back. The directory stays as it is. A crash in between leaves the repaired store or the old one.
 ///
 /// # Errors
-/// [`Error::Locked`] if the store is open; [`Error::NotAStore`] if `undo` is no such directory, or if the store has
+/// [`Error::Locked`] if the store is open; [`Error::InvalidOptions`] if `undo` is no such directory, or if the store has
 /// changed so much since that it cannot be had back: then nothing was touched; [`Error::Io`].
 ///
 /// ```no_run
@@ -173,8 +173,8 @@ pub fn undo(options: &Options, path: &Path, undo: &Path) -> Result<u64> {
     for (name, bytes) in &list.files {
         let place = if list.held.contains(name) { &kept } else { &now };
         if !place.iter().any(|entry| entry.name == *name && entry.bytes == *bytes) {
-            let reason = format!("{name} is not there any more as it was before the repair");
-            return Err(Error::NotAStore { path: undo.to_owned(), reason });
+            let reason = format!("of {name} there is nothing any more as it was before the repair");
+            return Err(senseless(undo, &reason));
         }
     }
     let is_manifest = |name: &&String| *name == file_name::MANIFEST;

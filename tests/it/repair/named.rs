@@ -285,7 +285,7 @@ fn refused_ways_back() {
     let options = options(&setup(), &disk);
     let before = store_files(&disk);
     let refused = repair::repair(&options, Path::new(STORE), Some(Path::new("full")));
-    assert!(matches!(refused, Err(Error::NotAStore { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::InvalidOptions { .. })), "{refused:?}");
     assert_eq!(store_files(&disk), before);
 
     let undo = Path::new("undo");
@@ -298,7 +298,7 @@ fn refused_ways_back() {
     let kept = disk_of(&disk.files().into_iter().filter(|(path, _)| path != first).collect());
     let options = super::options(&setup(), &kept);
     let refused = repair::undo(&options, Path::new(STORE), undo);
-    assert!(matches!(refused, Err(Error::NotAStore { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::InvalidOptions { .. })), "{refused:?}");
 }
 
 /// Goal: rebuild makes footers and checkpoint anew and refuses damaged records; migrate knows one version.
