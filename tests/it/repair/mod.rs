@@ -7,6 +7,8 @@
 //! - `crashes`: a repair cut short at every call to the disk
 
 mod codes;
+mod crashes;
+mod forged;
 mod named;
 mod random;
 
