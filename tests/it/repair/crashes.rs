@@ -13,7 +13,11 @@ use tierce_kit::{
     store::STORE,
 };
 
-use super::{End, Lived, Told, disk_of, hash_seed, options, random::damage, store_files};
+use super::{
+    End, Lived, disk_of, options,
+    random::{damage, told},
+    store_files,
+};
 
 const BOUNDS: Bounds = Bounds { prefixes: 3, singles: 3, randoms: 2, tears: 1 };
 
@@ -29,12 +33,11 @@ fn cut_short(seed: u64) -> usize {
     let recorded = lived.setup.options(Arc::new(disk.clone()), &TestClock::new());
     let Ok(report) = repair::repair(&recorded, Path::new(STORE), None) else { return 0 };
     let whole = &report.plan;
-    let hash_seed = hash_seed(&files);
-    let lacks_segments = whole.may_lack_segments && done.is_of_segments;
-    let has_witness = end == End::Closed && done.is_of_segments_alone;
-    let (lost, unknown) = (&whole.lost, &whole.unknown);
-    let told = Told { lost, unknown, hash_seed, lacks_segments, has_witness };
+    let losses = (whole.lost.as_slice(), whole.unknown.as_slice());
+    let told = told(std::slice::from_ref(&done), end, losses, whole.may_lack_segments, &files);
     let log = disk.log();
+    let finished = disk_of(&disk.image().memory_disk().files());
+    let finished = lived.read(&options(&lived.setup, &finished).open(STORE).unwrap());
     let mut seen = HashSet::new();
     let result: Result<(), String> = sweep(&log, 0, &BOUNDS, seed, |point, plan, image| {
         if !seen.insert(image.fingerprint()) {

@@ -184,6 +184,12 @@ impl Lived {
         options(&self.setup, disk).open(STORE)
     }
 
+    /// What every key has.
+    fn read(&self, engine: &Engine) -> Values {
+        let get = |key: &Vec<u8>| engine.get(key).unwrap().map(|value| value.to_vec());
+        self.expected.keys().map(|key| (key.clone(), get(key))).collect()
+    }
+
     /// Reads every key, and says what is wrong: a key that differs and is not covered by what is said to be lost.
     fn judge(&self, engine: &Engine, told: &Told<'_>, is_end_cut: bool) -> Result<(), String> {
         for (key, expected) in &self.expected {
