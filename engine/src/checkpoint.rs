@@ -191,7 +191,7 @@ pub(crate) fn load(
 }
 
 /// Whether each segment has a slot of its own, in the range that entries can name.
-fn slots_are_sound(rows: &[CheckpointSegment]) -> bool {
+pub(crate) fn slots_are_sound(rows: &[CheckpointSegment]) -> bool {
     let slots: HashSet<_> = rows.iter().map(|row| row.slot).collect();
     let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
     slots.len() == rows.len()

@@ -7,6 +7,7 @@
 mod backups; // what is in a backup, beside a writer, proofs, and putting one back
 mod basics; // every operation, its meaning and its limits
 mod changes; // following a store by what was written and what was evicted
+mod check; // the check finds every fault, calls nothing healthy sick, changes nothing
 mod compaction; // what is dead leaves the disk, what lives stays, nothing comes back
 mod concurrency; // many threads, one store; many handles, one directory; a forked child
 mod crash; // power cuts at every disk call, against the model

@@ -147,8 +147,43 @@ pub fn encode_section(kind: u16, content: &[u8], out: &mut Vec<u8>) {
     out.resize(out.len() + padding, 0);
 }
 
-fn section_seed(kind: u16, flags: u16) -> u32 {
-    u32::from(kind) | u32::from(flags) << 16
+/// The seed of a section's checksum.
+#[must_use]
+pub const fn section_seed(kind: u16, flags: u16) -> u32 {
+    kind as u32 | (flags as u32) << 16
+}
+
+/// What stands before the content of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionStart {
+    /// What it holds.
+    pub kind: u16,
+    /// 1 = a reader that does not know the kind skips it.
+    pub flags: u16,
+    /// Checksum of the length, the content and its padding.
+    pub checksum: u32,
+    /// Bytes of the content, not checked against anything.
+    pub bytes: u64,
+}
+
+impl SectionStart {
+    /// The start of a section at the start of `bytes`; `None` if they end too early.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        Some(Self {
+            kind: reader.u16().ok()?,
+            flags: reader.u16().ok()?,
+            checksum: reader.u32().ok()?,
+            bytes: reader.u64().ok()?,
+        })
+    }
+
+    /// The checksum of what stands before the content, to go on from.
+    #[must_use]
+    pub fn seed(&self) -> u32 {
+        checksum_from(section_seed(self.kind, self.flags), &self.bytes.to_le_bytes())
+    }
 }
 
 /// All sections of a checkpoint but the last, as (kind, content), checked. Unknown skippable ones are left out.

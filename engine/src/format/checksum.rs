@@ -18,6 +18,14 @@ pub fn checksum_from(seed: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// CRC-32 of bytes of which the checksum `first` covers the beginning and `second`, not seeded, the last `bytes`.
+#[must_use]
+pub fn checksum_joined(first: u32, second: u32, bytes: u64) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(first);
+    hasher.combine(&crc32fast::Hasher::new_with_initial_len(second, bytes));
+    hasher.finalize()
+}
+
 /// The seed of a record head at `offset` of the segment salted with `salt`.
 #[must_use]
 pub const fn seed(salt: u64, offset: u64) -> u32 {
@@ -29,4 +37,21 @@ pub const fn seed(salt: u64, offset: u64) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "folding is the point")]
 pub const fn fold(wide: u64) -> u32 {
     (wide ^ (wide >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a checksum put together from two parts is that of the whole, wherever it is parted.
+    #[test]
+    fn parts_make_a_whole() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+        for at in [0, 1, 7, 500, 999, 1_000] {
+            let (first, second) = bytes.split_at(at);
+            let joined =
+                checksum_joined(checksum_from(5, first), checksum(second), second.len() as u64);
+            assert_eq!(joined, checksum_from(5, &bytes), "parted at {at}");
+        }
+    }
 }

@@ -308,6 +308,22 @@ fn encode_entry(entry: &FooterEntry, base: SequenceNumber, out: &mut Vec<u8>) {
     out.extend_from_slice(&units(entry.bytes).to_le_bytes());
 }
 
+/// The entry at the start of `bytes`, in a footer whose least sequence number is `base`. `None` if its kind is unknown
+/// or a number is out of all bounds.
+#[must_use]
+pub fn decode_entry(bytes: &[u8], base: SequenceNumber) -> Option<FooterEntry> {
+    let middle = u64_at(bytes, 8)?;
+    let [.., kind, flags] = middle.to_le_bytes();
+    Some(FooterEntry {
+        hash: u64_at(bytes, 0)?,
+        sequence: SequenceNumber(base.0.checked_add(middle & SEQUENCE_SPAN_MAX)?),
+        kind: Kind::from_byte(kind)?,
+        flags: Flags(flags),
+        offset: u64::from(u32_at(bytes, 16)?) * 8,
+        bytes: u64::from(u32_at(bytes, 20)?) * 8,
+    })
+}
+
 /// A checked view of the entries of a footer.
 #[derive(Clone, Copy, Debug)]
 pub struct FooterEntries<'a> {
@@ -376,16 +392,7 @@ impl<'a> FooterEntries<'a> {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<FooterEntry> {
         let at = index.checked_mul(FOOTER_ENTRY_BYTES)?;
-        let middle = u64_at(self.bytes, at + 8)?;
-        let [.., kind, flags] = middle.to_le_bytes();
-        Some(FooterEntry {
-            hash: u64_at(self.bytes, at)?,
-            sequence: SequenceNumber(self.sequence_min.0.checked_add(middle & SEQUENCE_SPAN_MAX)?),
-            kind: Kind::from_byte(kind)?,
-            flags: Flags(flags),
-            offset: u64::from(u32_at(self.bytes, at + 16)?) * 8,
-            bytes: u64::from(u32_at(self.bytes, at + 20)?) * 8,
-        })
+        decode_entry(self.bytes.get(at..)?, self.sequence_min)
     }
 
     /// Where the record of the entry at `index` was before it was copied here.

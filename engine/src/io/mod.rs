@@ -9,6 +9,7 @@ mod fork;
 mod memory;
 mod os;
 mod store_clock;
+mod window;
 
 use std::{
     fmt, io,
@@ -22,6 +23,7 @@ pub(crate) use fork::ForkGuard;
 pub use memory::MemoryDisk;
 pub use os::{OsClock, OsDisk};
 pub use store_clock::StoreClock;
+pub(crate) use window::Window;
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,22 +4,23 @@
 use std::sync::Arc;
 
 use super::{
-    Home,
+    FILE_BYTES_MAX, Home,
     manifest_state::ManifestState,
-    scan::{Item, scan},
+    scanner::{Found, Scanner, Sought, Values},
 };
 use crate::{
     error::{Damage, DecodeError, Error, Result},
     format::{
         FORMAT_MAJOR,
         file_name::{self, FileName},
+        hash::KeyHasher,
         manifest::{
             Edit, Frame, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame,
             encode_frame,
         },
-        segment_header::{Class, SegmentHeader, newer_major},
+        segment_header::{Class, SEGMENT_HEADER_BYTES, SegmentHeader, newer_major},
     },
-    io::{File, PathKind, read_file, replace_file, write_all_at},
+    io::{Access, File, PathKind, read_file, read_up_to_at, replace_file, write_all_at},
     types::{SegmentId, SequenceNumber},
 };
 
@@ -164,15 +165,24 @@ pub(crate) fn proves_lost_edits(
     state: &ManifestState,
     id: SegmentId,
 ) -> bool {
-    let Ok(bytes) = read_file(home.disk.as_ref(), &home.segment(id)) else { return false };
-    let Ok(segment) = SegmentHeader::decode(&bytes) else { return false };
+    let Ok(file) = home.disk.open(&home.segment(id), Access::Read) else { return false };
+    let mut start = vec![0; SEGMENT_HEADER_BYTES];
+    let read = read_up_to_at(file.as_ref(), &mut start, 0).unwrap_or_default();
+    let Ok(segment) = SegmentHeader::decode(&start[..read]) else { return false };
     if segment.class != Class::FOREGROUND || segment.store_id != header.store_id || segment.id != id
     {
         return false;
     }
     let after = SequenceNumber(state.next_sequence.0.saturating_sub(1));
-    let is_newer = |item: &Item| matches!(item, Item::Record(record) if record.sequence > after);
-    scan(&bytes, bytes.len() as u64, segment.salt, after).iter().any(is_newer)
+    let end = file.bytes().unwrap_or_default().min(FILE_BYTES_MAX);
+    let sought = Sought { end, salt: segment.salt, after, values: Values::Skip };
+    let mut scanner = Scanner::new(file.as_ref(), sought, KeyHasher::new(header.hash_seed));
+    while let Ok(Some(found)) = scanner.next() {
+        if matches!(found, Found::Record(met) if met.record.sequence > after) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A manifest as read from disk.
@@ -192,16 +202,24 @@ pub(crate) struct Loaded {
 /// [`Error::UnknownFormat`] for a newer version, [`Error::Corruption`] for a damaged header, [`Error::Io`].
 pub(crate) fn load(home: &Home) -> Result<Option<Loaded>> {
     let path = home.path(file_name::MANIFEST);
-    let bytes = match read_file(home.disk.as_ref(), &path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io("read", path, source)),
-    };
-    if let Some(found) = newer_major(&bytes, MANIFEST_MAGIC) {
+    match read_file(home.disk.as_ref(), &path) {
+        Ok(bytes) => decode(home, &bytes).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io("read", path, source)),
+    }
+}
+
+/// The bytes of the manifest of `home` as a manifest.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn decode(home: &Home, bytes: &[u8]) -> Result<Loaded> {
+    let path = home.path(file_name::MANIFEST);
+    if let Some(found) = newer_major(bytes, MANIFEST_MAGIC) {
         return Err(Error::UnknownFormat { file: path, found, newest_known: FORMAT_MAJOR });
     }
-    let header = ManifestHeader::decode(&bytes).map_err(|fault| fault.in_file(&path, 0))?;
-    Ok(Some(load_frames(&bytes, header)))
+    let header = ManifestHeader::decode(bytes).map_err(|fault| fault.in_file(&path, 0))?;
+    Ok(load_frames(bytes, header))
 }
 
 /// The manifest, or an error that says there is no store.

@@ -94,6 +94,15 @@ fn scanned(rest: &[u8], head: &Head<'_>, offset: u64) -> Scanned {
 /// Sequence numbers further ahead than this are noise, not records that were written later.
 const SEQUENCE_AHEAD_MAX: u64 = 1 << 32;
 
+/// Whether a record behind damage may have this number, when `newest` was the last one before it.
+pub(super) const fn is_plausible(
+    sequence: u64,
+    after: SequenceNumber,
+    newest: SequenceNumber,
+) -> bool {
+    sequence > after.0 && (newest.0 == 0 || sequence < newest.0.saturating_add(SEQUENCE_AHEAD_MAX))
+}
+
 /// The next offset at or after `from` where a sound head stands. The cheap test on the sequence number comes
 /// before the checksum, so that noise costs little.
 fn resync(
@@ -111,9 +120,7 @@ fn resync(
             continue;
         }
         let sequence = u64_at(bytes, at + 16)?;
-        let is_plausible = sequence > after.0
-            && (newest.0 == 0 || sequence < newest.0.saturating_add(SEQUENCE_AHEAD_MAX));
-        if is_plausible && record_at(bytes, at, salt).is_some() {
+        if is_plausible(sequence, after, newest) && record_at(bytes, at, salt).is_some() {
             return Some(at);
         }
         at += 8;

@@ -12,7 +12,7 @@
 //! A batch counts only with its commit marker. What does not count is zeroed in the image, so that nobody
 //! downstream can find it again.
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
 use super::{
     RECORDS_AT,
@@ -35,6 +35,14 @@ pub(crate) struct Unsealed {
     pub(crate) path: PathBuf,
     /// The file from its first byte.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// An unsealed segment that somebody else scans.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    pub(crate) path: PathBuf,
+    /// Length of the file.
+    pub(crate) bytes: u64,
 }
 
 /// What of one of them counts.
@@ -60,15 +68,18 @@ pub(crate) struct Tail {
 
 /// A record that counts so far: which segment, and where.
 #[derive(Clone, Copy, Debug)]
-struct Accepted {
-    segment: usize,
-    offset: u64,
-    bytes: u64,
+pub(crate) struct Accepted {
+    pub(crate) segment: usize,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
     sequence: SequenceNumber,
 }
 
+/// The verdict in the making: what the scans of all unsealed segments find is shown to it, oldest first.
 #[derive(Debug, Default)]
-struct Walk {
+pub(crate) struct Judge {
+    extents: Vec<Extent>,
+    watermark: SequenceNumber,
     accepted: Vec<Accepted>,
     /// Index into `accepted` of the first record of a batch without its marker so far.
     batch_start: Option<usize>,
@@ -76,8 +87,8 @@ struct Walk {
     /// The number the next record must have.
     expected: SequenceNumber,
     damaged: Vec<(usize, Corruption)>,
-    /// Where the last thing that is no sound record stood.
-    last_fault: Option<(usize, u64)>,
+    /// Where the first thing behind the last record stood that is no sound one, and whether it is only unwritten space.
+    last_fault: Option<((usize, u64), bool)>,
 }
 
 /// Judges the unsealed segments, oldest first. `durable` is the highest sequence number in sealed segments.
@@ -96,59 +107,94 @@ pub(crate) fn judge(unsealed: &[Unsealed], durable: SequenceNumber) -> Tail {
     };
     let markers = records().filter_map(|record| Some(record.commit?.durable_sequence));
     let watermark = markers.max().unwrap_or_default().max(durable);
-    let mut walk = Walk { expected: first.add.first_sequence, ..Walk::default() };
-    walk.run(unsealed, &scans, watermark);
+    let extent =
+        |found: &Unsealed| Extent { path: found.path.clone(), bytes: found.bytes.len() as u64 };
+    let extents = unsealed.iter().map(extent).collect();
+    let mut judge = Judge::new(extents, first.add.first_sequence, watermark);
+    'log: for (segment, items) in scans.iter().enumerate() {
+        for item in items {
+            if judge.show(segment, item).is_break() {
+                break 'log;
+            }
+        }
+    }
+    judge.end();
     Tail {
         seen: records().map(|record| record.sequence).max().unwrap_or_default(),
         scanned: records().count() as u64,
-        kept: walk.keep(unsealed),
-        damaged: walk.damaged.into_iter().map(|(_, corruption)| corruption).collect(),
+        kept: judge.keep(unsealed),
+        damaged: judge.damaged.into_iter().map(|(_, corruption)| corruption).collect(),
     }
 }
 
-impl Walk {
-    fn run(&mut self, unsealed: &[Unsealed], scans: &[Vec<Item>], watermark: SequenceNumber) {
-        'log: for (segment, items) in scans.iter().enumerate() {
-            for item in items {
-                let record = match item {
-                    Item::Record(record) if record.sound => record,
-                    Item::Record(record) => {
-                        self.last_fault.get_or_insert((segment, record.offset));
-                        continue;
-                    }
-                    Item::Gap(gap) => {
-                        self.last_fault.get_or_insert((segment, gap.offset));
-                        continue;
-                    }
-                };
-                if record.sequence < self.expected {
-                    // A number that was counted already: not written by us in this order.
-                    self.last_fault.get_or_insert((segment, record.offset));
-                    continue;
-                }
-                if record.sequence > self.expected {
-                    if record.sequence > watermark.next() {
-                        break 'log;
-                    }
-                    self.report(unsealed, segment, record.offset, record.sequence);
-                }
-                self.accept(segment, record);
-            }
+impl Judge {
+    /// A verdict on these segments, oldest first; `first` is the first sequence number that may stand in them, and
+    /// `watermark` the greatest one that is known to have been durable.
+    pub(crate) fn new(
+        extents: Vec<Extent>,
+        first: SequenceNumber,
+        watermark: SequenceNumber,
+    ) -> Self {
+        Self { extents, watermark, expected: first, ..Self::default() }
+    }
+
+    /// Takes in what a scan found next. `Break`: the log ends before this, whatever follows.
+    pub(crate) fn show(&mut self, segment: usize, item: &Item) -> ControlFlow<()> {
+        let record = match item {
+            Item::Record(record) if record.sound => record,
+            Item::Record(Scanned { offset, .. }) => return self.doubt((segment, *offset), false),
+            Item::Gap(gap) => return self.doubt((segment, gap.offset), gap.is_unwritten),
+        };
+        if record.sequence < self.expected {
+            // A number that was counted already: not written by us in this order.
+            return self.doubt((segment, record.offset), false);
         }
-        if self.expected <= watermark {
-            let last = unsealed.len() - 1;
-            let end = unsealed.get(last).map_or(0, |found| found.bytes.len() as u64);
-            self.report(unsealed, last, end, watermark.next());
+        if record.sequence > self.expected {
+            if record.sequence > self.watermark.next() {
+                return ControlFlow::Break(());
+            }
+            self.report(segment, record.offset, record.sequence);
+        }
+        self.accept(segment, record);
+        ControlFlow::Continue(())
+    }
+
+    /// No sound record stands here. What is missing next is told of at the first such place, but for space that was
+    /// never written, which is the ordinary end of a segment.
+    fn doubt(&mut self, place: (usize, u64), is_unwritten: bool) -> ControlFlow<()> {
+        if self.last_fault.is_none_or(|(_, is_weak)| is_weak) {
+            self.last_fault = Some((place, is_unwritten));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Everything was shown.
+    pub(crate) fn end(&mut self) {
+        if self.expected <= self.watermark {
+            let last = self.extents.len().saturating_sub(1);
+            let end = self.extents.get(last).map_or(0, |extent| extent.bytes);
+            self.report(last, end, self.watermark.next());
         }
         self.drop_batch();
     }
 
+    /// The records that count, in order.
+    pub(crate) fn accepted(&self) -> &[Accepted] {
+        &self.accepted
+    }
+
+    /// The damage that was found.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = &Corruption> {
+        self.damaged.iter().map(|(_, corruption)| corruption)
+    }
+
     /// Records from the expected one to before `to` were durable and are gone.
-    fn report(&mut self, unsealed: &[Unsealed], segment: usize, offset: u64, to: SequenceNumber) {
+    fn report(&mut self, segment: usize, offset: u64, to: SequenceNumber) {
         self.drop_batch();
-        let (segment, offset) = self.last_fault.take().unwrap_or((segment, offset));
+        let (segment, offset) =
+            self.last_fault.take().map_or((segment, offset), |(place, _)| place);
         let damage = Damage::MissingRecords { from: self.expected, to };
-        let file = unsealed.get(segment).map(|found| found.path.clone()).unwrap_or_default();
+        let file = self.extents.get(segment).map(|found| found.path.clone()).unwrap_or_default();
         self.damaged.push((segment, Corruption { file, offset, damage }));
         self.expected = to;
     }

@@ -7,6 +7,7 @@ mod expiry;
 mod kit;
 mod latency;
 mod memory;
+mod operate;
 mod reads;
 mod small;
 mod space;
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;
-    let groups: [(&str, Measure); 16] = [
+    let groups: [(&str, Measure); 19] = [
         ("get", reads::get),
         ("put-os", writes::put_os),
         ("put-buffered", writes::put_buffered),
@@ -101,6 +102,9 @@ fn main() -> ExitCode {
         ("space-heap", small::memory_with_limits),
         ("space-limit", space::limits),
         ("typed-hits", typed::hits),
+        ("operate-walks", operate::walks),
+        ("operate-links", operate::links),
+        ("operate-dump", operate::round_trip),
     ];
     for (name, measure) in groups {
         if is_wanted(name) {
