@@ -19,6 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["evictor"],
     &["lookup", "checkpoint"],
     &["writer", "reader", "compactor", "recovery", "check", "inspect", "backup", "background"],
+    &["repair"],
     &["engine"],
 ];
 
