@@ -117,7 +117,8 @@ pub enum Error {
     /// The loader panicked. Nothing was stored; the next caller tries again.
     #[error("the loader panicked: {0}")]
     LoaderPanicked(String),
-    /// A loader asked for the very key it is loading.
+    /// A loader asked for the very key it is loading, or loaders, or fetches of coordinators, wait for each other in a
+    /// circle.
     #[error("a loader asked for the key that it is loading")]
     LoaderRecursion,
     /// It did not happen in time.

@@ -1,9 +1,9 @@
 //! What the typed layer asks of a store of bytes. The engine is one; a server beyond a network can be another.
 
-use std::{fmt, ops::ControlFlow, time::Duration};
+use std::{fmt, ops::ControlFlow, sync::Arc, time::Duration};
 
 use tierce_engine::{
-    Batch, Change, Durability, Engine, PutOptions, SequenceNumber, Timestamp, View,
+    Batch, Change, Durability, Engine, Follower, PutOptions, SequenceNumber, Timestamp, View,
 };
 
 use crate::error::Result;
@@ -129,4 +129,67 @@ impl Kv for Engine {
     fn is_shared(&self) -> bool {
         false
     }
+}
+
+/// A reader beside a writer: every write is refused.
+impl Kv for Arc<Follower> {
+    fn view(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
+        Ok(Follower::view(self, key, &mut *look)?.is_some())
+    }
+
+    fn peek(&self, key: &[u8], look: &mut Look<'_>) -> Result<bool> {
+        Ok(Follower::peek(self, key, &mut *look)?.is_some())
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.contains_key(key)?)
+    }
+
+    fn put(&self, _: &[u8], _: &[u8], _: &PutOptions) -> Result<SequenceNumber> {
+        read_only()
+    }
+
+    fn delete(&self, _: &[u8], _: Option<Durability>) -> Result<bool> {
+        read_only()
+    }
+
+    fn touch(&self, _: &[u8], _: Option<Timestamp>) -> Result<bool> {
+        read_only()
+    }
+
+    fn slide(&self, _: &[u8], _: Duration) -> Result<bool> {
+        read_only()
+    }
+
+    fn update(&self, _: &[u8], _: &mut Changer<'_>) -> Result<Option<SequenceNumber>> {
+        read_only()
+    }
+
+    fn commit(&self, _: Vec<Edit>, _: Option<Durability>) -> Result<()> {
+        read_only()
+    }
+
+    fn scan(&self, prefix: &[u8], values: bool, each: &mut Each<'_>) -> Result<()> {
+        Ok(self.snapshot().scan(prefix, values, each)?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Follower::now(self)
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+fn read_only<T>() -> Result<T> {
+    Err(tierce_engine::Error::ReadOnly.into())
 }

@@ -73,6 +73,7 @@ pub mod testing;
 mod ttl;
 mod typed;
 mod version;
+mod waits;
 mod work;
 
 pub use asynchronous::{AsyncCache, AsyncMap, AsyncStore};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use tierce_engine::{Engine, Options, Timestamp, io::MemoryDisk};
+use tierce_engine::{Engine, Follower, Options, Timestamp, io::MemoryDisk};
 
 use crate::{
     error::Result,
@@ -77,6 +77,33 @@ impl From<Engine> for Store {
     fn from(engine: Engine) -> Self {
         let common = engine.attached(Common::default);
         Self { kv: Arc::new(engine.clone()), engine: Some(engine), common }
+    }
+}
+
+impl From<Arc<Follower>> for Store {
+    /// The typed face of a reader beside a writer: the spaces that are there, every write refused
+    /// ([`tierce_engine::Error::ReadOnly`]). [`Follower::refresh`] brings all that was opened through it up to date.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tierce::{Options, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("store");
+    /// let writer = Store::open(&path)?.map::<String, u32>("readings")?;
+    /// writer.insert("hall", &19)?;
+    ///
+    /// // In another process, say.
+    /// let reader = Arc::new(Options::new().open_reader(&path)?);
+    /// let readings = Store::from(Arc::clone(&reader)).map::<String, u32>("readings")?;
+    /// assert_eq!(readings.get("hall")?, Some(19));
+    /// writer.insert("hall", &20)?;
+    /// reader.refresh()?;
+    /// assert_eq!(readings.get("hall")?, Some(20));
+    /// assert!(readings.insert("hall", &0).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn from(reader: Arc<Follower>) -> Self {
+        Self { kv: Arc::new(reader), engine: None, common: Arc::default() }
     }
 }
 

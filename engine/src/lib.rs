@@ -41,6 +41,7 @@ mod overrides;
 mod reader;
 mod recency;
 mod recovery;
+pub mod repair;
 mod segment;
 mod space;
 mod stats;

@@ -23,4 +23,5 @@ mod limits; // bytes, entries and free space: never too much, never refused in v
 mod opening; // directories, locks, versions, clocks
 mod regressions; // faults that were found once, by what went wrong
 mod regressions_of_upkeep; // the same, of compaction, limits and eviction
+mod repair; // damaged stores mended or salvaged: losses named, nothing brought back, the way back exact
 mod tool; // the command line, from outside

@@ -19,13 +19,14 @@ const FLOORS: &[&[&str]] = &[
     &["evictor"],
     &["lookup", "checkpoint"],
     &["writer", "reader", "compactor", "recovery", "check", "inspect", "backup", "background"],
+    &["repair"],
     &["engine"],
 ];
 
 /// The same of the typed face.
 const API_FLOORS: &[&[&str]] = &[
     &["error", "version"],
-    &["ttl", "key", "codec", "schedule", "room", "pool_all", "migrations"],
+    &["ttl", "key", "codec", "schedule", "room", "pool_all", "migrations", "waits"],
     &["found", "kv", "pool", "ops"],
     &["work"],
     &["space"],

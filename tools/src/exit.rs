@@ -17,7 +17,6 @@ pub(crate) enum Code {
     /// The command line makes no sense.
     Usage = 2,
     /// There were problems; they are repaired.
-    #[expect(dead_code, reason = "for the repair")]
     Repaired = 3,
     /// The store is damaged, or a step of the tour failed.
     Problems = 4,
@@ -29,6 +28,8 @@ pub(crate) enum Code {
     Locked = 11,
     /// A newer version wrote the store.
     UnknownFormat = 12,
+    /// The command line makes no sense, as e2fsck says it; only where its codes were asked for.
+    FsckUsage = 16,
     /// Interrupted from the keyboard.
     Interrupted = 130,
 }

@@ -21,6 +21,7 @@ mod lifetime;
 mod limits;
 mod listing;
 mod look;
+mod mend;
 mod moving;
 mod out;
 mod papers;
@@ -81,6 +82,10 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Changes(args) => follow::changes(args, face, out),
         Command::Check(args) => check::check(args, cli.json, out),
         Command::Codes => check::codes(cli.json, out),
+        Command::Repair(args) => mend::repair(args, face, out),
+        Command::Salvage(args) => mend::salvage(args, face, out),
+        Command::Rebuild(args) => mend::rebuild(args, cli.json, out),
+        Command::Migrate(args) => mend::migrate(args, cli.json, out),
         Command::Compact(args) => keep::compact(args, cli.json, out),
         Command::Expire(args) => keep::expire(args, cli.json, out),
         Command::Evict(args) => keep::evict(args, cli.json, out),
@@ -119,5 +124,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let usage = Fail::Usage(sentence.to_owned());
         talk::complain(usage.json());
     }
-    Code::Usage.into()
+    // Asked for, even where the rest of the line makes no sense.
+    let is_fsck = env::args_os().any(|argument| argument == "--fsck-codes");
+    if is_fsck { Code::FsckUsage.into() } else { Code::Usage.into() }
 }

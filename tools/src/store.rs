@@ -86,17 +86,21 @@ pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
     Ok(engine)
 }
 
-/// Tries again while another process has the store, as long as `--timeout` says.
 fn open_waiting(dir: &Path, options: &Options) -> Outcome<Engine> {
+    patiently(dir, || options.clone().open(dir))
+}
+
+/// Tries again while another process has the store, as long as `--timeout` says.
+pub(crate) fn patiently<T>(dir: &Path, attempt: impl Fn() -> Result<T, Error>) -> Outcome<T> {
     const RETRY_EVERY: Duration = Duration::from_millis(50);
     let (start, patience) = (Instant::now(), Duration::from_millis(timeout_ms()));
     loop {
-        match options.clone().open(dir) {
+        match attempt() {
             Err(Error::Locked { pid, .. }) if start.elapsed() < patience => {
                 detail(format_args!("tierce: waiting for {} (process {pid:?})", dir.display()));
                 interrupt::sleep(RETRY_EVERY.min(patience.saturating_sub(start.elapsed())))?;
             }
-            opened => return Ok(opened?),
+            done => return Ok(done?),
         }
     }
 }

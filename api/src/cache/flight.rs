@@ -15,8 +15,10 @@ use std::{
 
 use tierce_engine::Timestamp;
 
-use super::waits::{LoadId, Running, Waiting};
-use crate::error::{Error, Result, Shared};
+use crate::{
+    error::{Error, Result, Shared},
+    waits::{LoadId, Running, Waiting},
+};
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

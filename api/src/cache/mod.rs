@@ -12,7 +12,6 @@ mod put;
 mod record;
 mod stats;
 mod uses;
-mod waits;
 mod weights;
 
 use std::{ops::ControlFlow, sync::Arc};

@@ -177,7 +177,7 @@ impl<T: Send + Sync + 'static> Coordinator<T> {
     /// # Errors
     /// [`Error::Loader`](crate::Error::Loader) and [`Error::LoaderPanicked`](crate::Error::LoaderPanicked) if the fetch
     /// failed; the data is as before. [`Error::LoaderRecursion`](crate::Error::LoaderRecursion) if the fetch itself
-    /// called this, [`Error::Closed`](crate::Error::Closed) after, or during, a shutdown.
+    /// called this, or waits, over however many others, for the fetch that calls this; [`Error::Closed`](crate::Error::Closed) after, or during, a shutdown.
     pub fn refresh(&self) -> Result<()> {
         self.0.0.refresh(false)
     }

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::{Error, Result, Shared},
     pool::TimerHandle,
+    waits::{LoadId, Waiting},
 };
 
 pub(super) type Fetch<T> = Box<dyn Fn() -> Result<T, FetchError> + Send + Sync>;
@@ -109,7 +110,7 @@ struct State<T> {
     begun: u64,
     ended: u64,
     outcome: Result<(), Failure>,
-    fetcher: Option<ThreadId>,
+    fetcher: Option<(ThreadId, LoadId)>,
     listeners: BTreeMap<u64, Listener<T>>,
     listener_ids: u64,
     poll: Option<TimerHandle>,
@@ -275,10 +276,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Waits for a fetch that begins after this call, or is it.
     pub(super) fn refresh(self: &Arc<Self>, first: bool) -> Result<()> {
         let mut state = hold(&self.state);
-        if state.fetcher == Some(thread::current().id()) {
+        if state.fetcher.is_some_and(|(thread, _)| thread == thread::current().id()) {
             return Err(Error::LoaderRecursion);
         }
         let wanted = state.begun + 1;
+        let mut waits = None;
         loop {
             if state.machine.is_closed() {
                 return Err(Error::Closed(NAME));
@@ -286,9 +288,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
             if state.ended >= wanted {
                 return state.outcome.clone().map_err(Into::into);
             }
-            if state.fetcher.is_none() {
+            let Some((_, fetch)) = state.fetcher else {
+                drop(waits);
                 return self.lead(state, first);
-            }
+            };
+            // The fetch that this thread runs, if there is one, must not be what that one waits for.
+            drop(waits.replace(Waiting::begin(fetch)?));
             state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -297,10 +302,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn lead(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>, first: bool) -> Result<()> {
         let todo = self.send(&mut state, Input::Begun);
         state.begun += 1;
-        state.fetcher = Some(thread::current().id());
+        let id = LoadId::new();
+        state.fetcher = Some((thread::current().id(), id));
         let old = state.data.clone();
         drop(state);
         self.finish(todo);
+        // Nobody waits for a fetch that is just made, so this is no circle.
+        let waits = Waiting::begin(id);
+        let running = id.run();
         let fetched = catch_unwind(AssertUnwindSafe(|| match (self.parts.fetch)() {
             Ok(value) => Ok(Fetched {
                 is_change: self.is_change(old.as_ref(), &value),
@@ -309,6 +318,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             }),
             Err(error) => Err((Failure::Failed(Shared::new(error.error)), error.retry_after)),
         }));
+        drop((running, waits));
         let fetched = fetched.unwrap_or_else(|panic| {
             let message = message_of(&*panic);
             discard(panic);
@@ -544,8 +554,9 @@ impl<T: Send + Sync + 'static> Refresh for Weak<Inner<T>> {
     }
 
     fn is_fetching_here(&self) -> bool {
-        self.upgrade()
-            .is_some_and(|inner| hold(&inner.state).fetcher == Some(thread::current().id()))
+        let Some(inner) = self.upgrade() else { return false };
+        let fetcher = hold(&inner.state).fetcher;
+        fetcher.is_some_and(|(thread, _)| thread == thread::current().id())
     }
 
     fn is_gone(&self) -> bool {

@@ -372,3 +372,41 @@ fn tasks_refresh_as_threads_do() {
     own.close();
     assert_eq!(block_on(late).unwrap_err().kind(), "closed");
 }
+
+/// Goal: coordinators whose fetches refresh each other, on threads of their own, are told so in the place of waiting
+/// for each other for ever; a third that one of them fetches inside its own fetch makes no difference.
+#[test]
+fn a_circle_of_fetches_is_refused() {
+    use std::sync::{Barrier, OnceLock};
+    type Slot = Arc<OnceLock<Coordinator<u32>>>;
+    let slots: [Slot; 3] = Default::default();
+    let met = Arc::new(Barrier::new(2));
+    let fetch_of = |other: &Slot, meets: bool| {
+        let (other, met) = (Arc::clone(other), Arc::clone(&met));
+        let meets = std::sync::atomic::AtomicBool::new(meets);
+        move || {
+            // Only the first time: what failed may be fetched again by who waited for it.
+            if meets.swap(false, Ordering::SeqCst) {
+                met.wait();
+            }
+            let asked = other.get().unwrap().refresh();
+            asked.map(|()| 1).map_err(|error| FetchError::new(error.to_string()))
+        }
+    };
+    // The first fetches the third on its own thread, which waits for the second, which waits for the first.
+    let own = Executor::new();
+    let build = |other, meets| Coordinator::builder(fetch_of(other, meets)).executor(&own).build();
+    assert!(slots[0].set(build(&slots[2], false)).is_ok());
+    assert!(slots[1].set(build(&slots[0], true)).is_ok());
+    assert!(slots[2].set(build(&slots[1], true)).is_ok());
+    let (ended, ends) = mpsc::channel();
+    for slot in [0, 1] {
+        let (slot, ended) = (Arc::clone(&slots[slot]), ended.clone());
+        thread::spawn(move || ended.send(slot.get().unwrap().refresh()));
+    }
+    for _ in 0..2 {
+        let error = ends.recv_timeout(Duration::from_secs(60)).expect("nobody waits for ever");
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("a loader asked for the key that it is loading"), "{error}");
+    }
+}

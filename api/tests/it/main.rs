@@ -28,6 +28,7 @@ mod ops; // files around a store: atomic writes, directories, retention, free sp
 mod ops_data; // documents, backups, restores, migrations
 mod policies; // when states are saved, and the loop around handlers
 mod queue; // queues against a list of items
+mod reading; // the typed face of a reader beside a writer
 mod recipes; // recipes under races and at their instants
 #[cfg(feature = "redis")]
 mod redis; // caches and maps on a server

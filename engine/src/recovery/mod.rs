@@ -74,7 +74,7 @@ pub(crate) struct Recovered {
 
 /// After a crash this many sequence numbers are left out: more than could have been given to records that were
 /// lost, so that none is ever used twice (I5).
-const SEQUENCE_GAP: u64 = 1 << 24;
+pub(crate) const SEQUENCE_GAP: u64 = 1 << 24;
 
 struct Recovery<'a> {
     home: &'a Home,
@@ -124,7 +124,7 @@ fn our_name(name: &str) -> Option<FileName> {
 }
 
 /// Our files in a directory, with their lengths. Others are nobody's business.
-fn ours(listed: &[DirectoryEntry]) -> BTreeMap<FileName, u64> {
+pub(crate) fn ours(listed: &[DirectoryEntry]) -> BTreeMap<FileName, u64> {
     let files = listed.iter().filter(|entry| entry.kind == PathKind::File);
     files.filter_map(|entry| Some((our_name(&entry.name)?, entry.bytes))).collect()
 }

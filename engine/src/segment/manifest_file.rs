@@ -15,7 +15,8 @@ use crate::{
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::{
-            Edit, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame, encode_frame,
+            Edit, Frame, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, ManifestHeader, decode_frame,
+            encode_frame,
         },
         segment_header::{Class, SEGMENT_HEADER_BYTES, SegmentHeader, newer_major},
     },
@@ -276,6 +277,24 @@ fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
         loaded.damaged = Some(DecodeError::new(at as u64, Damage::Truncated));
     }
     loaded
+}
+
+/// Every sound frame of a manifest's bytes, in order, whatever stands between them. For those who mend it: what
+/// damaged frames between them said is not in it.
+pub(crate) fn sound_frames(bytes: &[u8], generation: u64) -> Vec<Frame> {
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut at = MANIFEST_HEADER_BYTES;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let newest = frames.last().map_or(0, |frame| frame.number);
+        match decode_frame(rest, generation, at as u64) {
+            Ok(frame) if frame.number > newest => {
+                at += usize::try_from(frame.bytes).unwrap_or(usize::MAX);
+                frames.push(frame);
+            }
+            _ => at += 8,
+        }
+    }
+    frames
 }
 
 /// No frame at `at`: a torn tail if it is not the first and nothing sound follows it, damage otherwise.

@@ -97,6 +97,8 @@ pub(crate) struct Sealed {
     pub(crate) expiry_max: Timestamp,
     pub(crate) tombstones: u32,
     pub(crate) not_fresh: u32,
+    /// Of the footer that counts; 0 = none does, whatever stands at the end of the file.
+    pub(crate) trailer_checksum: u32,
     /// Whether the footer's entries were found sound; not set before they were looked at.
     footer_is_sound: OnceLock<bool>,
 }

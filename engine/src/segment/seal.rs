@@ -263,6 +263,7 @@ fn sealed_from(
         expiry_max: seal.expiry_max,
         tombstones: seal.tombstones,
         not_fresh: seal.not_fresh,
+        trailer_checksum: seal.trailer_checksum,
         footer_is_sound: OnceLock::new(),
     })
 }
@@ -270,7 +271,13 @@ fn sealed_from(
 impl Sealed {
     /// Looks at the footer's entries; `None` if they cannot be read or are damaged. Entries of a mapped segment are
     /// checked as a whole once, and from then on only those pages are touched that are looked at.
+    ///
+    /// A segment that was taken in without its footer may still have one, with hashes of a seed that is gone: it says
+    /// nothing.
     pub(crate) fn with_entries<T>(&self, look: impl FnOnce(&FooterEntries<'_>) -> T) -> Option<T> {
+        if self.trailer_checksum == 0 {
+            return None;
+        }
         let Body::Map(map) = &self.body else {
             let (trailer, body) = self.footer().ok()?.ok()?;
             return Some(look(&FooterEntries::decode_again(&body, &trailer).ok()?));

@@ -7,6 +7,7 @@ mod docs;
 mod keep;
 mod limits;
 mod look;
+mod mend;
 mod moving;
 mod output;
 mod replay;

@@ -3,6 +3,7 @@
 mod backup;
 mod keep;
 mod look;
+mod mend;
 mod moving;
 mod write;
 
@@ -30,6 +31,7 @@ pub(crate) use look::{
     BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, RecordsArgs, ScanArgs, SelectArgs,
     StatsArgs,
 };
+pub(crate) use mend::{MigrateArgs, RebuildArgs, RepairArgs, SalvageArgs};
 #[cfg(feature = "sqlite")]
 pub(crate) use moving::ImportDiskcacheArgs;
 pub(crate) use moving::{
@@ -131,6 +133,14 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// List what a check can find: code, how bad it is, what it means, and what to do.
     Codes,
+    /// Print what a repair would do, or do it; exits 4 if there is something to repair, 3 if it was repaired.
+    Repair(RepairArgs),
+    /// Read what can be read into a new store; exits 4 if that is not everything.
+    Salvage(SalvageArgs),
+    /// Make footers and the checkpoint anew from sound records.
+    Rebuild(RebuildArgs),
+    /// Bring the store to another version of the format.
+    Migrate(MigrateArgs),
     /// Give the room of dead records back.
     Compact(CompactArgs),
     /// Remove what has expired.

@@ -203,8 +203,7 @@ pub(crate) fn round_trip() -> Vec<Figure> {
             options = options.expires_at(later.saturating_add_ms(random.below(1 << 40)));
         }
         if n % 5 == 0 {
-            options =
-                options.scope(bytes(&mut random, 9)).scope("tag").codec(n.to_le_bytes()[0], 7);
+            options = options.scope(n.to_le_bytes()).scope("tag").codec(n.to_le_bytes()[0], 7);
         }
         if n % 7 == 0 {
             options = options.item(0x20, bytes(&mut random, 9));

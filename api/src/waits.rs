@@ -1,4 +1,5 @@
-//! Which load waits for which other one, so that loads that wait for each other in a circle are found.
+//! Which load waits for which other one, so that loads that wait for each other in a circle are found: those of caches
+//! and the fetches of coordinators.
 //!
 //! A load is run by a thread, or by a task that is polled by one thread after the other. So what runs is known by a
 //! stack of each thread, which has on it what it runs at this moment and nothing of what is suspended.
@@ -14,9 +15,9 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// One load of one key.
+/// One load of one key, or one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct LoadId(u64);
+pub(crate) struct LoadId(u64);
 
 /// Of each load those it waits for. One may wait for several at once, and for one of them twice.
 static WAITS: LazyLock<Mutex<HashMap<LoadId, Vec<LoadId>>>> = LazyLock::new(Mutex::default);
@@ -31,20 +32,20 @@ fn hold() -> MutexGuard<'static, HashMap<LoadId, Vec<LoadId>>> {
 }
 
 impl LoadId {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// This thread runs the load until the guard is dropped: for as long as a loader is called, or polled once.
-    pub(super) fn run(self) -> Running {
+    pub(crate) fn run(self) -> Running {
         RUNS.with_borrow_mut(|runs| runs.push(self));
         Running
     }
 }
 
 /// See [`LoadId::run`]. Not to be held while a task is suspended.
-pub(super) struct Running;
+pub(crate) struct Running;
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -56,7 +57,7 @@ impl Drop for Running {
 
 /// The load that runs on this thread waits for another one; on record until this is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     from: LoadId,
     to: LoadId,
 }
@@ -66,7 +67,7 @@ impl Waiting {
     ///
     /// # Errors
     /// [`Error::LoaderRecursion`] if `to` waits for the load that this thread runs, or is it.
-    pub(super) fn begin(to: LoadId) -> Result<Option<Self>> {
+    pub(crate) fn begin(to: LoadId) -> Result<Option<Self>> {
         let Some(from) = RUNS.with_borrow(|runs| runs.last().copied()) else { return Ok(None) };
         let mut waits = hold();
         if reaches(&waits, to, from) {
