@@ -108,7 +108,7 @@ pub fn check_store(disk: &Arc<dyn Disk>, path: &Path) -> Result<CheckReport> {
 ///
 /// Cost: a full check reads every byte once, unsealed segments twice, footers and, of keys with several versions, heads
 /// of records once more; a quick one reads headers, footers and the checkpoint. Memory: per thread the footer of the
-/// segment that it reads, and 32 bytes for each of a 256th of all records, 2 MiB at least, to put segments side by side;
+/// segment that it reads, and 32 bytes for each of a 256th of all records (2 MiB at least), put side by side;
 /// 40 bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in
 /// a file that the file does not hold.
 ///
