@@ -107,10 +107,10 @@ pub fn check_store(disk: &Arc<dyn Disk>, path: &Path) -> Result<CheckReport> {
 /// beside a running writer, of which it sees some moment. Links are not followed.
 ///
 /// Cost: a full check reads every byte once, unsealed segments twice, footers and, of keys with several versions, heads
-/// of records once more; a quick one reads headers, footers and the checkpoint. Memory: of each segment that is being
-/// read its footer (one per thread), a 256th of 32 bytes for each record per thread (2 MiB at least) to put segments side by side, and 40
-/// bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in a
-/// file that the file does not hold.
+/// of records once more; a quick one reads headers, footers and the checkpoint. Memory: per thread the footer of the
+/// segment that it reads, and 32 bytes for each of a 256th of all records, 2 MiB at least, to put segments side by side;
+/// 40 bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in
+/// a file that the file does not hold.
 ///
 /// # Errors
 /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnknownFormat`](crate::Error::UnknownFormat),

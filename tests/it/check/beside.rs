@@ -50,9 +50,9 @@ fn hammer(dir: &Path, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
     engine.close().unwrap();
 }
 
-/// Goal: whatever moment a check meets, beside a writer nothing is damaged, and no check is in the writer's way: each of
-/// hundreds of checks of a store that never stands still calls it healthy. Method: two threads that do nothing else.
-/// The store is closed and opened now and then.
+/// Goal: whatever moment a check meets, beside a writer nothing is damaged, and no check is in the writer's way: each
+/// of hundreds of checks of a store that never stands still calls it healthy. Method: two threads that do nothing
+/// else. The store is closed and opened now and then.
 #[test]
 fn a_running_writer_is_healthy() {
     const CHECKS: usize = 240;
