@@ -49,6 +49,8 @@ pub(super) enum Reason {
     Torn,
     /// It was not sealed, and records that had been synced are gone.
     Missing,
+    /// It was taken in, and some of its records stand elsewhere too.
+    Repeated,
 }
 
 impl Reason {
@@ -63,13 +65,14 @@ impl Reason {
             Self::OtherFooter => "C022",
             Self::Torn => "C030",
             Self::Missing => "C031",
+            Self::Repeated => "C040",
             Self::NoFooter | Self::Unsealed => return None,
         })
     }
 
     /// Whether it is damage; the others are what a crash leaves.
     pub(super) const fn is_damage(&self) -> bool {
-        !matches!(self, Self::NoFooter | Self::Unsealed | Self::Torn)
+        !matches!(self, Self::NoFooter | Self::Unsealed | Self::Torn | Self::Repeated)
     }
 }
 
@@ -86,6 +89,7 @@ impl fmt::Display for Reason {
             Self::Unsealed => write!(f, "it was not sealed"),
             Self::Torn => write!(f, "it ends in an unfinished write"),
             Self::Missing => write!(f, "records that had been synced are gone"),
+            Self::Repeated => write!(f, "its records stand elsewhere too"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who the store is and which segments belong to it: by its manifest, or, where that is damaged, by what is left of
 //! it and what the files say of themselves. Reads heads and ends of files only; changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     examine::{head_at, sound_footer},
@@ -79,7 +79,13 @@ pub(super) struct Known {
     /// The file in which each segment stands; those that are missing have none.
     pub(super) sources: BTreeMap<SegmentId, SegmentId>,
     pub(super) strays: Vec<Stray>,
+    /// Of segments that were taken in: records that stand in another segment too, as a repair or a job that was cut short
+    /// leaves them.
+    pub(super) repeated: Repeated,
 }
+
+/// Sequence numbers by segment.
+pub(super) type Repeated = BTreeMap<SegmentId, HashSet<SequenceNumber>>;
 
 /// Learns what can be known of the store in `home`.
 pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
@@ -91,12 +97,14 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
             peeks.insert(*id, peek(home, *id)?);
         }
     }
-    let Said { header, mut state, mut fault, is_torn, mut lacks_edits, retired, hasher } =
-        ask(home, options, &files, &peeks)?;
-    let unlisted: Vec<_> =
-        peeks.keys().copied().filter(|id| !state.segments.contains_key(id)).collect();
+    let said = ask(home, options, &files, &peeks)?;
+    let Said { header, mut state, mut fault, is_torn, mut lacks_edits, retired, hasher } = said;
+    let is_unlisted = |id: &SegmentId| !state.segments.contains_key(id);
+    let unlisted: Vec<_> = peeks.keys().copied().filter(is_unlisted).collect();
     if fault.is_none() {
-        let proves = |id: &SegmentId| proves_lost_edits(home, &header, &state, *id);
+        let proves = |id: &SegmentId| {
+            proves_lost_edits(home, &header, &state, *id) || is_newer(&peeks[id], &state)
+        };
         fault = unlisted.iter().any(proves).then(|| Corruption {
             file: home.path(file_name::MANIFEST),
             offset: 0,
@@ -105,9 +113,11 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
         lacks_edits = fault.is_some();
     }
     let lacks_files = state.segments.keys().any(|id| !peeks.contains_key(id));
-    let mut strays = Vec::new();
-    let sources = sources(&state, &peeks, header.store_id);
+    let mut sources = sources(&state, &peeks, header.store_id);
     let in_use: BTreeSet<_> = sources.values().copied().collect();
+    let is_alien = |id: &&SegmentId| state.segments.contains_key(id) && !in_use.contains(id);
+    let alien = |id: &SegmentId| Stray { id: *id, is_needless: false };
+    let mut strays: Vec<_> = peeks.keys().filter(is_alien).map(alien).collect();
     let parents = superseded(&peeks, header.store_id);
     let is_doubtful = fault.is_some() || lacks_files;
     let mut adopted = Vec::new();
@@ -123,23 +133,13 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
             }
         }
     }
-    let is_alien = |id: &&SegmentId| state.segments.contains_key(id) && !in_use.contains(id);
-    let aliens = peeks.keys().filter(is_alien);
-    strays.extend(aliens.map(|id| Stray { id: *id, is_needless: false }));
-    let mut sources = sources;
     if fault.is_some() {
         seal_by_footer(&mut state, &peeks);
     }
     adopt(&mut state, &adopted, &peeks, hasher);
     sources.extend(adopted.iter().map(|add| (add.id, add.id)));
-    let is_ours = |entry: &&DirectoryEntry| {
-        let name = FileName::parse(&entry.name);
-        entry.kind == PathKind::File && name.is_some_and(|name| name != FileName::Lock)
-    };
-    let names = listed.iter().filter(is_ours).map(|entry| (entry.name.clone(), entry.bytes));
-    let mut names: Vec<_> = names.collect();
-    names.sort_unstable();
-    let home = home.clone();
+    let repeated = repeated(home, &state, &sources, &adopted)?;
+    let (home, names) = (home.clone(), names_of(&listed));
     Ok(Known {
         home,
         header,
@@ -152,7 +152,74 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
         hasher,
         sources,
         strays,
+        repeated,
     })
+}
+
+/// Whether a file without a header holds records that are newer than everything the manifest knows: it must have named
+/// that segment once.
+fn is_newer(peek: &Peek, state: &ManifestState) -> bool {
+    let newest = peek.sequences.map(|(_, high)| high);
+    peek.header.is_err() && newest.is_some_and(|newest| newest >= state.next_sequence)
+}
+
+/// Which records of segments that were taken in stand elsewhere too. A sequence number is that of one record (I5).
+fn repeated(
+    home: &Home,
+    state: &ManifestState,
+    sources: &BTreeMap<SegmentId, SegmentId>,
+    adopted: &[AddSegment],
+) -> Result<Repeated> {
+    let mut repeated = Repeated::new();
+    if adopted.is_empty() {
+        return Ok(repeated);
+    }
+    let mut owners: HashMap<SequenceNumber, SegmentId> = HashMap::new();
+    for add in adopted {
+        for sequence in sound_sequences(home, add, add.id)? {
+            if *owners.entry(sequence).or_insert(add.id) != add.id {
+                repeated.entry(add.id).or_default().insert(sequence);
+            }
+        }
+    }
+    for (id, source) in sources.iter().filter(|(id, _)| !adopted.iter().any(|a| a.id == **id)) {
+        let Some(segment) = state.segments.get(id) else { continue };
+        for sequence in sound_sequences(home, &segment.add, *source)? {
+            if let Some(owner) = owners.get(&sequence) {
+                repeated.entry(*owner).or_default().insert(sequence);
+            }
+        }
+    }
+    Ok(repeated)
+}
+
+/// The sequence numbers of the sound records of a segment that stands in the file of `source`.
+fn sound_sequences(
+    home: &Home,
+    add: &AddSegment,
+    source: SegmentId,
+) -> Result<Vec<SequenceNumber>> {
+    let path = home.segment(source);
+    let bytes =
+        read_file(home.disk.as_ref(), &path).map_err(|source| Error::io("read", &path, source))?;
+    let items = scan(&bytes, bytes.len() as u64, add.salt, SequenceNumber(0));
+    let sound = items.into_iter().filter_map(|item| match item {
+        Item::Record(record) if record.sound => Some(record.sequence),
+        Item::Record(_) | Item::Gap(_) => None,
+    });
+    Ok(sound.collect())
+}
+
+/// The names of our files but the lock, with their lengths.
+fn names_of(listed: &[DirectoryEntry]) -> Vec<(String, u64)> {
+    let is_ours = |entry: &&DirectoryEntry| {
+        let name = FileName::parse(&entry.name);
+        entry.kind == PathKind::File && name.is_some_and(|name| name != FileName::Lock)
+    };
+    let names = listed.iter().filter(is_ours).map(|entry| (entry.name.clone(), entry.bytes));
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
 }
 
 /// Reads what a segment's file says of itself.

@@ -126,7 +126,7 @@ pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
 /// Of `options` only disk and clock count.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::InvalidOptions`] if `undo` is not empty; and [`Error::Io`] for what could not be written: call again when the cause is gone.
+/// As [`plan()`]; [`Error::InvalidOptions`] if `undo` is not empty; and [`Error::Io`] for what could not be written: call again when the cause is gone.
 ///
 /// ```
 /// use tierce_engine::{Options, io::MemoryDisk, repair};

@@ -38,7 +38,8 @@ pub struct SalvageReport {
     /// No manifest says which segments there were: if one is missing, nothing tells, and older values of keys that were
     /// written in it may show.
     pub may_lack_segments: bool,
-    /// Files with a segment's name that belong to no segment of the store.
+    /// Files with a segment's name that belong to no segment of the store, as far as anything tells, and may hold
+    /// something.
     pub left_out: Vec<PathBuf>,
     /// What a check finds in the new store.
     pub after: CheckReport,
@@ -49,7 +50,10 @@ impl SalvageReport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let is_loss = |lost: &LostRecord| lost.fate.is_loss();
-        self.unknown.is_empty() && !self.may_lack_segments && !self.lost.iter().any(is_loss)
+        self.unknown.is_empty()
+            && self.left_out.is_empty()
+            && !self.may_lack_segments
+            && !self.lost.iter().any(is_loss)
     }
 }
 
@@ -118,7 +122,12 @@ pub fn salvage(options: &Options, from: &Path, out: &Path) -> Result<SalvageRepo
         lost: found.lost,
         unknown: found.unknown,
         may_lack_segments: known.lacks_edits,
-        left_out: known.strays.iter().map(|stray| view.real(&old.segment(stray.id))).collect(),
+        left_out: known
+            .strays
+            .iter()
+            .filter(|stray| !stray.is_needless)
+            .map(|stray| view.real(&old.segment(stray.id)))
+            .collect(),
         after: check_store(&new.disk, out)?,
     })
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     examine::{Examined, Kept, Reason, SealedBytes, examine_sealed, examine_tail, head_at},
     known::Known,
-    lost::{Fate, LostRange, LostRecord},
+    lost::{Fate, LostRange, LostRecord, name_of},
     witness::Witness,
 };
 use crate::{
@@ -112,17 +112,26 @@ pub(super) fn visit(
         if known.sources.get(id) != Some(id) {
             examined.reasons.push(Reason::Misplaced);
         }
+        leave_out_repeated(known, *id, &mut examined);
         visit(Visited { id: *id, salt: state.add.salt, bytes: &bytes, examined })?;
     }
     unsealed.sort_by_key(|found| found.add.first_sequence);
     let examined = examine_tail(&unsealed, durable, known.header.store_id, known.hasher);
-    for (found, examined) in unsealed.iter().zip(examined) {
+    for (found, mut examined) in unsealed.iter().zip(examined) {
+        leave_out_repeated(known, found.add.id, &mut examined);
         if is_asked(&found.add.id) {
             let (id, salt) = (found.add.id, found.add.salt);
             visit(Visited { id, salt, bytes: &found.bytes, examined })?;
         }
     }
     Ok(())
+}
+
+fn leave_out_repeated(known: &Known, id: SegmentId, examined: &mut Examined) {
+    if let Some(repeated) = known.repeated.get(&id) {
+        examined.kept.retain(|kept| !repeated.contains(&kept.sequence));
+        examined.reasons.push(Reason::Repeated);
+    }
 }
 
 fn source_path(home: &Home, known: &Known, id: SegmentId) -> std::path::PathBuf {
@@ -177,6 +186,8 @@ struct Traces {
     versions: HashMap<u64, HashMap<Vec<u8>, (SequenceNumber, Kind)>>,
     /// Names of scopes by their hash.
     scopes: HashMap<u64, Vec<u8>>,
+    /// Lost records of which a copy is left.
+    copies: HashSet<SequenceNumber>,
 }
 
 /// Finds the keys of what was lost, and what has to be written so that nothing older shows.
@@ -193,12 +204,16 @@ fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
     let hashes = survey.lost.iter().filter(|lost| !lost.is(Kind::ScopeCut)).filter_map(|l| l.hash);
     let hashes: HashSet<_> = hashes.collect();
     let cuts = survey.lost.iter().any(|lost| lost.is(Kind::ScopeCut));
+    let gone: HashSet<_> = survey.lost.iter().map(|lost| (lost.sequence, lost.kind)).collect();
     let mut traces = Traces::default();
     let mut witness = witness;
     visit(known, None, &mut |visited| {
         for kept in &visited.examined.kept {
             if let Some(witness) = &mut witness {
                 witness.hear(visited.id, kept);
+            }
+            if gone.contains(&(kept.sequence, name_of(kept.kind))) {
+                traces.copies.insert(kept.sequence);
             }
             let is_version = matches!(kept.kind, Kind::Put | Kind::Delete);
             let is_traced = is_version && kept.hash.is_some_and(|hash| hashes.contains(&hash));
@@ -222,6 +237,7 @@ fn trace(known: &Known, survey: &mut Survey) -> Result<()> {
         }
         Ok(())
     })?;
+    survey.lost.retain(|lost| !traces.copies.contains(&lost.sequence));
     let mut endings = BTreeSet::new();
     let newest_lost = newest_lost(&survey.lost);
     for lost in &mut survey.lost {

@@ -180,10 +180,6 @@ impl Lived {
         has_suffix(path, ".seg") && !bytes[bytes.len() - 128..].starts_with(b"TIERCEFT")
     }
 
-    fn open(&self, disk: &MemoryDisk) -> tierce_engine::Result<Engine> {
-        options(&self.setup, disk).open(STORE)
-    }
-
     /// What every key has.
     fn read(&self, engine: &Engine) -> Values {
         let get = |key: &Vec<u8>| engine.get(key).unwrap().map(|value| value.to_vec());

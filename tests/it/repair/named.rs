@@ -127,7 +127,9 @@ fn a_lost_delete_is_restored() {
 fn a_lost_cut_is_restored() {
     let scoped = || PutOptions::new().scope("scope");
     let (mut files, _, second) = two_segments(
-        |engine| drop(engine.put_with("before", "value", &scoped()).unwrap()),
+        |engine| {
+            engine.put_with("before", "value", &scoped()).unwrap();
+        },
         |engine| {
             engine.cut_scope("scope").unwrap();
             engine.put_with("after", "value", &scoped()).unwrap();

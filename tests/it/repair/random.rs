@@ -10,8 +10,9 @@ use tierce_kit::{rng::Rng, seed::cases, store::STORE};
 
 use super::{End, Files, Lived, Told, disk_of, has_suffix, hash_seed, options, store_files};
 
-/// What was done to the files, for people.
+/// What was done to the files.
 #[derive(Debug)]
+#[expect(dead_code, reason = "what it was is read by people, when a case fails")]
 pub(super) struct Done {
     pub(super) what: String,
     /// Whether it hit the unsealed end of a log so that nobody can tell it from a crash.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Dialogue, Ran, arguments, files, filled, place, run};
+use super::{Dialogue, Ran, arguments, files, filled, run};
 
 fn segments(store: &Path) -> Vec<PathBuf> {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
