@@ -55,7 +55,8 @@ pub use engine::{
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};
 pub use options::{
-    Compaction, Condition, Durability, Evict, Options, PutOptions, ReadMode, RecoveryPolicy,
+    Compaction, Condition, Durability, Evict, OnOpening, Options, PutOptions, ReadMode,
+    RecoveryPolicy,
 };
 pub use reader::{Changed, Changes, Entry, Iter, Snapshot, View, Wrote};
 pub use recovery::{RecoveryReport, TornTail};

@@ -91,6 +91,24 @@ impl Default for Compaction {
     }
 }
 
+/// Somebody who is told how far opening is: parts done of the index, and parts in all.
+#[derive(Clone, Default)]
+pub struct OnOpening(Option<Arc<dyn Fn(u64, u64) + Send + Sync>>);
+
+impl OnOpening {
+    pub(crate) fn tell(&self, done: usize, total: usize) {
+        if let Some(tell) = &self.0 {
+            tell(done as u64, total as u64);
+        }
+    }
+}
+
+impl fmt::Debug for OnOpening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnOpening({})", if self.0.is_some() { "somebody" } else { "nobody" })
+    }
+}
+
 /// Settings of a store.
 ///
 /// ```
@@ -143,6 +161,8 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
     /// The clock. Default: [`OsClock`].
     pub clock: Arc<dyn Clock>,
+    /// Told how far opening is. Default: nobody.
+    pub on_opening: OnOpening,
     /// Keep only this many bits of the key hash, so that different keys collide.
     #[cfg(feature = "testing")]
     pub hash_bits: u32,
@@ -297,6 +317,27 @@ impl Options {
         self
     }
 
+    /// Sets [`Self::on_opening`]: `tell` gets parts done and parts in all, a few hundred times while the index is
+    /// filled, from the thread that opens.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let disk = MemoryDisk::new();
+    /// Options::new().disk(disk.clone()).open("store")?.put("k", "v")?;
+    /// let told = Arc::new(AtomicU64::new(0));
+    /// let count = Arc::clone(&told);
+    /// let tell = move |_done, _total| { count.fetch_add(1, Ordering::Relaxed); };
+    /// Options::new().disk(disk).on_opening(tell).open("store")?;
+    /// assert!(told.load(Ordering::Relaxed) > 0);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_opening(mut self, tell: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.on_opening = OnOpening(Some(Arc::new(tell)));
+        self
+    }
+
     /// Keeps only `bits` bits of the key hash.
     #[cfg(feature = "testing")]
     #[must_use]
@@ -389,6 +430,7 @@ impl Default for Options {
             compaction: Compaction::default(),
             disk: Arc::new(OsDisk),
             clock: Arc::new(OsClock),
+            on_opening: OnOpening::default(),
             #[cfg(feature = "testing")]
             hash_bits: u64::BITS,
         }

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 use serde_json::{Map, Value, json};
 use tierce_engine::{
     SegmentAccount, SegmentId,
-    check::{CheckReport, Finding, Severity, check_store},
+    check::{CheckLevel, CheckReport, Finding, Severity, Verdict},
     inspect::{self, RecordSummary, SegmentSummary, StoreInfo},
 };
 
@@ -202,31 +202,28 @@ fn info_json(info: &StoreInfo, segments: &[SegmentSummary]) -> Value {
     })
 }
 
-/// Checks the store, prints what is wrong, and one verdict.
-pub(crate) fn check(args: &DirArgs, json: bool, out: &mut Out) -> Outcome {
-    let report = check_store(&disk(), &args.dir)?;
-    if json {
-        out.json(&check_json(&report))?;
-    } else {
-        for finding in &report.findings {
-            out.line(finding_line(finding))?;
-        }
-        out.line(verdict(&report))?;
-    }
-    Ok(if report.is_healthy() { Code::Done } else { Code::Problems })
-}
-
 /// The last line of a check.
 pub(crate) fn verdict(report: &CheckReport) -> String {
     let count =
         |severity| report.findings.iter().filter(|found| found.severity == severity).count();
     let (problems, notes) = (count(Severity::Problem), count(Severity::Note));
-    let word = if report.is_healthy() { "ok" } else { "problems remain" };
-    let CheckReport { segments, records, bytes, entries, .. } = report;
-    format!(
-        "{word}: {problems} problems and {notes} notes in {segments} segments, {records} records, {bytes} bytes; \
-         {entries} entries"
-    )
+    let word = match report.verdict() {
+        Verdict::Healthy => "ok",
+        Verdict::Unfinished => "not finished",
+        _ => "problems remain",
+    };
+    let CheckReport { segments, records, bytes, entries, omitted, .. } = report;
+    let mut line = format!(
+        "{word}: {problems} problems and {notes} notes in {segments} segments, {records} records, {bytes} bytes"
+    );
+    match report.level {
+        CheckLevel::Full => line += &format!("; {entries} entries"),
+        level => line += &format!("; {level} check"),
+    }
+    if *omitted > 0 {
+        line += &format!("; {omitted} more findings are not listed");
+    }
+    line
 }
 
 /// One finding, code first.
@@ -236,7 +233,7 @@ pub(crate) fn finding_line(finding: &Finding) -> String {
     format!("{} {} {file}{at}: {}", finding.code, severity(finding.severity), finding.message)
 }
 
-const fn severity(severity: Severity) -> &'static str {
+pub(crate) const fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Problem => "problem",
         _ => "note",
@@ -257,9 +254,17 @@ pub(crate) fn check_json(report: &CheckReport) -> Value {
             })
         })
         .collect();
+    let verdict = match report.verdict() {
+        Verdict::Healthy => "healthy",
+        Verdict::Unfinished => "unfinished",
+        _ => "problems",
+    };
     json!({
         "healthy": report.is_healthy(),
+        "verdict": verdict,
+        "level": report.level.to_string(),
         "findings": findings,
+        "omitted": report.omitted,
         "segments": report.segments,
         "records": report.records,
         "bytes": report.bytes,

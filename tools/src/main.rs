@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod bench;
+mod check;
 mod consent;
 mod encoding;
 mod entries;
@@ -79,7 +80,8 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Big(args) => figures::big(args, face, out),
         Command::Hist(args) => figures::hist(args, cli.json, out),
         Command::Changes(args) => follow::changes(args, face, out),
-        Command::Check(args) => look::check(args, cli.json, out),
+        Command::Check(args) => check::check(args, cli.json, out),
+        Command::Codes => check::codes(cli.json, out),
         Command::Repair(args) => mend::repair(args, face, out),
         Command::Salvage(args) => mend::salvage(args, face, out),
         Command::Rebuild(args) => mend::rebuild(args, cli.json, out),

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use tierce_engine::{
 use crate::{
     exit::Outcome,
     interrupt,
+    progress::Progress,
     settings::timeout_ms,
     talk::{detail, say},
 };
@@ -25,7 +26,7 @@ pub(crate) fn disk() -> Arc<dyn Disk> {
 
 /// Reads a store that is there, whoever has it open.
 pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
-    let reader = Options::new().open_reader(dir)?;
+    let reader = with_progress(Options::new(), |options| Ok(options.open_reader(dir)?))?;
     // What another process is just writing is no loss.
     if holder(dir).is_none() {
         for sentence in losses(&reader.recovery_report()) {
@@ -70,7 +71,7 @@ pub(crate) fn open_or_create(dir: &Path, durability: Durability) -> Outcome<Engi
 
 /// Opens a store with these settings.
 pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
-    let engine = open_waiting(dir, &options)?;
+    let engine = with_progress(options, |options| open_waiting(dir, &options))?;
     let report = engine.recovery_report();
     detail(format_args!(
         "tierce: {} is open after {} ms: {} segments, {} records scanned, {}",
@@ -88,6 +89,22 @@ pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
 
 fn open_waiting(dir: &Path, options: &Options) -> Outcome<Engine> {
     patiently(dir, || options.clone().open(dir))
+}
+
+/// Opens something by these settings and tells how far that is.
+fn with_progress<T>(options: Options, open: impl FnOnce(Options) -> Outcome<T>) -> Outcome<T> {
+    // The store keeps the settings; the progress ends here.
+    let progress = Arc::new(Mutex::new(Some(Progress::new("open", None, "parts"))));
+    let shown = Arc::clone(&progress);
+    let options = options.on_opening(move |done, total| {
+        if let Some(progress) = &mut *shown.lock().unwrap_or_else(PoisonError::into_inner) {
+            progress.of(total);
+            progress.at(done);
+        }
+    });
+    let opened = open(options);
+    drop(progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+    opened
 }
 
 /// Tries again while another process has the store, as long as `--timeout` says.

@@ -18,6 +18,8 @@ use crate::{
 
 /// Bytes that are read and written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Files that are open at a time at most.
+const UNSYNCED_MAX: usize = 128;
 
 pub(super) struct IntoDirectory<'a> {
     disk: &'a Arc<dyn Disk>,
@@ -26,6 +28,8 @@ pub(super) struct IntoDirectory<'a> {
     base: Option<Base>,
     made: Vec<String>,
     chunk: Vec<u8>,
+    /// Files that are written and not durable yet. The device works better on many than on one at a time.
+    unsynced: Vec<Arc<dyn File>>,
 }
 
 impl<'a> IntoDirectory<'a> {
@@ -54,6 +58,7 @@ impl<'a> IntoDirectory<'a> {
             base,
             made: Vec::new(),
             chunk: Vec::new(),
+            unsynced: Vec::new(),
         })
     }
 
@@ -104,8 +109,16 @@ impl<'a> IntoDirectory<'a> {
                 return Ok(Taken::Cancelled);
             }
         }
-        file.sync()?;
-        content.finish()
+        let taken = content.finish()?;
+        self.unsynced.push(file);
+        if self.unsynced.len() >= UNSYNCED_MAX {
+            self.sync_files()?;
+        }
+        Ok(taken)
+    }
+
+    fn sync_files(&mut self) -> io::Result<()> {
+        self.unsynced.drain(..).try_for_each(|file| file.sync())
     }
 }
 
@@ -138,6 +151,7 @@ impl Destination for IntoDirectory<'_> {
     fn take_bytes(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         if name == super::SHEET || name == file_name::MANIFEST {
             // Order: a manifest, and a sheet, say nothing that is not durable.
+            self.sync_files()?;
             self.disk.sync_dir(&self.dir)?;
         }
         let file = self.create_file(name)?;

@@ -107,10 +107,10 @@ pub fn check_store(disk: &Arc<dyn Disk>, path: &Path) -> Result<CheckReport> {
 /// beside a running writer, of which it sees some moment. Links are not followed.
 ///
 /// Cost: a full check reads every byte once, unsealed segments twice, footers and, of keys with several versions, heads
-/// of records once more; a quick one reads headers, footers and the checkpoint. Memory: of each segment that is being
-/// read its footer (one per thread), 16 MiB per thread for records of different segments put side by side, and 40
-/// bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in a
-/// file that the file does not hold.
+/// of records once more; a quick one reads headers, footers and the checkpoint. Memory: per thread the footer of the
+/// segment that it reads, and 32 bytes for each of a 256th of all records, 2 MiB at least, to put segments side by side;
+/// 40 bytes for each record of unsealed segments and of those whose footer is damaged. Nothing is sized by a number in
+/// a file that the file does not hold.
 ///
 /// # Errors
 /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnknownFormat`](crate::Error::UnknownFormat),
@@ -132,7 +132,7 @@ pub fn check_store_with(
         judged: BTreeMap::new(),
         groups: None,
     };
-    let mut report = check.to_the_truth()?;
+    let mut report = check.find_out()?;
     report.level = level;
     report.cancelled = check.meter.is_stopped();
     report.limit();
@@ -170,7 +170,7 @@ struct Look {
 
 impl Check<'_> {
     /// Looks until two looks under one manifest agree, or nothing is wrong.
-    fn to_the_truth(&mut self) -> Result<CheckReport> {
+    fn find_out(&mut self) -> Result<CheckReport> {
         let mut before: Option<Look> = None;
         for _ in 0..LOOKS_MAX {
             let (look, earlier) = match (self.look(), before) {

@@ -2,7 +2,7 @@
 //! the same. Where several records have one hash, their keys are read and compared: equal hashes are never taken for
 //! equal keys (I13).
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use super::{Store, report::Finding, saved::Saved, sealed::Said};
 use crate::{
@@ -118,18 +118,19 @@ impl<'a> Newest<'a> {
         for place in 0..self.sources.len() {
             self.claims_of(place, group, &mut claims)?;
         }
-        let newest_first = |claim: &Claim| (claim.hash, std::cmp::Reverse(claim.sequence));
-        claims.sort_unstable_by_key(newest_first);
+        claims.sort_unstable_by_key(|claim| claim.hash);
         let mut winners = Winners::default();
         let mut batch = Vec::new();
         let mut bytes = 0;
         let is_exact = self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_exact);
-        for same in claims.chunk_by(|a, b| a.hash == b.hash) {
+        for same in claims.chunk_by_mut(|a, b| a.hash == b.hash) {
             if let [only] = same {
                 outcome.entries += u64::from(only.is_put);
-                winners.puts.extend((is_exact && only.is_put).then_some((only.source, only.at)));
+                let put = (is_exact && only.is_put).then(|| located(only.source, only.at));
+                winners.puts.extend(put);
                 continue;
             }
+            same.sort_unstable_by_key(|claim| Reverse(claim.sequence));
             for claim in same {
                 bytes += (u64::from(claim.units) * 8).min(KEY_BYTES_MAX);
                 batch.push(*claim);
@@ -149,7 +150,7 @@ impl<'a> Newest<'a> {
             Some(judged) if judged.is_exact => self.compare(judged, group, winners.puts, outcome),
             Some(judged) => {
                 let puts = claims.iter().filter(|claim| claim.is_put);
-                let puts = puts.map(|claim| (claim.source, claim.at)).collect();
+                let puts = puts.map(|claim| located(claim.source, claim.at)).collect();
                 self.compare(judged, group, puts, outcome)
             }
             None => Ok(()),
@@ -233,38 +234,51 @@ impl<'a> Newest<'a> {
         &self,
         judged: &Judged<'_>,
         group: usize,
-        mut puts: Vec<(u32, u32)>,
+        mut puts: Vec<u64>,
         outcome: &mut Outcome,
     ) -> Result<(), Trouble> {
         let failed = |error| trouble(&judged.path, error);
         let file = self.store.home.disk.open(&judged.path, Access::Read).map_err(failed)?;
         let groups = self.store.groups;
-        let found = judged.saved.locations(file.as_ref(), |shard| groups.of_shard(shard) == group);
-        puts.sort_unstable();
-        let mut seen = vec![false; puts.len()];
+        let is_wanted = |shard| groups.of_shard(shard) == group;
         let mut find = |message: String| {
             outcome.findings.push(Finding::new("C051", &judged.path, None, message));
         };
-        for (id, offset) in found.map_err(failed)? {
-            let place = self.places.get(&id);
-            if place.is_none() && !judged.is_exact {
-                continue;
+        let mut found = Vec::with_capacity(puts.len());
+        let locations = judged.saved.locations(file.as_ref(), is_wanted, |slot, offset| {
+            let id = judged.saved.segments.get(&slot).copied();
+            match id.and_then(|id| self.places.get(&id)) {
+                Some(place) => {
+                    found.push(located(*place, u32::try_from(offset / 8).unwrap_or(u32::MAX)))
+                }
+                None if judged.is_exact => {
+                    find(format!("an entry points to {offset} of a segment that is not there"));
+                }
+                None => {}
             }
-            let units = u32::try_from(offset / 8).unwrap_or(u32::MAX);
-            let at = place.and_then(|place| puts.binary_search(&(*place, units)).ok());
-            match at.and_then(|at| seen.get_mut(at)) {
-                Some(seen) if !*seen => *seen = true,
-                Some(_) => find(format!("two entries point to {offset} of segment {id}")),
-                None => find(format!(
-                    "an entry points to {offset} of segment {id}, where no such put is"
-                )),
+        });
+        locations.map_err(failed)?;
+        puts.sort_unstable();
+        found.sort_unstable();
+        let where_is = |at: u64| {
+            let path = self.path(usize::try_from(at >> 32).unwrap_or(usize::MAX));
+            format!("{} of {}", (at & u64::from(u32::MAX)) * 8, path.display())
+        };
+        let (mut puts, mut last) = (puts.into_iter().peekable(), None);
+        for at in found {
+            while let Some(put) = puts.next_if(|put| *put < at).filter(|_| judged.is_exact) {
+                find(format!("the put at {} has no entry", where_is(put)));
             }
+            while puts.next_if(|put| *put < at).is_some() {}
+            if last == Some(at) {
+                find(format!("two entries point to {}", where_is(at)));
+            } else if puts.next_if_eq(&at).is_none() {
+                find(format!("an entry points to {}, where no such put is", where_is(at)));
+            }
+            last = Some(at);
         }
-        let missing = puts.iter().zip(&seen).filter(|(_, seen)| !**seen && judged.is_exact);
-        for ((place, units), _) in missing {
-            let path = self.path(*place as usize);
-            let at = u64::from(*units) * 8;
-            find(format!("the put at {at} of {} has no entry", path.display()));
+        for put in puts.filter(|_| judged.is_exact) {
+            find(format!("the put at {} has no entry", where_is(put)));
         }
         Ok(())
     }
@@ -275,8 +289,8 @@ impl<'a> Newest<'a> {
 struct Winners {
     /// Keys whose newest version is a put.
     count: u64,
-    /// Where those stand: source, and offset in units of 8.
-    puts: Vec<(u32, u32)>,
+    /// Where those stand, see [`located`].
+    puts: Vec<u64>,
     /// The keys of the current hash that were met.
     hash: u64,
     met: Vec<Vec<u8>>,
@@ -296,9 +310,14 @@ impl Winners {
         self.met.push(key);
         if claim.is_put {
             self.count += 1;
-            self.puts.push((claim.source, claim.at));
+            self.puts.push(located(claim.source, claim.at));
         }
     }
+}
+
+/// A source, and an offset in it in units of 8, as one number.
+fn located(source: u32, at: u32) -> u64 {
+    u64::from(source) << 32 | u64::from(at)
 }
 
 fn claim(place: usize, entry: &FooterEntry) -> Option<Claim> {

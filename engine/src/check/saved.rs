@@ -188,27 +188,33 @@ impl Reading<'_> {
 }
 
 impl Saved {
-    /// Where the entries of these shards point to, as segment and offset. An entry of a slot that has no segment points
-    /// to one that is nowhere.
+    /// Shows where the entries of these shards point to, as slot and offset.
     pub(super) fn locations(
         &self,
         file: &dyn File,
         is_wanted: impl Fn(usize) -> bool,
-    ) -> io::Result<Vec<(SegmentId, u64)>> {
-        let mut found = Vec::new();
+        mut show: impl FnMut(u32, u64),
+    ) -> io::Result<()> {
         let mut window = Window::new(file, WINDOW_BYTES, self.bytes);
         for (_, at, bytes) in self.shards.iter().filter(|(shard, ..)| is_wanted(*shard)) {
-            let mut at = *at;
-            let end = at + bytes;
+            let (mut at, end) = (*at, at + bytes);
             while at < end {
-                let row = window.bytes(at, ENTRY_BYTES)?;
-                let (Some(first), Some(second)) = (u64_at(row, 0), u64_at(row, 8)) else { break };
-                let Location { slot, offset } = IndexEntry::unpack([first, second]).location;
-                let id = self.segments.get(&slot.0).copied().unwrap_or(SegmentId(u64::MAX));
-                found.push((id, offset));
-                at += ENTRY_BYTES as u64;
+                let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let rows = window.bytes(at, ENTRY_BYTES)?;
+                let whole = rows.len().min(left) / ENTRY_BYTES * ENTRY_BYTES;
+                if whole == 0 {
+                    break;
+                }
+                for row in rows[..whole].chunks_exact(ENTRY_BYTES) {
+                    if let (Some(first), Some(second)) = (u64_at(row, 0), u64_at(row, 8)) {
+                        let Location { slot, offset } =
+                            IndexEntry::unpack([first, second]).location;
+                        show(slot.0, offset);
+                    }
+                }
+                at += whole as u64;
             }
         }
-        Ok(found)
+        Ok(())
     }
 }

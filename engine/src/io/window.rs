@@ -10,6 +10,8 @@ pub(crate) struct Window<'a> {
     file: &'a dyn File,
     capacity: usize,
     buffer: Vec<u8>,
+    /// How many bytes in the buffer are of the file.
+    filled: usize,
     /// Offset in the file of the first byte in the buffer.
     start: u64,
     end: u64,
@@ -18,7 +20,7 @@ pub(crate) struct Window<'a> {
 impl<'a> Window<'a> {
     /// A window of so many bytes over the first `end` bytes of `file`. Nothing is read or allocated yet.
     pub(crate) const fn new(file: &'a dyn File, capacity: usize, end: u64) -> Self {
-        Self { file, capacity, buffer: Vec::new(), start: 0, end }
+        Self { file, capacity, buffer: Vec::new(), filled: 0, start: 0, end }
     }
 
     /// Where the bytes end, as far as is known: a file that is shorter than was said ends earlier.
@@ -29,7 +31,7 @@ impl<'a> Window<'a> {
     /// Whether `wanted` bytes from `at` on, or all up to the end, are in memory.
     pub(crate) fn holds(&self, at: u64, wanted: usize) -> bool {
         let until = at.saturating_add(wanted as u64).min(self.end);
-        at >= self.start && until <= self.start + self.buffer.len() as u64
+        at >= self.start && until <= self.start + self.filled as u64
     }
 
     /// Bytes from `at` on: at least `wanted` of them, fewer only at the end. Never more than are in the window, and
@@ -42,29 +44,29 @@ impl<'a> Window<'a> {
             self.move_to(at, wanted)?;
         }
         let from = usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        Ok(self.buffer.get(from..).unwrap_or_default())
+        Ok(self.buffer.get(from..self.filled).unwrap_or_default())
     }
 
     fn move_to(&mut self, at: u64, wanted: usize) -> io::Result<()> {
         let kept_from = at.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
         match kept_from {
-            Some(from) if from < self.buffer.len() => {
-                self.buffer.copy_within(from.., 0);
-                self.buffer.truncate(self.buffer.len() - from);
+            Some(from) if from < self.filled => {
+                self.buffer.copy_within(from..self.filled, 0);
+                self.filled -= from;
             }
-            _ => self.buffer.clear(),
+            _ => self.filled = 0,
         }
         self.start = at;
-        let kept = self.buffer.len();
+        let kept = self.filled;
         let room = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
         let length = self.capacity.max(wanted).min(room).max(kept);
-        self.buffer.resize(length, 0);
-        let read = read_up_to_at(self.file, &mut self.buffer[kept..], at + kept as u64);
-        let filled = kept + read.as_ref().copied().unwrap_or_default();
-        self.buffer.truncate(filled);
-        read?;
-        if filled < length {
-            self.end = at + filled as u64;
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+        let read = read_up_to_at(self.file, &mut self.buffer[kept..length], at + kept as u64)?;
+        self.filled = kept + read;
+        if self.filled < length {
+            self.end = at + self.filled as u64;
         }
         Ok(())
     }

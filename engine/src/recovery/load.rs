@@ -12,6 +12,7 @@ use crate::{
         wire::u64_at,
     },
     index::{Entry as IndexEntry, Index, SHARDS, Size, weight},
+    options::OnOpening,
     overrides::{Cuts, Touch, Touches},
     segment::{Segment, read::Depth},
     types::{Location, SequenceNumber, Slot},
@@ -78,10 +79,12 @@ pub(super) fn load_all(
     index: &Index,
     sources: &[Source],
     epoch_of: &dyn Fn(u64, SequenceNumber) -> Option<u16>,
+    on: &OnOpening,
 ) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut live = vec![(0, 0); sources.len()];
     for shard in 0..SHARDS {
+        on.tell(shard, SHARDS);
         let mut entries = Vec::new();
         for group in groups(sources, shard) {
             for winner in resolve(sources, group, &mut loaded)? {

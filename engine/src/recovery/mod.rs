@@ -10,6 +10,7 @@
 //! Until the writer rewrites the tail, nothing on disk has changed but leftovers: a second crash finds what the
 //! first one left. Nothing is ever appended to a file that was found.
 
+mod covered;
 mod decision;
 mod identity;
 mod load;
@@ -23,6 +24,7 @@ use std::{
 };
 
 use self::{
+    covered::{SlotGiver, fill},
     decision::{Decision, Listed, Presence, decide},
     identity::{read_manifest, read_start},
     load::{Entries, Source},
@@ -52,7 +54,7 @@ use crate::{
         seal::{entries_by_scan, open_sealed},
         tail::{Unsealed, judge},
     },
-    types::{SegmentId, SequenceNumber, Slot, Timestamp},
+    types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 pub use report::{RecoveryReport, TornTail};
@@ -429,7 +431,8 @@ impl Recovery<'_> {
     ) -> Result<Overrides> {
         let is_outdated = checkpoint.as_ref().is_some_and(|c| uses::is_outdated(c, segments));
         let usable = checkpoint.as_ref().filter(|_| !is_outdated);
-        let covered = usable.filter(|c| fill(index, c, segments, open));
+        let on = &self.options.on_opening;
+        let covered = usable.filter(|c| fill(index, c, segments, open, on));
         if usable.is_some() && covered.is_none() {
             self.report.notes.push("the checkpoint does not fit and was not used".to_owned());
             index.clear();
@@ -458,7 +461,7 @@ impl Recovery<'_> {
             let known = checkpoint.as_ref().filter(|_| is_outdated).map(Uses::of);
             let epoch_of =
                 |hash, sequence| known.as_ref().and_then(|known| known.of_record(hash, sequence));
-            let loaded = load::load_all(index, &sources, &epoch_of)?;
+            let loaded = load::load_all(index, &sources, &epoch_of, on)?;
             for corruption in loaded.damaged {
                 self.report.damage(
                     self.options.recovery,
@@ -554,47 +557,4 @@ fn is_its_footer(
     trailer.id == segment.add.id
         && trailer.salt == segment.add.salt
         && u32_at(&trailer.encode(), 124) == Some(seal.trailer_checksum)
-}
-
-/// Fills the index from a checkpoint, leaving out entries of segments that are gone. `false` if it does not fit.
-fn fill(
-    index: &Index,
-    checkpoint: &checkpoint::Loaded,
-    segments: &[Arc<Segment>],
-    open: &[(OpenSegment, bool)],
-) -> bool {
-    let all = || segments.iter().chain(open.iter().map(|(open, _)| &open.segment));
-    let is_here = |slot: Slot| all().any(|segment| segment.slot == slot);
-    let mut gone = false;
-    for row in &checkpoint.segments {
-        match all().find(|segment| segment.id() == row.id) {
-            Some(segment) => segment.set_live(row.live_bytes, row.live_records),
-            None => gone |= !is_here(Slot(row.slot)),
-        }
-    }
-    for (shard, words) in checkpoint.shards() {
-        if !index.load_words(shard, words) {
-            return false;
-        }
-        if gone {
-            let _ = index.retain(shard, |entry| is_here(entry.location.slot));
-        }
-    }
-    true
-}
-
-/// Gives each segment the slot that the checkpoint knows it by, or one that nobody has.
-struct SlotGiver<'a> {
-    checkpoint: Option<&'a checkpoint::Loaded>,
-    next: u32,
-}
-
-impl SlotGiver<'_> {
-    fn give(&mut self, id: SegmentId) -> Slot {
-        if let Some(slot) = self.checkpoint.and_then(|checkpoint| checkpoint.slot_of(id)) {
-            return slot;
-        }
-        self.next += 1;
-        Slot(self.next - 1)
-    }
 }

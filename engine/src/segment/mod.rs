@@ -44,8 +44,8 @@ pub use value::Value;
 /// Where records begin in every segment.
 pub(crate) const RECORDS_AT: u64 = SEGMENT_HEADER_BYTES as u64;
 
-/// More bytes than the file of any segment has: a record begins within the 2 GiB that the index can name, is hardly longer
-/// than 2 GiB itself, and the footer is shorter than the records.
+/// More bytes than the file of any segment has: a record begins within the 2 GiB that the index can name, is hardly
+/// longer than 2 GiB itself, and the footer is shorter than the records.
 pub(crate) const FILE_BYTES_MAX: u64 = 8 << 30;
 
 /// The directory of a store, and the disk it is on.

@@ -36,7 +36,7 @@ fn hammer(dir: &Path, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
         match rng.below(20) {
             0..13 => {
                 let length = if rng.one_in(50) { 20_000 } else { rng.below(600) as usize };
-                drop(engine.put(&key, crate::basics::filler(writes, length)).unwrap());
+                engine.put(&key, crate::basics::filler(writes, length)).unwrap();
             }
             13..17 => drop(engine.delete(&key).unwrap()),
             17 => engine.sync().unwrap(),
@@ -50,9 +50,9 @@ fn hammer(dir: &Path, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
     engine.close().unwrap();
 }
 
-/// Goal: whatever moment a check meets, beside a writer nothing is damaged, and no check is in the writer's way: each of
-/// hundreds of checks of a store that never stands still calls it healthy. Method: two threads that do nothing else.
-/// The store is closed and opened now and then.
+/// Goal: whatever moment a check meets, beside a writer nothing is damaged, and no check is in the writer's way: each
+/// of hundreds of checks of a store that never stands still calls it healthy. Method: two threads that do nothing
+/// else. The store is closed and opened now and then.
 #[test]
 fn a_running_writer_is_healthy() {
     const CHECKS: usize = 240;
@@ -74,8 +74,11 @@ fn a_running_writer_is_healthy() {
                         while done.load(Ordering::Relaxed) < before + 10 && !writer.is_finished() {
                             thread::yield_now();
                         }
-                        let level =
-                            if number % 5 == 0 { CheckLevel::Quick } else { CheckLevel::Full };
+                        let level = if number.is_multiple_of(5) {
+                            CheckLevel::Quick
+                        } else {
+                            CheckLevel::Full
+                        };
                         let options = CheckOptions::new().level(level);
                         check_store_with(&disk, dir.path(), options).unwrap()
                     };

@@ -39,6 +39,33 @@ fn fresh_and_emptied() {
     }
 }
 
+/// Goal: the count of entries is exact where all hashes collide, where keys were written again and deleted, and in the
+/// part of the log that is not sealed.
+#[test]
+fn entries_are_counted_by_key() {
+    for hash_bits in [0, 2, 64] {
+        let setup = Setup { hash_bits, automatic: false, ..Setup::new(Durability::Os) };
+        let disk = tierce_engine::io::MemoryDisk::new();
+        let engine = setup.options(Arc::new(disk.clone()), &TestClock::new()).open(STORE).unwrap();
+        for round in 0..4 {
+            for number in 0..60_u8 {
+                engine.put([number], vec![round; 90]).unwrap();
+            }
+            while engine.step().unwrap() {}
+        }
+        for number in 0..7_u8 {
+            engine.delete([number]).unwrap();
+        }
+        let report = check(&disk.files()).unwrap();
+        assert_healthy(&report);
+        assert_eq!((report.entries, report.records), (53, 247), "{hash_bits} bits, unsealed");
+        engine.close().unwrap();
+        let report = check(&disk.files()).unwrap();
+        assert_healthy(&report);
+        assert_eq!((report.entries, report.records), (53, 247), "{hash_bits} bits");
+    }
+}
+
 /// Whether the files of this disk are those of a healthy store, or of none yet.
 fn judge(disk: &Arc<dyn Disk>) -> Result<(), String> {
     match check_store(disk, Path::new(STORE)) {

@@ -1,6 +1,7 @@
 //! The real tool, run as its users run it: processes, pipes, exit codes.
 
 mod backup;
+mod check;
 mod codes;
 mod docs;
 mod keep;

@@ -16,6 +16,7 @@ use clap::{
 use tierce_engine::{Durability, RecoveryPolicy};
 
 use crate::{
+    check::CheckArgs,
     encoding::EncodingArgs,
     lifetime::parse_lifetime_ms,
     limits::{self, LimitArgs},
@@ -129,7 +130,9 @@ pub(crate) enum Command {
     /// Print what was written, as JSON lines.
     Changes(ChangesArgs),
     /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
-    Check(DirArgs),
+    Check(CheckArgs),
+    /// List what a check can find: code, how bad it is, what it means, and what to do.
+    Codes,
     /// Print what a repair would do, or do it; exits 4 if there is something to repair, 3 if it was repaired.
     Repair(RepairArgs),
     /// Read what can be read into a new store; exits 4 if that is not everything.

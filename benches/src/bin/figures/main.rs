@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     println!("| figure | ours | other | ratio or value | bar | |");
     println!("|---|---|---|---:|---|---|");
     let mut all = true;
-    let groups: [(&str, Measure); 19] = [
+    let groups: [(&str, Measure); 20] = [
         ("get", reads::get),
         ("put-os", writes::put_os),
         ("put-buffered", writes::put_buffered),
@@ -105,6 +105,7 @@ fn main() -> ExitCode {
         ("operate-walks", operate::walks),
         ("operate-links", operate::links),
         ("operate-dump", operate::round_trip),
+        ("operate-memory", operate::memory),
     ];
     for (name, measure) in groups {
         if is_wanted(name) {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tierce_benches::{Random, median};
@@ -34,10 +34,13 @@ fn filled(name: &str, entries: u64, value_bytes: usize, options: Options) -> Pat
     let dir = scratch(name);
     let engine = options.durability(Durability::Buffered).open(&dir).expect("the store opens");
     let mut random = Random::new(1);
-    let mut value = vec![0; value_bytes];
+    let noise: Vec<u8> =
+        (0..value_bytes + 4_096).map(|_| random.below(256).to_le_bytes()[0]).collect();
     for n in 0..entries {
-        value.iter_mut().for_each(|byte| *byte = random.below(256).to_le_bytes()[0]);
-        engine.put(format!("key {n}"), &value).expect("the put succeeds");
+        let start = usize::try_from(random.below(4_096)).expect("a small number");
+        engine
+            .put(format!("key {n}"), &noise[start..start + value_bytes])
+            .expect("the put succeeds");
     }
     engine.close().expect("the store closes");
     dir
@@ -162,6 +165,57 @@ pub(crate) fn links() -> Vec<Figure> {
     }]
 }
 
+/// The tool, built beside this program.
+fn tool() -> PathBuf {
+    let tool = env::current_exe().expect("this program has a path").with_file_name("tierce");
+    assert!(tool.exists(), "build the tool first: cargo build --release -p tierce-tool");
+    tool
+}
+
+/// Most megabytes of memory of a run of the tool: in all, pages of mapped files included, and its own.
+fn peak_mb(arguments: &[&str], dir: &Path) -> (f64, f64) {
+    let mut run = Command::new(tool())
+        .args(arguments)
+        .arg(dir)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the tool starts");
+    let (mut all, mut own) = (0.0_f64, 0.0_f64);
+    let status = loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap_or_default();
+        let field = |name: &str| -> f64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().and_then(|kb| kb.parse().ok()).unwrap_or(0.0) / 1e3
+        };
+        (all, own) = (all.max(field("VmHWM:")), own.max(field("RssAnon:")));
+        if let Some(status) = run.try_wait().expect("the tool ends") {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success(), "{arguments:?}");
+    (all, own)
+}
+
+/// Memory of a check and of a dump of ten gigabytes, beyond 28 bytes per key for the index.
+pub(crate) fn memory() -> Vec<Figure> {
+    const ENTRIES: u64 = 1_000_000;
+    let dir = filled("operate-memory", ENTRIES, 10_000, Options::new());
+    let index = ENTRIES as f64 * 28.0 / 1e6;
+    let measured = [&["check", "--full"][..], &["dump"]].map(|arguments| {
+        let (all, own) = peak_mb(arguments, &dir);
+        Figure {
+            name: format!("memory of `{}`, 10 GB, beyond the index", arguments.join(" ")),
+            ours: format!("{all:.0} MB with pages of files, {own:.0} MB its own"),
+            other: format!("{index:.0} MB (index)"),
+            found: all - index,
+            bar: Bar::AtMost(200.0),
+        }
+    });
+    let _ = fs::remove_dir_all(&dir);
+    measured.into()
+}
+
 /// A number that two entries share only if they are the same, chance aside.
 fn print_of(key: &[u8], entry: &tierce_engine::Entry) -> (Vec<u8>, String) {
     let said = format!(
@@ -203,8 +257,7 @@ pub(crate) fn round_trip() -> Vec<Figure> {
             options = options.expires_at(later.saturating_add_ms(random.below(1 << 40)));
         }
         if n % 5 == 0 {
-            options =
-                options.scope(bytes(&mut random, 9)).scope("tag").codec(n.to_le_bytes()[0], 7);
+            options = options.scope(n.to_le_bytes()).scope("tag").codec(n.to_le_bytes()[0], 7);
         }
         if n % 7 == 0 {
             options = options.item(0x20, bytes(&mut random, 9));
