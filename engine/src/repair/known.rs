@@ -90,6 +90,7 @@ pub(super) type Repeated = BTreeMap<SegmentId, HashSet<SequenceNumber>>;
 /// Learns what can be known of the store in `home`.
 pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    refuse_odd(home, &listed)?;
     let files = ours(&listed);
     let mut peeks = BTreeMap::new();
     for name in files.keys() {
@@ -208,6 +209,20 @@ fn sound_sequences(
         Item::Record(_) | Item::Gap(_) => None,
     });
     Ok(sound.collect())
+}
+
+/// A link or a directory under a name of ours is not what is missing there: nobody is to take it for that.
+fn refuse_odd(home: &Home, listed: &[DirectoryEntry]) -> Result<()> {
+    let is_odd = |entry: &&DirectoryEntry| {
+        entry.kind != PathKind::File && FileName::parse(&entry.name).is_some()
+    };
+    match listed.iter().find(is_odd) {
+        Some(odd) => {
+            let source = std::io::Error::other("it is no regular file; put the file in its place");
+            Err(Error::io("read", home.path(&odd.name), source))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The names of our files but the lock, with their lengths.

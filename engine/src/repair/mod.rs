@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     check::{CheckReport, check_store},
-    error::{Error, Result},
+    error::{Damage, Error, Result},
     format::{
         file_name::{self, FileName},
         record::Kind,
@@ -98,7 +98,7 @@ pub struct RepairReport {
 ///
 /// # Errors
 /// [`Error::NotAStore`]; [`Error::Locked`] while another has it open for writing: its files are about to change;
-/// [`Error::UnknownFormat`]; [`Error::Io`].
+/// [`Error::UnknownFormat`]; [`Error::Io`], also for a link or a directory that stands under the name of a file.
 ///
 /// ```
 /// use tierce_engine::{Options, io::MemoryDisk, repair};
@@ -188,7 +188,10 @@ fn facts<'a>(known: &Known, survey: &Survey, before: &'a CheckReport) -> Facts<'
     Facts {
         findings: &before.findings,
         manifest: home.path(file_name::MANIFEST),
-        manifest_fault: known.fault.as_ref().map(|fault| fault.damage.to_string()),
+        manifest_fault: known.fault.as_ref().map(|fault| match fault.damage {
+            Damage::MissingEdits => ("C003", fault.damage.to_string()),
+            _ => ("C001", fault.damage.to_string()),
+        }),
         manifest_is_torn: known.is_torn,
         segments: segments.map(|(id, facts)| (*id, home.segment(*id), facts.clone())).collect(),
         strays: known.strays.iter().map(|s| (home.segment(s.id), s.is_needless)).collect(),

@@ -122,8 +122,8 @@ pub(super) struct Facts<'a> {
     /// What a check found.
     pub(super) findings: &'a [Finding],
     pub(super) manifest: PathBuf,
-    /// Why the manifest cannot be relied on.
-    pub(super) manifest_fault: Option<String>,
+    /// Why the manifest cannot be relied on: the finding's code, and a sentence.
+    pub(super) manifest_fault: Option<(&'static str, String)>,
     pub(super) manifest_is_torn: bool,
     /// Every segment of the store, with the path it should have.
     pub(super) segments: Vec<(SegmentId, PathBuf, SegmentFacts)>,
@@ -153,8 +153,8 @@ fn needed(step: Step) -> Step {
 /// The steps of a repair, in the order in which they are carried out. None if there is nothing to do.
 pub(super) fn decide(facts: &Facts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    if let Some(fault) = &facts.manifest_fault {
-        let write = step(Action::WriteManifest, &facts.manifest, Some("C001"), fault);
+    if let Some((code, fault)) = &facts.manifest_fault {
+        let write = step(Action::WriteManifest, &facts.manifest, Some(*code), fault);
         steps.push(needed(write));
     } else if facts.manifest_is_torn {
         let reason = "it ends in an unfinished edit";

@@ -60,6 +60,17 @@ const WOUNDS: &[Wound] = &[
         wound: |_, files| change(files, &manifest(), |bytes| bytes.extend([7; 40])),
     },
     Wound {
+        code: "C003",
+        end: End::Bare,
+        // The manifest as its first frame had it: all that it named later is there, and newer than it knows.
+        wound: |_, files| {
+            change(files, &manifest(), |bytes| {
+                let payload = u32::from_le_bytes(bytes[68..72].try_into().unwrap());
+                bytes.truncate((64 + 16 + payload as usize).next_multiple_of(8));
+            });
+        },
+    },
+    Wound {
         code: "C010",
         end: End::Closed,
         wound: |lived, files| drop(files.remove(&sealed(lived))),

@@ -368,3 +368,18 @@ fn a_plan_speaks() {
     assert_eq!(checkpoint.action, Action::WriteCheckpoint);
     assert!(rewrite.to_string().ends_with("the old file is set aside [C021]"), "{rewrite}");
 }
+
+/// Goal: a directory under a segment's name is no missing segment: the repair refuses, and touches nothing.
+#[test]
+fn no_regular_file() {
+    let (mut files, first, _) = two_segments(
+        |engine| engine.put("key", "older").unwrap(),
+        |engine| engine.put("other", "value").unwrap(),
+    );
+    files.remove(&first);
+    let disk = disk_of(&files);
+    tierce_engine::io::Disk::create_dir_all(&disk, &first).unwrap();
+    let refused = repair::repair(&options(&setup(), &disk), Path::new(STORE), None);
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    assert_eq!(store_files(&disk), store_files(&disk_of(&files)));
+}
