@@ -80,7 +80,11 @@ pub(crate) fn write(
     let mut all = vec![Edit::Checkpoint { number, sequence: moment.sequence }];
     all.extend(edits);
     // Order: the file is durable before the manifest names it, the old one goes after it is no longer named.
-    manifest.lock().unwrap_or_else(PoisonError::into_inner).apply(&all)?;
+    let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+    // A store that is closed has a manifest of one frame.
+    let is_last = all.contains(&Edit::Clean);
+    if is_last { manifest.apply_whole(&all) } else { manifest.apply(&all) }?;
+    drop(manifest);
     if let Some((old, _)) = previous {
         let _ = home.disk.remove(&home.path(&file_name::checkpoint(old)));
     }

@@ -178,7 +178,7 @@ impl Shared {
             Edit::Clean,
         ];
         if !self.make_way_for_checkpoint()? {
-            return hold(&self.manifest).apply(&edits);
+            return hold(&self.manifest).apply_whole(&edits);
         }
         let moment = self.moment(newest);
         checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
@@ -233,7 +233,7 @@ impl Shared {
         if !expires || now <= state.high_water {
             return Ok(());
         }
-        manifest.apply(&[Edit::Clock(now), Edit::Clean])
+        manifest.apply_whole(&[Edit::Clock(now), Edit::Clean])
     }
 
     pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {

@@ -89,6 +89,13 @@ impl ManifestFile {
         Ok(())
     }
 
+    /// As [`Self::apply`], with the file replaced whole: it has one frame then, and whatever is missing from it is
+    /// provably missing. The last frames of a longer one look, cut off, as if they had never been written.
+    pub(crate) fn apply_whole(&mut self, edits: &[Edit]) -> Result<()> {
+        self.file = None;
+        self.apply(edits)
+    }
+
     /// As [`Self::apply`]. After a failure the manifest is written anew as it was before, so that it surely has none of
     /// the edits.
     pub(crate) fn apply_or_disown(&mut self, edits: &[Edit]) -> Result<(), Unapplied> {

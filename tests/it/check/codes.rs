@@ -163,7 +163,7 @@ fn c002_an_unfinished_edit() {
 /// One bit of the last frame is no unfinished write; the end of a write that was cut short is.
 #[test]
 fn c001_a_bit_of_the_last_frame() {
-    let files = closed();
+    let files = crashed();
     let manifest = path_of("MANIFEST");
     let (last, _) = frames(&files[&manifest]).pop().unwrap();
     for (byte, code) in [(last, "C001"), (last + 20, "C001")] {

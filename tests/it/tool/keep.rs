@@ -132,7 +132,9 @@ fn writes() {
 #[test]
 fn timeout() {
     let (_root, store) = filled(1);
-    let holder = Dialogue::open(arguments![&store]);
+    let mut holder = Dialogue::open(arguments![&store]);
+    // An answer shows that it has the store.
+    assert_eq!(holder.ask("get key-00000"), "value-0");
     let pid = holder.pid();
     let mut waiting = command(arguments!["put", &store, "k", "v", "--timeout", "60s", "--verbose"]);
     let mut waiting = waiting.stderr(std::process::Stdio::piped()).spawn().unwrap();
