@@ -49,8 +49,9 @@ mod types;
 mod writer;
 
 pub use engine::{
-    Change, CompactionReport, Engine, Follower, Health, PlannedJob, Restore, Restored,
-    SegmentAccount, Staleness, Swept, Ticket, Usage, Verified, restore, verify_backup,
+    CellBytes, Change, CompactionReport, Engine, Follower, Health, LastUses, PlannedJob, Restore,
+    Restored, SegmentAccount, SegmentMap, Staleness, Swept, Ticket, Usage, Verified, restore,
+    verify_backup,
 };
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};

@@ -20,6 +20,7 @@ mod format; // bytes to values and back, and the bytes of format version 1
 mod golden; // stores written by each version of the format
 mod kill; // the real process, killed from outside
 mod limits; // bytes, entries and free space: never too much, never refused in vain
+mod map; // every byte of the files in one cell, under the right word
 mod opening; // directories, locks, versions, clocks
 mod regressions; // faults that were found once, by what went wrong
 mod regressions_of_upkeep; // the same, of compaction, limits and eviction

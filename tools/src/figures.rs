@@ -3,10 +3,11 @@
 use std::{cmp::Reverse, collections::BinaryHeap, path::Path, time::Duration};
 
 use serde_json::{Map, Value, json};
-use tierce_engine::{Follower, Stats, Timestamp};
+use tierce_engine::{Follower, Stats, Timestamp, View};
 
 use crate::{
     args::{BigArgs, BigBy, HistArgs, HistOf, StatsArgs},
+    buckets::{Bucket, Buckets},
     encoding::Face,
     exit::{Code, Outcome},
     interrupt,
@@ -153,7 +154,7 @@ fn exposition(dir: &Path, figures: &Figures) -> Vec<String> {
 pub(crate) fn hist(args: &HistArgs, json: bool, out: &mut Out) -> Outcome {
     let reader = open_to_read(&args.dir)?;
     let (newest, now, snapshot) = (reader.stats().sequence, reader.now(), reader.snapshot());
-    let (mut buckets, mut never) = ([0_u64; 65], 0_u64);
+    let (mut buckets, mut never) = (Buckets::default(), 0_u64);
     Selection::default().walk(&snapshot, &mut |key, view| {
         let number = match args.of {
             HistOf::Size => Some(view.record_bytes),
@@ -162,34 +163,16 @@ pub(crate) fn hist(args: &HistArgs, json: bool, out: &mut Out) -> Outcome {
             HistOf::Ttl => view.expires_at.map(|at| at.0.saturating_sub(now.0) / 1_000),
         };
         match number {
-            Some(number) => buckets[bucket(number)] += 1,
+            Some(number) => buckets.add(number),
             None => never += 1,
         }
     })?;
-    let last = buckets.iter().rposition(|count| *count > 0);
-    let first = buckets.iter().position(|count| *count > 0).unwrap_or(0);
-    let used: Vec<_> =
-        (first..last.map_or(first, |last| last + 1)).map(|at| (bounds(at), buckets[at])).collect();
-    print_histogram(args.of, &used, never, json, out)
-}
-
-/// Powers of two: 0; 1; 2 and 3; 4 to 7; and so on.
-fn bucket(number: u64) -> usize {
-    (u64::BITS - number.leading_zeros()) as usize
-}
-
-/// The least and the greatest number of a bucket.
-fn bounds(bucket: usize) -> (u64, u64) {
-    match bucket {
-        0 => (0, 0),
-        64 => (1 << 63, u64::MAX),
-        bucket => (1 << (bucket - 1), (1 << bucket) - 1),
-    }
+    print_histogram(args.of, &buckets, never, json, out)
 }
 
 fn print_histogram(
     of: HistOf,
-    used: &[((u64, u64), u64)],
+    buckets: &Buckets,
     never: u64,
     json: bool,
     out: &mut Out,
@@ -198,25 +181,24 @@ fn print_histogram(
     let (name, unit) = of.names();
     let is_ttl = of == HistOf::Ttl;
     if json {
-        let bucket = |((from, to), count): &((u64, u64), u64)| json!({"from": from, "to": to, "count": count});
-        let buckets: Vec<Value> = used.iter().map(bucket).collect();
-        let mut document = json!({"of": name, "unit": unit, "buckets": buckets});
+        let mut document = json!({"of": name, "unit": unit, "buckets": buckets.json()});
         if is_ttl {
             document["never"] = never.into();
         }
         out.json(&document)?;
         return Ok(Code::Done);
     }
-    let greatest = used.iter().map(|(_, count)| *count).chain([never]).max().unwrap_or(0).max(1);
+    let used = buckets.used();
+    let greatest = used.iter().map(|bucket| bucket.count).chain([never]).max().unwrap_or(0).max(1);
     let bar = |count: u64| {
         // Whoever is there at all is seen.
         let width = (u128::from(count) * u128::from(WIDTH)).div_ceil(u128::from(greatest));
         "█".repeat(width as usize)
     };
-    for ((from, to), count) in used {
+    for Bucket { from, to, count } in used {
         let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
         out.line(
-            format_args!("{range:>23} {unit} {count:>10} {}", bar(*count)).to_string().trim_end(),
+            format_args!("{range:>23} {unit} {count:>10} {}", bar(count)).to_string().trim_end(),
         )?;
     }
     if is_ttl && never > 0 {
@@ -227,44 +209,68 @@ fn print_histogram(
 
 /// An entry, by what it is great.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Great {
+pub(crate) struct Great {
     rank: u64,
-    key: Vec<u8>,
-    bytes: u64,
-    age: u64,
-    expires_at: Option<Timestamp>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) bytes: u64,
+    /// Writes since.
+    pub(crate) age: u64,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// The greatest entries of those that were shown, and no more.
+#[derive(Debug)]
+pub(crate) struct Greatest {
+    by: BigBy,
+    top: usize,
+    newest: u64,
+    heap: BinaryHeap<Reverse<Great>>,
+}
+
+impl Greatest {
+    /// `newest` is the sequence number that age counts from.
+    pub(crate) const fn new(by: BigBy, top: usize, newest: u64) -> Self {
+        Self { by, top, newest, heap: BinaryHeap::new() }
+    }
+
+    pub(crate) fn show(&mut self, key: &[u8], view: &View<'_>) {
+        let age = self.newest.saturating_sub(view.sequence.0);
+        let rank = if self.by == BigBy::Bytes { view.record_bytes } else { age };
+        let is_wanted = self.heap.len() < self.top
+            || self.heap.peek().is_some_and(|Reverse(least)| rank > least.rank);
+        if is_wanted {
+            let (key, bytes, expires_at) = (key.to_vec(), view.record_bytes, view.expires_at);
+            self.heap.push(Reverse(Great { rank, key, bytes, age, expires_at }));
+            if self.heap.len() > self.top {
+                self.heap.pop();
+            }
+        }
+    }
+
+    /// Greatest first.
+    pub(crate) fn into_list(self) -> Vec<Great> {
+        self.heap.into_sorted_vec().into_iter().map(|Reverse(entry)| entry).collect()
+    }
+}
+
+/// An entry as JSON.
+pub(crate) fn great_json(entry: &Great, face: Face) -> Value {
+    let mut object = Map::new();
+    face.insert_key(&mut object, "key", &entry.key);
+    object.insert("bytes".to_owned(), entry.bytes.into());
+    object.insert("age".to_owned(), entry.age.into());
+    object.insert("expires_at_ms".to_owned(), entry.expires_at.map(|at| at.0).into());
+    Value::from(object)
 }
 
 /// Prints the greatest entries. Holds no more than those.
 pub(crate) fn big(args: &BigArgs, face: Face, out: &mut Out) -> Outcome {
     let reader = open_to_read(&args.dir)?;
-    let newest = reader.stats().sequence;
-    let mut greatest: BinaryHeap<Reverse<Great>> = BinaryHeap::new();
-    Selection::default().walk(&reader.snapshot(), &mut |key, view| {
-        let age = newest.saturating_sub(view.sequence.0);
-        let rank = if args.by == BigBy::Bytes { view.record_bytes } else { age };
-        let is_wanted = greatest.len() < args.top
-            || greatest.peek().is_some_and(|Reverse(least)| rank > least.rank);
-        if is_wanted {
-            let (key, bytes, expires_at) = (key.to_vec(), view.record_bytes, view.expires_at);
-            greatest.push(Reverse(Great { rank, key, bytes, age, expires_at }));
-            if greatest.len() > args.top {
-                greatest.pop();
-            }
-        }
-    })?;
-    let greatest: Vec<_> =
-        greatest.into_sorted_vec().into_iter().map(|Reverse(entry)| entry).collect();
+    let mut greatest = Greatest::new(args.by, args.top, reader.stats().sequence);
+    Selection::default().walk(&reader.snapshot(), &mut |key, view| greatest.show(key, &view))?;
+    let greatest = greatest.into_list();
     if face.json {
-        let object = |entry: &Great| {
-            let mut object = Map::new();
-            face.insert_key(&mut object, "key", &entry.key);
-            object.insert("bytes".to_owned(), entry.bytes.into());
-            object.insert("age".to_owned(), entry.age.into());
-            object.insert("expires_at_ms".to_owned(), entry.expires_at.map(|at| at.0).into());
-            Value::from(object)
-        };
-        let entries: Vec<Value> = greatest.iter().map(object).collect();
+        let entries: Vec<Value> = greatest.iter().map(|entry| great_json(entry, face)).collect();
         out.json(&json!({ "entries": entries }))?;
         return Ok(Code::Done);
     }
@@ -277,19 +283,6 @@ pub(crate) fn big(args: &BigArgs, face: Face, out: &mut Out) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Goal: every number has one bucket, and the bounds say which.
-    #[test]
-    fn buckets() {
-        for number in [0, 1, 2, 3, 4, 7, 8, 1 << 40, (1 << 63) - 1, 1 << 63, u64::MAX] {
-            let (from, to) = bounds(bucket(number));
-            assert!((from..=to).contains(&number), "{number}: {from}-{to}");
-        }
-        assert_eq!(
-            (bounds(0), bounds(1), bounds(2), bounds(64)),
-            ((0, 0), (1, 1), (2, 3), (1 << 63, u64::MAX))
-        );
-    }
 
     /// Goal: the greatest is full, nothing is empty, and no number breaks it.
     #[test]

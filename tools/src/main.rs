@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod bench;
+mod buckets;
 mod check;
 mod consent;
 mod encoding;
@@ -25,6 +26,7 @@ mod mend;
 mod moving;
 mod out;
 mod papers;
+mod picture;
 mod place;
 mod progress;
 mod replay;
@@ -80,6 +82,8 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Big(args) => figures::big(args, face, out),
         Command::Hist(args) => figures::hist(args, cli.json, out),
         Command::Changes(args) => follow::changes(args, face, out),
+        Command::Map(args) => picture::map(args, cli.json, out),
+        Command::Report(args) => picture::report(args, face, out),
         Command::Check(args) => check::check(args, cli.json, out),
         Command::Codes => check::codes(cli.json, out),
         Command::Repair(args) => mend::repair(args, face, out),

@@ -87,7 +87,6 @@ pub(crate) fn timeout_ms() -> u64 {
 }
 
 /// Whether what goes to standard output may carry colours.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the map and the report of the check"))]
 pub(crate) fn has_color() -> bool {
     let variable = |name: &str| env::var_os(name);
     wants_color(get().global.color, &variable, io::stdout().is_terminal())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Error, Follower, Options, RecoveryReport,
+    Durability, Engine, Error, Follower, Options, RecoveryPolicy, RecoveryReport,
     io::{Disk, OsDisk},
 };
 
@@ -34,6 +34,12 @@ pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
         }
     }
     Ok(reader)
+}
+
+/// Reads what can be read of a store, damaged or not, for pictures. Says nothing of what was found: they do.
+pub(crate) fn open_to_draw(dir: &Path) -> Outcome<Follower> {
+    let options = Options::new().recovery(RecoveryPolicy::Salvage);
+    with_progress(options, |options| Ok(options.open_reader(dir)?))
 }
 
 /// The process that has the store open, where the system tells: it has a lock on a file in the directory.

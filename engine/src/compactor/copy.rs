@@ -25,7 +25,7 @@ use crate::{
         transfer::{Ended, Ending, Leftover, Move, Transfer},
     },
     space::{Purpose, Space},
-    types::{Location, SequenceNumber, is_live},
+    types::{Location, SegmentId, SequenceNumber, is_live},
 };
 
 /// What a job needs from the rest of the store.
@@ -68,6 +68,7 @@ pub(crate) fn copy(job: &Job<'_>, inputs: Vec<Arc<Segment>>) -> Result<Copied> {
     let mut copying = Copying {
         job,
         others,
+        parents: inputs.iter().map(|input| input.id()).collect(),
         outputs: BTreeMap::new(),
         transfer: Transfer { now: job.lookup.clock.now(), ..Transfer::default() },
         scratch: Vec::new(),
@@ -95,6 +96,8 @@ pub(crate) fn copy(job: &Job<'_>, inputs: Vec<Arc<Segment>>) -> Result<Copied> {
 struct Copying<'a> {
     job: &'a Job<'a>,
     others: Others,
+    /// Ids of the inputs; every output names all of them.
+    parents: Vec<SegmentId>,
     /// By stream.
     outputs: BTreeMap<u8, Output>,
     transfer: Transfer,
@@ -372,7 +375,9 @@ impl Copying<'_> {
             capacity = self.job.space.room(Purpose::Compact).min(capacity).max(alone);
             self.job.space.take(capacity, Purpose::Compact)?;
         }
-        let header = (self.job.header)(Class(Class::COMPACTED.0 + stream), self.job.horizon);
+        let class = Class(Class::COMPACTED.0 + stream);
+        let mut header = (self.job.header)(class, self.job.horizon);
+        header.parents.clone_from(&self.parents);
         let slot = self.job.lookup.catalog.free_slot();
         match Output::create(self.job.home, header, slot, capacity) {
             Ok(output) => {

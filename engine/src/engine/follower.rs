@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     accounts::{SegmentAccount, accounts},
+    hold,
     opening::prepare,
-    shared::lookup_of,
+    shared::{lookup_of, written_policy},
 };
 use crate::{
     error::{Error, Result},
@@ -20,7 +21,7 @@ use crate::{
     },
     io::{Access, read_up_to_at},
     lookup::Lookup,
-    options::Options,
+    options::{Evict, Options},
     reader::{Changes, Entry, Iter, Reader, Snapshot, View},
     recovery::{RecoveryReport, recover},
     segment::{Home, Segment, Value},
@@ -56,7 +57,7 @@ use crate::{
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub struct Follower {
-    home: Home,
+    pub(super) home: Home,
     options: Options,
     seen: RwLock<Arc<Seen>>,
 }
@@ -80,13 +81,15 @@ pub struct Staleness {
 }
 
 /// The store at the moment when it was read.
-struct Seen {
-    lookup: Arc<Lookup>,
-    reader: Reader,
+pub(super) struct Seen {
+    pub(super) lookup: Arc<Lookup>,
+    pub(super) reader: Reader,
     newest: SequenceNumber,
     read_at: Timestamp,
     manifest: Mark,
-    report: RecoveryReport,
+    pub(super) report: RecoveryReport,
+    /// Under which policy the epochs were written; `None` if they mean nothing.
+    pub(super) written: Option<Evict>,
 }
 
 /// Tells two states of a manifest apart: a new one has another generation in its header, and edits only lengthen it.
@@ -146,7 +149,7 @@ impl Follower {
         })
     }
 
-    fn seen(&self) -> Arc<Seen> {
+    pub(super) fn seen(&self) -> Arc<Seen> {
         Arc::clone(&self.seen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -341,8 +344,11 @@ fn read_once(home: &Home, options: &Options, manifest: Mark, time: Timestamp) ->
     let sealed = recovered.catalog.table();
     let sealed = sealed.iter().filter_map(|segment| Some(segment.as_sealed()?.sequence_max));
     let newest = sealed.chain(unsealed).max().unwrap_or_default();
-    let lookup = lookup_of(recovered, options);
+    // The epochs keep the meaning they have on disk: nothing is evicted here.
+    let written = written_policy(&hold(&recovered.manifest));
+    let options = options.clone().evict(written.unwrap_or(options.evict));
+    let lookup = lookup_of(recovered, &options);
     let reader = Reader::new(Arc::clone(&lookup));
     let read_at = lookup.clock.now();
-    Ok(Seen { lookup, reader, newest, read_at, manifest, report })
+    Ok(Seen { lookup, reader, newest, read_at, manifest, report, written })
 }

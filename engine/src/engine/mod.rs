@@ -6,6 +6,7 @@ mod evicted_tests;
 mod expiry;
 mod follower;
 mod keeping;
+mod map;
 mod opening;
 mod place;
 mod restoring;
@@ -34,6 +35,7 @@ use crate::{
 pub use accounts::{PlannedJob, SegmentAccount};
 pub use expiry::Swept;
 pub use follower::{Follower, Staleness};
+pub use map::{CellBytes, LastUses, SegmentMap};
 pub use restoring::{Restore, Restored, Verified, restore, verify_backup};
 pub use room::Usage;
 pub(crate) use shared::Shared;

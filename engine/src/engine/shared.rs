@@ -292,10 +292,14 @@ pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> 
     Arc::new(lookup)
 }
 
+/// The policy under which the epochs of the checkpoint were written, if that is known.
+pub(super) fn written_policy(manifest: &ManifestFile) -> Option<Evict> {
+    manifest.state().properties.get(EPOCHS).and_then(|name| policy(name))
+}
+
 /// Sets the clock of accesses by the epochs that were found, and counts the live entries.
 fn restore(lookup: &Lookup, manifest: &ManifestFile) {
-    let written = manifest.state().properties.get(EPOCHS).and_then(|name| policy(name));
-    lookup.recency.restore(&lookup.index, written);
+    lookup.recency.restore(&lookup.index, written_policy(manifest));
     for shard in 0..SHARDS {
         lookup.index.sweep(shard, &mut |_, entry| {
             if !entry.is_evicted() {

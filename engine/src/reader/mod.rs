@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub use changes::{Changed, Changes, Wrote};
+pub(crate) use snapshot::Standing;
 pub use snapshot::{Iter, Snapshot};
 
 /// An entry with what is known of it.

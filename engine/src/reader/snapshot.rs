@@ -4,14 +4,34 @@ use std::{fmt, ops::ControlFlow, sync::Arc};
 
 use super::{Entry, View, describe};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::hash::KeyHasher,
     index::{Entry as IndexEntry, Frozen, SHARDS},
     lookup::{Examined, Found, examine},
     overrides::FrozenOverrides,
     segment::{Value, catalog::Table, read::Depth},
-    types::Timestamp,
+    types::{Location, Timestamp},
 };
+
+/// What stands where the index points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A record that can be read.
+    Live,
+    /// One that expired, was cut off or evicted, and is not displaced yet.
+    Ended,
+    /// None whose head is sound.
+    Unreadable,
+}
+
+/// A place that the index points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) at: Location,
+    /// Of the record, as its head says; if that cannot be read, as many as the index knows it has at most.
+    pub(crate) bytes: u64,
+    pub(crate) standing: Standing,
+}
 
 /// The store as it was at one moment; cheap to clone, and no writer ever waits for it.
 ///
@@ -137,6 +157,82 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::scan`] of everything without values, but entries whose record cannot be read are left out: how many those
+    /// are is returned. For looks at stores that are damaged.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.put("a", "1")?;
+    /// let mut bytes = 0;
+    /// let unreadable = engine.snapshot()?.scan_readable(&mut |_key, entry| {
+    ///     bytes += entry.record_bytes;
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(unreadable == 0 && bytes > 0);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn scan_readable(
+        &self,
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<u64> {
+        let mut unreadable = 0;
+        for shard in 0..SHARDS {
+            for entry in self.entries_of(shard) {
+                match self.show_head(entry, each) {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(())) => return Ok(unreadable),
+                    Err(Error::Corruption(_)) => unreadable += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(unreadable)
+    }
+
+    fn show_head(
+        &self,
+        entry: IndexEntry,
+        each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        match self.0.examine(entry, None, Depth::Head)? {
+            Some(Examined::Is(found)) if found.is_live => {
+                let key = found.key()?;
+                found.show(|view: View<'_>| each(&key, view.without_value()))
+            }
+            _ => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Shows every place that an entry of one shard points to, in order of place, those of evicted entries too. Reads
+    /// heads, no values.
+    pub(crate) fn extents(&self, shard: usize, each: &mut dyn FnMut(Extent)) -> Result<()> {
+        let mut entries: Vec<_> = self.0.index.shard_words(shard).map(IndexEntry::unpack).collect();
+        entries.sort_unstable_by_key(|entry| entry.location);
+        for entry in entries {
+            let (bytes, standing) = match self.0.examine(entry, None, Depth::Head) {
+                Ok(Some(Examined::Is(found))) if found.is_live => {
+                    (found.record_bytes, Standing::Live)
+                }
+                Ok(Some(Examined::Is(found))) => (found.record_bytes, Standing::Ended),
+                Ok(_) => continue,
+                Err(Error::Corruption(_)) => (entry.size.bytes(), Standing::Unreadable),
+                Err(error) => return Err(error),
+            };
+            each(Extent { at: entry.location, bytes, standing });
+        }
+        Ok(())
+    }
+
+    /// The segments of that moment.
+    pub(crate) fn table(&self) -> &Table {
+        &self.0.table
     }
 
     /// The entries of one shard in order of place: neighbours in the log are read together.

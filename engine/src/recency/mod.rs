@@ -306,6 +306,25 @@ impl Recency {
         is_known.then(|| self.epoch().saturating_sub(epoch))
     }
 
+    /// How many entries were used last so many steps before the newest, in powers of two: 0; 1; 2 and 3; and so on. With
+    /// S3-FIFO the steps count from the newest of the entry's queue, and from when it entered that. One pass over the
+    /// index; evicted entries do not count.
+    pub(crate) fn steps_ago(&self, index: &Index) -> [u64; 17] {
+        let (counts, layout) = (count(index), self.layout());
+        let tops = Map::tops(&counts, layout);
+        let mut steps = [0; 17];
+        for (epoch, count) in (0..=u16::MAX).zip(counts) {
+            let ago = match (layout, Place::unpack(epoch)) {
+                (Layout::Epochs, _) => tops[0].saturating_sub(epoch),
+                (Layout::Queues, Place { queue, order, .. }) => {
+                    tops[usize::from(queue == Queue::Main)].saturating_sub(order)
+                }
+            };
+            steps[(u16::BITS - ago.leading_zeros()) as usize] += u64::from(count);
+        }
+        steps
+    }
+
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         self.ghost().bytes()

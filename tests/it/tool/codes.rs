@@ -30,6 +30,8 @@ fn on_a_store(store: &Path) -> Vec<(&'static str, Ran)> {
         ("scan", run(arguments!["scan", store])),
         ("big", run(arguments!["big", store])),
         ("hist", run(arguments!["hist", "size", store])),
+        ("map", run(arguments!["map", store])),
+        ("report", run(arguments!["report", store, "-"])),
         ("changes", run(arguments!["changes", store])),
         ("dump", run(arguments!["dump", store])),
         ("compact", run(arguments!["compact", store])),

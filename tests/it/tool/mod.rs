@@ -11,6 +11,7 @@ mod mend;
 mod moving;
 mod output;
 mod replay;
+mod report;
 mod shell;
 mod tour;
 

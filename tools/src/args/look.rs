@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::parse_segment;
-use crate::lifetime::parse_lifetime_ms;
+use crate::{lifetime::parse_lifetime_ms, size::parse_size};
 
 /// Which keys.
 #[derive(Debug, Args)]
@@ -142,4 +142,36 @@ pub(crate) struct ChangesArgs {
     /// Wait for more at the end, until Ctrl-C.
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// The SVG; `-` prints it. Default: characters.
+    pub(crate) out: Option<PathBuf>,
+    /// Bytes of a cell, 4KiB or more. Default: what makes a picture of handy size.
+    #[arg(long, value_name = "SIZE", value_parser = parse_cell)]
+    pub(crate) cell: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// The page; `-` prints it.
+    pub(crate) out: PathBuf,
+    /// Leave out the full check.
+    #[arg(long)]
+    pub(crate) no_check: bool,
+}
+
+/// Smaller cells would make pictures that nobody can load.
+const CELL_BYTES_MIN: u64 = 4 << 10;
+
+fn parse_cell(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes < CELL_BYTES_MIN => Err("a cell has at least 4KiB".to_owned()),
+        bytes => Ok(bytes),
+    }
 }

@@ -28,8 +28,8 @@ use crate::{
 pub(crate) use backup::{BackupArgs, RestoreArgs, VerifyArgs};
 pub(crate) use keep::{CompactArgs, EvictArgs};
 pub(crate) use look::{
-    BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, RecordsArgs, ScanArgs, SelectArgs,
-    StatsArgs,
+    BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, MapArgs, RecordsArgs, ReportArgs,
+    ScanArgs, SelectArgs, StatsArgs,
 };
 pub(crate) use mend::{MigrateArgs, RebuildArgs, RepairArgs, SalvageArgs};
 #[cfg(feature = "sqlite")]
@@ -129,6 +129,10 @@ pub(crate) enum Command {
     Hist(HistArgs),
     /// Print what was written, as JSON lines.
     Changes(ChangesArgs),
+    /// Show what every byte of the segments is good for: as an SVG, or as characters.
+    Map(MapArgs),
+    /// Draw up a page about the store: verdict of a check, map, histograms, compaction, findings.
+    Report(ReportArgs),
     /// Check every invariant that can be checked, without writing; exits 4 if there are problems.
     Check(CheckArgs),
     /// List what a check can find: code, how bad it is, what it means, and what to do.
