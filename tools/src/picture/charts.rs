@@ -23,7 +23,7 @@ pub(super) struct Axis {
 
 /// Bars, one for each power of two; labels stand at the least number of a bar.
 pub(super) fn histogram(name: &str, buckets: &Buckets, axis: &Axis) -> String {
-    let used: Vec<Bucket> = buckets.used().into_iter().collect();
+    let used = buckets.used();
     let greatest = used.iter().map(|bucket| bucket.count).max().unwrap_or(0);
     if greatest == 0 {
         return "<p class=\"none\">No entries.</p>".to_owned();
@@ -51,41 +51,16 @@ pub(super) fn histogram(name: &str, buckets: &Buckets, axis: &Axis) -> String {
     }
     // So that labels do not touch, those of a phone neither: they need some 50 units each.
     let every = (50.0 / pitch).ceil().max(1.0) as usize;
-    for (at, Bucket { from, to, count: here }) in used.iter().enumerate() {
+    for (at, bucket) in used.iter().enumerate() {
         let x = LEFT + pitch * at as f64;
-        // Whoever is there at all is seen.
-        let height = if *here == 0 { 0.0 } else { (ground - y(*here)).max(1.5) };
-        let range = if from == to {
-            (axis.word)(*from)
-        } else {
-            format!("{} to {}", (axis.word)(*from), (axis.word)(*to))
-        };
-        let _ = write!(
-            out,
-            "<rect class=\"bar\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>{}: {} entries</title></rect>",
-            tenth(x + 1.0),
-            tenth(ground - height),
-            tenth(pitch - 2.0),
-            tenth(height),
-            text(&range),
-            count(*here)
-        );
-        if pitch >= 30.0 && *here > 0 {
-            let _ = write!(
-                out,
-                "<text class=\"value\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                tenth(x + pitch / 2.0),
-                tenth(ground - height - 4.0),
-                short(*here)
-            );
-        }
+        bar(&mut out, bucket, axis, (x, y(bucket.count), pitch));
         if at.is_multiple_of(every) {
             let _ = write!(
                 out,
                 "<text class=\"tick\" x=\"{}\" y=\"{}\">{}</text>",
                 tenth(x + 1.0),
                 ground + 15.0,
-                text(&(axis.word)(*from))
+                text(&(axis.word)(bucket.from))
             );
         }
     }
@@ -97,6 +72,37 @@ pub(super) fn histogram(name: &str, buckets: &Buckets, axis: &Axis) -> String {
         text(axis.title)
     );
     out
+}
+
+/// One bar from the ground up to `top`, and its count above it where there is room.
+fn bar(out: &mut String, bucket: &Bucket, axis: &Axis, (x, top, pitch): (f64, f64, f64)) {
+    const GROUND: f64 = HEIGHT - BOTTOM;
+    let Bucket { from, to, count: here } = *bucket;
+    // Whoever is there at all is seen.
+    let height = if here == 0 { 0.0 } else { (GROUND - top).max(1.5) };
+    let range = match from == to {
+        true => (axis.word)(from),
+        false => format!("{} to {}", (axis.word)(from), (axis.word)(to)),
+    };
+    let _ = write!(
+        out,
+        "<rect class=\"bar\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>{}: {} entries</title></rect>",
+        tenth(x + 1.0),
+        tenth(GROUND - height),
+        tenth(pitch - 2.0),
+        tenth(height),
+        text(&range),
+        count(here)
+    );
+    if pitch >= 30.0 && here > 0 {
+        let _ = write!(
+            out,
+            "<text class=\"value\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            tenth(x + pitch / 2.0),
+            tenth(GROUND - height - 4.0),
+            short(here)
+        );
+    }
 }
 
 /// The least of 2, 4, 6, 10 and their tenfolds that is not below `number`: halves of it are whole.

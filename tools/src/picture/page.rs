@@ -124,7 +124,7 @@ fn head(out: &mut String, survey: &Survey) {
 fn section(out: &mut String, title: &str, note: &str, body: &str) {
     let note =
         if note.is_empty() { String::new() } else { format!("<p class=\"note\">{note}</p>") };
-    let _ = write!(out, "<section><h2>{title}</h2>{note}{body}</section>\n");
+    let _ = writeln!(out, "<section><h2>{title}</h2>{note}{body}</section>");
 }
 
 fn tiles(out: &mut String, survey: &Survey, contents: &Contents) {
