@@ -1,6 +1,6 @@
 //! A footer beside the records it speaks of. Pure.
 
-use super::{footer::Footer, sealed::entry_of};
+use super::footer::Footer;
 use crate::{
     format::{
         checksum::checksum_from,
@@ -94,7 +94,7 @@ impl<'a> Comparison<'a> {
         let Some(footer) = self.footer else { return };
         self.batched(met);
         self.totals.sequence_max = self.totals.sequence_max.max(met.record.sequence);
-        let Some(entry) = entry_of(met) else { return };
+        let Some(entry) = met.entry() else { return };
         self.totals.add(&entry, met.expires_at);
         let entry = FooterEntry { hash: entry.hash & self.mask, ..entry };
         let index = self.order.get(self.next).map(|place| (place & u64::from(u32::MAX)) as usize);

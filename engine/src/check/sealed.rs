@@ -17,13 +17,13 @@ use crate::{
     format::{
         footer::FooterEntry,
         manifest::{AddSegment, SealSegment},
-        record::{Flags, Kind},
+        record::Flags,
         segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader},
     },
     io::{Access, File, PathKind, read_up_to_at},
     segment::{
         FILE_BYTES_MAX,
-        scanner::{Found, Met, Scanner, Sought, Values},
+        scanner::{Found, Scanner, Sought, Values},
     },
     types::SequenceNumber,
 };
@@ -231,31 +231,10 @@ impl Sealed<'_> {
                 return true;
             }
         };
-        self.facts.records += u64::from(is_of_a_key(met));
+        self.facts.records += u64::from(met.is_of_a_key());
         comparison.show(met);
         false
     }
-}
-
-/// Whether a record has an entry in a footer.
-pub(super) const fn is_of_a_key(met: &Met) -> bool {
-    matches!(met.record.kind, Some(Kind::Put | Kind::Delete | Kind::Touch | Kind::ScopeCut))
-}
-
-/// What a footer says of a record.
-pub(super) fn entry_of(met: &Met) -> Option<FooterEntry> {
-    let record = &met.record;
-    let kind = record.kind.filter(|_| is_of_a_key(met))?;
-    let is_cut = kind == Kind::ScopeCut;
-    let flags = if is_cut { record.flags.without(Flags::FRESH) } else { record.flags };
-    Some(FooterEntry {
-        hash: met.hash,
-        sequence: record.sequence,
-        kind,
-        flags,
-        offset: record.offset,
-        bytes: record.bytes,
-    })
 }
 
 /// Opens the file of a segment that the manifest names; `Err` is why not.
@@ -327,7 +306,7 @@ fn sound_entries(
             }
             _ => {}
         }
-        entries.extend(entry_of(&met));
+        entries.extend(met.entry());
     }
     entries.truncate(batch.unwrap_or(usize::MAX));
     Ok(entries)

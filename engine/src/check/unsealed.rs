@@ -10,7 +10,7 @@ use super::{
     Store,
     listing::Listing,
     report::Finding,
-    sealed::{entry_of, header, is_of_a_key, open},
+    sealed::{header, open},
 };
 use crate::{
     format::{footer::FooterEntry, manifest::AddSegment},
@@ -203,8 +203,8 @@ fn scan(
     let mut entries = Vec::new();
     while let Some(found) = scanner.next()? {
         match &found {
-            Found::Record(met) if met.record.sound && is_of_a_key(met) => {
-                entries.extend(entry_of(met));
+            Found::Record(met) if met.record.sound && met.is_of_a_key() => {
+                entries.extend(met.entry());
             }
             _ => {}
         }

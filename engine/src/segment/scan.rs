@@ -25,6 +25,23 @@ pub(crate) struct Scanned {
     pub(crate) commit: Option<Commit>,
 }
 
+impl Scanned {
+    /// A sound record that is no commit marker.
+    pub(crate) fn of(head: &Head<'_>, offset: u64) -> Self {
+        Self {
+            offset,
+            bytes: head.record_bytes,
+            head_bytes: head.head_bytes,
+            kind: head.kind,
+            flags: head.flags,
+            sequence: head.sequence,
+            head_checksum: head.head_checksum,
+            sound: true,
+            commit: None,
+        }
+    }
+}
+
 /// A range of bytes between records that hold no sound record head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
@@ -78,17 +95,8 @@ fn scanned(rest: &[u8], head: &Head<'_>, offset: u64) -> Scanned {
         (Some(Kind::Commit), Ok(value)) => Commit::decode(value).ok(),
         _ => None,
     };
-    Scanned {
-        offset,
-        bytes: head.record_bytes,
-        head_bytes: head.head_bytes,
-        kind: head.kind,
-        flags: head.flags,
-        sequence: head.sequence,
-        head_checksum: head.head_checksum,
-        sound: value.is_ok() && (head.kind != Some(Kind::Commit) || commit.is_some()),
-        commit,
-    }
+    let sound = value.is_ok() && (head.kind != Some(Kind::Commit) || commit.is_some());
+    Scanned { sound, commit, ..Scanned::of(head, offset) }
 }
 
 /// Sequence numbers further ahead than this are noise, not records that were written later.

@@ -9,9 +9,10 @@ use super::{
 use crate::{
     format::{
         checksum::{checksum, checksum_from, checksum_joined},
+        footer::FooterEntry,
         hash::KeyHasher,
         record::{
-            Commit, Decoded, HEADER_BYTES, Head, Kind, claimed_bytes, claimed_head_bytes,
+            Commit, Decoded, Flags, HEADER_BYTES, Head, Kind, claimed_bytes, claimed_head_bytes,
             decode_head_within, verify_value,
         },
         wire::u64_at,
@@ -276,18 +277,31 @@ impl<'a> Scanner<'a> {
     }
 }
 
+impl Met {
+    /// Whether it has an entry in a footer.
+    pub(crate) const fn is_of_a_key(&self) -> bool {
+        matches!(self.record.kind, Some(Kind::Put | Kind::Delete | Kind::Touch | Kind::ScopeCut))
+    }
+
+    /// What a footer says of it.
+    pub(crate) fn entry(&self) -> Option<FooterEntry> {
+        let record = &self.record;
+        let kind = record.kind.filter(|_| self.is_of_a_key())?;
+        let is_cut = kind == Kind::ScopeCut;
+        let flags = if is_cut { record.flags.without(Flags::FRESH) } else { record.flags };
+        Some(FooterEntry {
+            hash: self.hash,
+            sequence: record.sequence,
+            kind,
+            flags,
+            offset: record.offset,
+            bytes: record.bytes,
+        })
+    }
+}
+
 fn met(head: &Head<'_>, offset: u64, hasher: KeyHasher) -> Met {
-    let record = Scanned {
-        offset,
-        bytes: head.record_bytes,
-        head_bytes: head.head_bytes,
-        kind: head.kind,
-        flags: head.flags,
-        sequence: head.sequence,
-        head_checksum: head.head_checksum,
-        sound: true,
-        commit: None,
-    };
+    let record = Scanned::of(head, offset);
     Met { record, hash: hasher.hash(head.key), expires_at: head.expires_at }
 }
 

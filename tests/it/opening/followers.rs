@@ -11,7 +11,7 @@ use tierce_engine::{
     Batch, Durability, Engine, Error, Options, PutOptions, ReadMode, SequenceNumber,
 };
 
-use super::{closed_store, copy_files, crashed_store, names, options, tree};
+use super::{closed_store, copy_files, crashed_store, names, options, tear, tree};
 
 /// Goal: a closed store and a crashed one read the same as by opening them; nothing is written, and whoever wants to
 /// write may.
@@ -228,13 +228,7 @@ fn damage_and_loss() {
 fn a_torn_tail_is_no_news() {
     let dir = tempfile::tempdir().unwrap();
     crashed_store(dir.path());
-    let last = names(dir.path()).into_iter().rfind(|name| name.ends_with(".seg")).unwrap();
-    let path = dir.path().join(last);
-    let mut bytes = fs::read(&path).unwrap();
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 8 * 8 + 8;
-    bytes.resize(bytes.len().max(end + 64), 0);
-    bytes[end..end + 40].fill(0xa5);
-    fs::write(&path, bytes).unwrap();
+    tear(dir.path());
     let reader = options().open_reader(dir.path()).unwrap();
     assert_eq!(reader.recovery_report().torn.len(), 1);
     assert!(reader.staleness().unwrap().is_current);

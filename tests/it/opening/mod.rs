@@ -79,6 +79,17 @@ pub(crate) fn crashed_store(dir: &Path) {
     copy_files(elsewhere.path(), dir);
 }
 
+/// Writes garbage behind the last record of a crashed store.
+pub(crate) fn tear(dir: &Path) {
+    let last = names(dir).into_iter().rfind(|name| name.ends_with(".seg")).unwrap();
+    let path = dir.join(last);
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 8 * 8 + 16;
+    bytes.resize(bytes.len().max(end + 64), 0);
+    bytes[end..end + 40].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+}
+
 fn put_keys(engine: &tierce_engine::Engine) {
     for number in 0..60_u8 {
         engine.put(format!("key {number}"), vec![number; 300]).unwrap();
