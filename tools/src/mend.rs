@@ -43,10 +43,14 @@ fn repair_or_go_back(args: &RepairArgs, face: Face, out: &mut Out) -> Outcome {
     let options = Options::new();
     let dir = &args.dir;
     if let Some(undo) = &args.undo_from {
-        let files = patiently(dir, || repair::undo(&options, dir, undo))?;
+        let report = patiently(dir, || repair::undo(&options, dir, undo))?;
+        let (files, redo) = (report.files, report.redo.display().to_string());
         match face.json {
-            true => out.json(&json!({"type": "undone", "files": files}))?,
+            true => out.json(&json!({"type": "undone", "files": files, "redo": redo}))?,
             false => out.line(format_args!("went back: {files} files put back"))?,
+        }
+        if !face.json {
+            say(format_args!("tierce: {redo} has what was there before"));
         }
         return Ok(Code::Done);
     }

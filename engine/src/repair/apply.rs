@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    credible::next_credible,
     known::Known,
     outputs::Outputs,
     plan::{Action, Step},
@@ -79,7 +80,8 @@ pub(super) fn raised(known: &Known, survey: &Survey) -> ManifestState {
     };
     state.next_id = known.files.keys().map(number).chain([state.next_id, 1]).max().unwrap_or(1);
     let gap = if state.clean && known.fault.is_none() { 0 } else { SEQUENCE_GAP };
-    let next = state.next_sequence.0.max(survey.newest.next().0).saturating_add(gap);
+    let seen = [state.next_sequence, survey.newest.next()];
+    let next = next_credible(seen.into_iter()).0.saturating_add(gap);
     // Where nothing was ever written, nothing was given out.
     if survey.newest.0 > 0 || known.fault.is_some() {
         state.next_sequence = SequenceNumber(next);
@@ -211,6 +213,7 @@ pub(super) fn write_checkpoint(options: &Options, home: &Home) -> Result<()> {
         sequence,
         now: recovered.high_water,
     };
-    let floors = Edit::Floors { segment: SegmentId(number + 1), sequence: sequence.next() };
+    let next_id = SegmentId(number.saturating_add(1));
+    let floors = Edit::Floors { segment: next_id, sequence: sequence.next() };
     checkpoint::write(home, &recovered.manifest, number, &moment, vec![floors, Edit::Clean])
 }

@@ -143,8 +143,10 @@ pub(super) fn examine_sealed(found: &SealedBytes<'_>) -> Examined {
     if bytes.len() as u64 != seal.file_bytes {
         reasons.push(Reason::Length);
     }
-    let items = scan(bytes, seal.records_end, add.salt, SequenceNumber(0));
     let footer = footer_of(bytes, add, seal);
+    // A footer that proves itself knows better than the manifest where its records end.
+    let end = footer.as_ref().map_or(seal.records_end, |(trailer, _)| trailer.records_end);
+    let items = scan(bytes, end, add.salt, SequenceNumber(0));
     if seal.trailer_checksum == 0 {
         reasons.push(Reason::NoFooter);
     } else if footer.is_none() {
@@ -223,7 +225,7 @@ fn by_footer(
     trailer: &Trailer,
     entries: &[FooterEntry],
 ) -> Examined {
-    let SealedBytes { bytes, add, seal, path, .. } = *found;
+    let SealedBytes { bytes, add, path, .. } = *found;
     let by_offset: HashMap<u64, &Scanned> = records.iter().map(|r| (r.offset, *r)).collect();
     let differs = |entry: &&FooterEntry| {
         let head = found.hasher.zip(head_at(bytes, add.salt, entry.offset));
@@ -263,7 +265,7 @@ fn by_footer(
         examined.kept.extend(kept(found, record, hash.filter(|_| !is_foreign)));
     }
     let start = usize::try_from(RECORDS_AT).unwrap_or_default();
-    let end = usize::try_from(seal.records_end).unwrap_or(usize::MAX);
+    let end = usize::try_from(trailer.records_end).unwrap_or(usize::MAX);
     let sum = bytes.get(start..end).map(checksum);
     if examined.lost.is_empty() && (sum != Some(trailer.records_checksum) || is_foreign) {
         examined.reasons.push(Reason::OtherFooter);
@@ -295,9 +297,10 @@ fn by_records(found: &SealedBytes<'_>, records: &[&Scanned], gaps: &[Gap]) -> Ex
         .filter(|gap| !(is_adopted && gap.is_unwritten))
         .map(|gap| (gap.offset, gap.bytes))
         .collect();
-    let there = bytes.len() as u64;
-    if there < seal.records_end {
-        ranges.push((there.max(RECORDS_AT), seal.records_end - there.max(RECORDS_AT)));
+    let there = (bytes.len() as u64).max(RECORDS_AT);
+    let missing_bytes = seal.records_end.saturating_sub(there);
+    if missing_bytes > 0 {
+        ranges.push((there, missing_bytes));
     }
     let alone = ranges.len() == 1;
     examined.unknown.extend(ranges.into_iter().map(|(offset, bytes)| LostRange {

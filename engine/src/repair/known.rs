@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
+    credible::keep_credible,
     examine::{head_at, sound_footer},
     identity::{Said, ask},
 };
@@ -92,14 +93,10 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
     refuse_odd(home, &listed)?;
     let files = ours(&listed);
-    let mut peeks = BTreeMap::new();
-    for name in files.keys() {
-        if let FileName::Segment(id) = name {
-            peeks.insert(*id, peek(home, *id)?);
-        }
-    }
+    let peeks = peeks(home, &files)?;
     let said = ask(home, options, &files, &peeks)?;
     let Said { header, mut state, mut fault, is_torn, mut lacks_edits, retired, hasher } = said;
+    let is_credible = !keep_credible(&mut state, &peeks);
     let is_unlisted = |id: &SegmentId| !state.segments.contains_key(id);
     let unlisted: Vec<_> = peeks.keys().copied().filter(is_unlisted).collect();
     if fault.is_none() {
@@ -136,6 +133,11 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     }
     if fault.is_some() {
         seal_by_footer(&mut state, &peeks);
+    }
+    if fault.is_none() && !is_credible {
+        // Nothing of it is gone, so this raises no doubt about what it does not name.
+        let (file, damage) = (home.path(file_name::MANIFEST), Damage::Field("number never given"));
+        fault = Some(Corruption { file, offset: 0, damage });
     }
     adopt(&mut state, &adopted, &peeks, hasher);
     sources.extend(adopted.iter().map(|add| (add.id, add.id)));
@@ -226,7 +228,7 @@ fn refuse_odd(home: &Home, listed: &[DirectoryEntry]) -> Result<()> {
 }
 
 /// The names of our files but the lock, with their lengths.
-fn names_of(listed: &[DirectoryEntry]) -> Vec<(String, u64)> {
+pub(super) fn names_of(listed: &[DirectoryEntry]) -> Vec<(String, u64)> {
     let is_ours = |entry: &&DirectoryEntry| {
         let name = FileName::parse(&entry.name);
         entry.kind == PathKind::File && name.is_some_and(|name| name != FileName::Lock)
@@ -235,6 +237,15 @@ fn names_of(listed: &[DirectoryEntry]) -> Vec<(String, u64)> {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names
+}
+
+/// What the files of all segments say.
+fn peeks(home: &Home, files: &BTreeMap<FileName, u64>) -> Result<BTreeMap<SegmentId, Peek>> {
+    let ids = files.keys().filter_map(|name| match name {
+        FileName::Segment(id) => Some(*id),
+        _ => None,
+    });
+    ids.map(|id| Ok((id, peek(home, id)?))).collect()
 }
 
 /// Reads what a segment's file says of itself.
@@ -406,10 +417,10 @@ fn seal_by_footer(state: &mut ManifestState, peeks: &BTreeMap<SegmentId, Peek>) 
 }
 
 /// What is said of a sealed segment whose footer does not count.
-fn seal_without_footer(id: SegmentId, peek: &Peek) -> SealSegment {
+pub(super) fn seal_without_footer(id: SegmentId, peek: &Peek) -> SealSegment {
     SealSegment {
         id,
-        file_bytes: peek.bytes,
+        file_bytes: peek.bytes.max(peek.records_end),
         records_end: peek.records_end,
         sequence_max: peek.sequences.map(|(_, high)| high).unwrap_or_default(),
         expiry_min: Timestamp(0),

@@ -9,6 +9,7 @@
 //! `apply` carries out. It knows no open store: it holds the lock, and works on files.
 
 mod apply;
+mod credible;
 mod examine;
 mod identity;
 mod known;
@@ -36,7 +37,7 @@ use crate::{
         file_name::{self, FileName},
         record::Kind,
     },
-    io::{LockMode, LockOutcome},
+    io::{DirectoryEntry, LockMode, LockOutcome, PathKind},
     options::Options,
     segment::Home,
 };
@@ -45,7 +46,7 @@ pub use lost::{Fate, LostRange, LostRecord};
 pub use plan::{Action, Step};
 pub use rebuild::{Migration, Rebuild, RebuildReport, migrate, rebuild};
 pub use salvage::{SalvageReport, salvage};
-pub use undo::undo;
+pub use undo::{UndoReport, undo};
 
 /// What a repair would do, and what is lost whether it is done or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +112,8 @@ pub struct RepairReport {
 /// ```
 pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
     let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
-    let before = check_store(&home.disk, path)?;
     let _lock = lock_shared(&home)?;
+    let before = check_store(&home.disk, path)?;
     Ok(investigate(options, &home, before)?.plan)
 }
 
@@ -140,9 +141,8 @@ pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
 /// ```
 pub fn repair(options: &Options, path: &Path, undo: Option<&Path>) -> Result<RepairReport> {
     let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
-    // A path that is no store is not to get a lock file.
+    let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
-    let _lock = lock(&home)?;
     let Investigated { known, survey, plan } = investigate(options, &home, before)?;
     if plan.steps.is_empty() {
         let after = plan.before.clone();
@@ -243,6 +243,28 @@ fn lines(plan: &RepairPlan) -> Vec<String> {
     let lost = plan.lost.iter().map(|lost| format!("lost: {lost}"));
     let unknown = plan.unknown.iter().map(|range| format!("lost: {range}"));
     steps.chain(lost).chain(unknown).collect()
+}
+
+/// As [`lock`], if it is a store by the names in it: a path that is none is not to get a lock file.
+///
+/// Order: what is to be relied on is read after this, when nobody changes it any more.
+fn lock_store(home: &Home) -> Result<Box<dyn Send + Sync>> {
+    let not_a_store =
+        |reason: &str| Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() });
+    match home.disk.kind(home.dir()).map_err(|e| Error::io("look at", home.dir(), e))? {
+        Some(PathKind::Directory) => {}
+        Some(_) => return not_a_store("it is no directory"),
+        None => return not_a_store("there is nothing"),
+    }
+    let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    let is_of_store = |entry: &DirectoryEntry| {
+        let name = FileName::parse(&entry.name);
+        matches!(name, Some(FileName::Manifest | FileName::Segment(_)))
+    };
+    match listed.iter().any(is_of_store) {
+        true => lock(home),
+        false => not_a_store("there is no manifest"),
+    }
 }
 
 /// Locks the store for this process alone.

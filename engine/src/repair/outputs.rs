@@ -8,8 +8,9 @@ use super::{
     survey::{Ending, Visited},
 };
 use crate::{
-    error::Result,
+    error::{Damage, DecodeError, Result},
     format::{
+        file_name,
         hash::KeyHasher,
         manifest::{AddSegment, Edit, ManifestHeader},
         record::{Draft, Flags, Kind, encode},
@@ -89,7 +90,10 @@ impl<'a> Outputs<'a> {
             boot_id: clock.boot_id(),
             parents: Vec::new(),
         };
-        self.next_id += 1;
+        self.next_id = self.next_id.checked_add(1).ok_or_else(|| {
+            let fault = DecodeError::new(0, Damage::Field("segment id"));
+            fault.in_file(self.home.path(file_name::MANIFEST), 0)
+        })?;
         let sources_again = sources.iter().copied();
         let written = rewrite(&self.home, &header, Slot(0), self.hasher, sources_again)
             .map_err(|(error, _)| error)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     Investigated, apply,
     examine::Reason,
-    investigate, lock,
+    investigate, lock_store,
     plan::{Action, Step},
 };
 use crate::{
@@ -61,8 +61,8 @@ pub struct RebuildReport {
 /// ```
 pub fn rebuild(options: &Options, path: &Path, what: Rebuild) -> Result<RebuildReport> {
     let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
-    let _lock = lock(&home)?;
     let Investigated { known, survey, plan } = investigate(options, &home, before)?;
     let of_footers = |step: &Step| match step.action {
         Action::Rewrite { segment, .. } => survey.segments.get(&segment).is_some_and(|facts| {

@@ -1,7 +1,7 @@
 //! What can be read of a damaged store, into a new one beside it. Of the old one not a byte is changed.
 
 use std::{
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -142,17 +142,38 @@ fn new_header(options: &Options, old: &ManifestHeader) -> ManifestHeader {
     }
 }
 
-/// Makes sure that the new store would not change the directory of the old one.
+/// Makes sure that the new store would not change the directory of the old one. Places are compared, not the ways
+/// that lead there.
 fn refuse_inside(disk: &dyn Disk, from: &Path, out: &Path) -> Result<()> {
     let identity = |path: &Path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        disk.identity(path).ok()
+        disk.identity(path).ok().map(PathBuf::from)
     };
-    let Some(old) = identity(from) else { return Ok(()) };
-    // What is not there yet has no identity; the directories above it do.
-    if out.ancestors().filter_map(identity).any(|above| above == old) {
+    let is_there = |path: &Path| {
+        path.as_os_str().is_empty() || disk.kind(path).is_ok_and(|kind| kind.is_some())
+    };
+    let out = without_detours(out, &is_there);
+    // What is not there yet has no place; the nearest directory above it does.
+    let above = out.ancestors().filter(|path| is_there(path)).find_map(identity);
+    let is_inside = identity(from).zip(above).is_some_and(|(old, above)| above.starts_with(old));
+    if is_inside {
         let complaint = format!("{} is in {}", out.display(), from.display());
         return Err(Error::InvalidOptions { complaints: vec![complaint] });
     }
     Ok(())
+}
+
+/// `path` with no `..` behind what is not there: such a part is made as a directory, so that `..` takes it back. Behind
+/// what is there `..` stays, for it may be a link to elsewhere.
+fn without_detours(path: &Path, is_there: &dyn Fn(&Path) -> bool) -> PathBuf {
+    let mut place = PathBuf::new();
+    for part in path.components() {
+        let next = place.join(part);
+        if part == Component::ParentDir && !is_there(&next) {
+            place.pop();
+        } else {
+            place = next;
+        }
+    }
+    place
 }

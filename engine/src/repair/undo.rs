@@ -1,11 +1,13 @@
 //! The way back: before anything is changed, every file that a repair replaces, renames or removes gets a second
 //! name in a directory of its own (a hard link; a copy where there are none), beside a list of what the store was.
 //!
+//! The way back has one of its own: it keeps the whole store as it is by then.
+//!
 //! Links are safe: no file that a session found is ever written to again, manifest and unsealed segments included.
 
 use std::path::{Path, PathBuf};
 
-use super::known::Known;
+use super::known::{Known, names_of};
 use crate::{
     error::{Error, Result},
     format::file_name::{self, FileName},
@@ -25,40 +27,52 @@ pub(super) fn keep(
     names: &[String],
     plan: &[String],
 ) -> Result<PathBuf> {
-    let home = &known.home;
-    let disk = home.disk.as_ref();
     let dir = match undo {
         Some(dir) => dir.to_owned(),
-        None => free_name(home)?,
+        None => free_name(&known.home, "undo")?,
     };
-    make_empty(disk, &dir)?;
-    for name in names {
+    let is_held = |name: &String| names.contains(name);
+    keep_in(&known.home, &dir, ("a repair", plan), (&known.names, &is_held))?;
+    Ok(dir)
+}
+
+/// Keeps those of the store's `files` that are to be `held` in `dir`, with the list of them all, and makes it durable.
+fn keep_in(
+    home: &Home,
+    dir: &Path,
+    (what, plan): (&str, &[String]),
+    (files, is_held): (&[(String, u64)], &dyn Fn(&String) -> bool),
+) -> Result<()> {
+    let disk = home.disk.as_ref();
+    make_empty(disk, dir)?;
+    let held = || files.iter().map(|(name, _)| name).filter(|name| is_held(name));
+    for name in held() {
         link_or_copy(disk, &home.path(name), &dir.join(name))?;
     }
     let mut text = format!(
         "{FIRST_LINE}\n\
-         # What a repair of {} replaced, renamed or removed, as it was before.\n\
+         # What {what} of {} replaced, renamed or removed, as it was before.\n\
          # To go back: tierce repair STORE --undo-from THIS-DIRECTORY\n\
          # By hand, with the store closed: take out of the store every file of a line `new`-er than this list\n\
          # (each *.seg, *.ckpt, *.quarantine and MANIFEST without a line `file` below), and put the files\n\
          # of the lines `held` in this directory back under their names.\n",
         home.dir().display()
     );
-    for (name, bytes) in &known.names {
+    for (name, bytes) in files {
         text.push_str(&format!("file {bytes} {name}\n"));
     }
-    names.iter().for_each(|name| text.push_str(&format!("held {name}\n")));
+    held().for_each(|name| text.push_str(&format!("held {name}\n")));
     plan.iter().for_each(|line| text.push_str(&format!("# {line}\n")));
     write_new(disk, &dir.join(LIST), text.as_bytes())?;
     // Order: the way back is durable before the first step is taken.
-    disk.sync_dir(&dir).map_err(|e| Error::io("sync the directory of", &dir, e))?;
-    disk.sync_dir(home.dir()).map_err(|e| Error::io("sync the directory of", home.dir(), e))?;
-    Ok(dir)
+    disk.sync_dir(dir).map_err(|e| Error::io("sync the directory of", dir, e))?;
+    sync(home)
 }
 
-fn free_name(home: &Home) -> Result<PathBuf> {
+/// The first directory of the store, of this name and a number, that is not there yet.
+fn free_name(home: &Home, name: &str) -> Result<PathBuf> {
     for number in 1_u32.. {
-        let dir = home.path(&format!("undo-{number}"));
+        let dir = home.path(&format!("{name}-{number}"));
         let kind = home.disk.kind(&dir).map_err(|e| Error::io("look at", &dir, e))?;
         if kind.is_none() {
             return Ok(dir);
@@ -151,8 +165,22 @@ fn read_list(disk: &dyn Disk, undo: &Path) -> Result<List> {
     Ok(list)
 }
 
-/// Puts the store back to what it was before the repair that made the directory `undo`; says how many files were put
-/// back. The directory stays as it is. A crash in between leaves the repaired store or the old one.
+/// What going back did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UndoReport {
+    /// Files that were put back.
+    pub files: u64,
+    /// Where the store is kept as it was before this: [`undo()`] with this directory goes there again.
+    pub redo: PathBuf,
+}
+
+/// Puts the store back to what it was before the repair that made the directory `undo`, which stays as it is.
+///
+/// What was written since the repair is not in the store any more then. So before anything is replaced or removed, all
+/// files of the store as it is now, its manifest included, are kept in `redo-N` in the store: hard links, copies where
+/// there are none. That directory is one to go back to as `undo` is. A crash in between leaves the repaired store or
+/// the old one, and `redo-N`, complete from before the first change.
 ///
 /// # Errors
 /// [`Error::Locked`] if the store is open; [`Error::InvalidOptions`] if `undo` is no such directory, or if the store has
@@ -160,10 +188,11 @@ fn read_list(disk: &dyn Disk, undo: &Path) -> Result<List> {
 ///
 /// ```no_run
 /// use tierce_engine::{Options, repair};
-/// repair::undo(&Options::new(), "store".as_ref(), "store/undo-1".as_ref())?;
+/// let report = repair::undo(&Options::new(), "store".as_ref(), "store/undo-1".as_ref())?;
+/// println!("what was there before is in {}", report.redo.display());
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
-pub fn undo(options: &Options, path: &Path, undo: &Path) -> Result<u64> {
+pub fn undo(options: &Options, path: &Path, undo: &Path) -> Result<UndoReport> {
     let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
     let _lock = super::lock(&home)?;
     let disk = home.disk.as_ref();
@@ -177,27 +206,40 @@ pub fn undo(options: &Options, path: &Path, undo: &Path) -> Result<u64> {
             return Err(senseless(undo, &reason));
         }
     }
-    let is_manifest = |name: &&String| *name == file_name::MANIFEST;
-    // Order: the files are there before the manifest that names them, and what it does not name goes last.
-    for name in list.held.iter().filter(|name| !is_manifest(name)) {
-        put_back(&home, undo, name)?;
+    // Order: what is about to go is durable elsewhere first.
+    let redo = free_name(&home, "redo")?;
+    keep_in(&home, &redo, ("going back", &[]), (&names_of(&now), &|_| true))?;
+    put_all_back(&home, undo, &list)?;
+    let is_old = |name: &str| list.files.iter().any(|(old, _)| old == name);
+    for (name, _) in names_of(&now).iter().filter(|(name, _)| !is_old(name)) {
+        remove(&home, name)?;
     }
     sync(&home)?;
-    if list.held.iter().any(|name| is_manifest(&name)) {
-        put_back(&home, undo, file_name::MANIFEST)?;
+    Ok(UndoReport { files: list.held.len() as u64, redo })
+}
+
+/// Order: the files are there before the manifest that names them. Unfinished ones come last: what is put back goes
+/// through one of their names.
+fn put_all_back(home: &Home, undo: &Path, list: &List) -> Result<()> {
+    let kind = |name: &str| FileName::parse(name);
+    let is_plain = |name: &&String| {
+        !matches!(kind(name), Some(FileName::Manifest | FileName::Temporary | FileName::Lock))
+    };
+    for name in list.held.iter().filter(is_plain) {
+        put_back(home, undo, name)?;
+    }
+    sync(home)?;
+    if list.held.iter().any(|name| name == file_name::MANIFEST) {
+        put_back(home, undo, file_name::MANIFEST)?;
     } else {
-        remove(&home, file_name::MANIFEST)?;
+        remove(home, file_name::MANIFEST)?;
     }
-    sync(&home)?;
-    let is_old =
-        |name: &str| list.files.iter().any(|(old, _)| old == name) || name == file_name::LOCK;
-    for entry in now.iter().filter(|entry| entry.kind == PathKind::File && !is_old(&entry.name)) {
-        if FileName::parse(&entry.name).is_some() {
-            remove(&home, &entry.name)?;
-        }
+    sync(home)?;
+    for name in list.held.iter().filter(|name| kind(name) == Some(FileName::Temporary)) {
+        remove(home, name)?;
+        link_or_copy(home.disk.as_ref(), &undo.join(name), &home.path(name))?;
     }
-    sync(&home)?;
-    Ok(list.held.len() as u64)
+    Ok(())
 }
 
 fn sync(home: &Home) -> Result<()> {

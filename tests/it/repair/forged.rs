@@ -17,7 +17,7 @@ use tierce_kit::store::{STORE, Setup};
 
 use super::{Files, has_suffix, options};
 
-fn closed() -> (Setup, Files) {
+pub(super) fn closed() -> (Setup, Files) {
     let setup = Setup { automatic: false, ..Setup::new(Durability::Sync) };
     let disk = MemoryDisk::new();
     let engine = options(&setup, &disk).open(STORE).unwrap();
@@ -27,7 +27,7 @@ fn closed() -> (Setup, Files) {
     (setup, disk.files())
 }
 
-fn file(files: &Files, suffix: &str) -> PathBuf {
+pub(super) fn file(files: &Files, suffix: &str) -> PathBuf {
     files.keys().find(|path| has_suffix(path, suffix)).expect("it is there").clone()
 }
 
@@ -82,7 +82,7 @@ pub(super) fn checkpoint_of_other_records() -> (Setup, Files) {
 }
 
 /// Decodes every edit of the manifest, lets `change` at it, and writes them again.
-fn rewrite_manifest(files: &mut Files, change: impl Fn(&mut Edit)) {
+pub(super) fn rewrite_manifest(files: &mut Files, change: impl Fn(&mut Edit)) {
     let path = Path::new(STORE).join("MANIFEST");
     let bytes = &files[&path];
     let header = ManifestHeader::decode(bytes).unwrap();

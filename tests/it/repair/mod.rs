@@ -2,12 +2,14 @@
 //! way back gives the very bytes.
 //!
 //! - `codes`: every finding of a check, produced and repaired
+//! - `edges`: the way back of a way back, the lock, where a new store may be, numbers that nobody gave
 //! - `named`: the cases by which older values would come back, one by one
 //! - `random`: any damage to any file, against what was stored
 //! - `crashes`: a repair cut short at every call to the disk
 
 mod codes;
 mod crashes;
+mod edges;
 mod forged;
 mod named;
 mod random;
