@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    credible::next_credible,
+    credible::greatest_credible,
     known::Known,
     outputs::Outputs,
     plan::{Action, Step},
@@ -81,7 +81,7 @@ pub(super) fn raised(known: &Known, survey: &Survey) -> ManifestState {
     state.next_id = known.files.keys().map(number).chain([state.next_id, 1]).max().unwrap_or(1);
     let gap = if state.clean && known.fault.is_none() { 0 } else { SEQUENCE_GAP };
     let seen = [state.next_sequence, survey.newest.next()];
-    let next = next_credible(seen.into_iter()).0.saturating_add(gap);
+    let next = greatest_credible(seen.into_iter()).0.saturating_add(gap);
     // Where nothing was ever written, nothing was given out.
     if survey.newest.0 > 0 || known.fault.is_some() {
         state.next_sequence = SequenceNumber(next);

@@ -53,7 +53,7 @@ fn is_senseless(seal: &SealSegment) -> bool {
     !ends.contains(&seal.records_end) || seal.sequence_max.0 >= NUMBER_MAX
 }
 
-/// A number that can be given after those that were seen.
-pub(super) fn next_credible(seen: impl Iterator<Item = SequenceNumber>) -> SequenceNumber {
+/// The greatest of these that can have been given.
+pub(super) fn greatest_credible(seen: impl Iterator<Item = SequenceNumber>) -> SequenceNumber {
     seen.filter(|number| number.0 <= NUMBER_MAX).max().unwrap_or_default()
 }

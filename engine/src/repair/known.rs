@@ -136,7 +136,7 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     }
     if fault.is_none() && !is_credible {
         // Nothing of it is gone, so this raises no doubt about what it does not name.
-        let (file, damage) = (home.path(file_name::MANIFEST), Damage::Field("number never given"));
+        let (file, damage) = (home.path(file_name::MANIFEST), Damage::Field("number"));
         fault = Some(Corruption { file, offset: 0, damage });
     }
     adopt(&mut state, &adopted, &peeks, hasher);

@@ -4,9 +4,10 @@
 //! value does not come back for a key whose newest record is damaged, wherever a footer, a head or the checkpoint
 //! tells of that record; what is lost is named; a crash in between leaves the old damage or the repaired store.
 //!
-//! Life of a repair: `known` says who the store is and which segments belong to it; `survey` reads them all, with
-//! `examine` for each and `witness` for what no file tells any more; `plan` decides; `undo` keeps the way back;
-//! `apply` carries out. It knows no open store: it holds the lock, and works on files.
+//! Life of a repair: `known` says who the store is and which segments belong to it, and `credible` drops numbers that
+//! nobody gave; `survey` reads them all, with `examine` for each and `witness` for what no file tells any more; `plan`
+//! decides; `undo` keeps the way back; `apply` carries out. It knows no open store: it holds the lock, and works on
+//! files.
 
 mod apply;
 mod credible;

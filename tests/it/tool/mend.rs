@@ -90,7 +90,10 @@ fn as_json() {
     assert_eq!((&last["type"], &last["healthy"]), (&"repaired".into(), &true.into()));
     assert_eq!((&last["entries"], &last["undo"]), (&19.into(), &undo.display().to_string().into()));
     let back = lines(&run(arguments!["--json", "repair", &store, "--undo-from", &undo]).expect(0));
-    assert_eq!(back[0]["type"], "undone");
+    let redo = store.join("redo-1");
+    let told = (&"undone".into(), &redo.display().to_string().into());
+    assert_eq!((&back[0]["type"], &back[0]["redo"]), told);
+    assert!(redo.join("MANIFEST").is_file());
 }
 
 /// Goal: every reason has its exit code; nothing is touched or created by a refusal.
