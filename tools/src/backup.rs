@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use tierce_engine::{
-    Restore, Restored, Verified,
+    Error, Restore, Restored, Verified,
     backup::{BackupOptions, BackupReport, BackupTarget, back_up, back_up_to},
     restore as restore_directory, verify_backup,
 };
@@ -59,7 +59,8 @@ pub(crate) fn backup(args: &BackupArgs, json: bool, out: &mut Out) -> Outcome {
         if let Some(base) = &args.base {
             options = options.base(base);
         }
-        back_up(&disk(), &args.dir, &args.dest, &options, &mut go_on)?
+        back_up(&disk(), &args.dir, &args.dest, &options, &mut go_on)
+            .map_err(|error| in_the_way(error, "choose a directory that is missing or empty"))?
     };
     if report.cancelled {
         return Err(Fail::Interrupted);
@@ -72,6 +73,19 @@ pub(crate) fn backup(args: &BackupArgs, json: bool, out: &mut Out) -> Outcome {
         (false, true) => say(format_args!("tierce: {}", sentence(&report))),
     }
     Ok(Code::Done)
+}
+
+const REPLACE: &str = "--replace puts the backup in the place of a store; of anything else, or of a directory that an \
+                       earlier restore left, another place is needed";
+
+/// Says what to do about something that stands where something is to go.
+fn in_the_way(error: Error, advice: &str) -> Fail {
+    match &error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            Fail::Input(format!("{error}: {advice}"))
+        }
+        _ => error.into(),
+    }
 }
 
 /// An archive that any tar reads.
@@ -174,7 +188,8 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool, out: &mut Out) -> Outcome 
             progress.at(done);
             if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let done = restore_directory(&disk(), &args.backup, &args.dir, args.replace, go_on)?;
+        let done = restore_directory(&disk(), &args.backup, &args.dir, args.replace, go_on)
+            .map_err(|error| in_the_way(error, REPLACE))?;
         progress.finish();
         done.ok_or(Fail::Interrupted)?
     } else if args.backup.as_os_str() == "-" {
@@ -188,7 +203,8 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool, out: &mut Out) -> Outcome 
 
 fn restore_archive(archive: impl Read, args: &RestoreArgs) -> Outcome<Restored> {
     let failed = |source| Fail::io("read the archive", source);
-    let restore = Restore::begin(&disk(), &args.dir, args.replace)?;
+    let restore = Restore::begin(&disk(), &args.dir, args.replace)
+        .map_err(|error| in_the_way(error, REPLACE))?;
     let mut archive = tar::Archive::new(archive);
     let mut progress = Progress::new("restore", None, "bytes");
     let mut done = 0;

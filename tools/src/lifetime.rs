@@ -40,7 +40,7 @@ pub(crate) fn parse_lifetime_ms(text: &str) -> Result<u64, String> {
     }
     let lifetime = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
     match lifetime {
-        Some(0) => Err("a lifetime of 0 is none; delete the key instead".to_owned()),
+        Some(0) => Err("a duration of 0 is none; write 250ms, 30s, 5m, 2h or 1d".to_owned()),
         Some(ms) => Ok(ms),
         None => Err(format!("{text:?} is longer than this tool can count; leave it out for never")),
     }

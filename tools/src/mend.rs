@@ -101,9 +101,28 @@ fn print_losses(
     Ok(())
 }
 
+/// Whether there is something to repair: what a check calls a problem is one, even if the next opening would tidy it up.
+fn is_needed(plan: &RepairPlan) -> bool {
+    plan.is_needed() || !plan.before.is_healthy() && !plan.steps.is_empty()
+}
+
+/// What is lost, in a sentence that says so where nobody can count it.
+fn loss(plan: &RepairPlan) -> String {
+    let mut sentence = format!("{} records lost", losses(&plan.lost));
+    if !plan.unknown.is_empty() {
+        let ranges = plan.unknown.len();
+        sentence
+            .push_str(&format!(", and whatever stood in {ranges} places of which nothing tells"));
+    }
+    if plan.may_lack_segments {
+        sentence.push_str(", and whatever stood in segments that nothing names any more");
+    }
+    sentence
+}
+
 /// 4 if a problem is to be repaired.
 fn verdict_of_plan(plan: &RepairPlan, face: Face, out: &mut Out) -> Outcome {
-    let (steps, needed) = (plan.steps.len(), plan.is_needed());
+    let (steps, needed) = (plan.steps.len(), is_needed(plan));
     if face.json {
         out.json(&json!({
             "type": "plan", "needed": needed, "steps": steps, "lost": losses(&plan.lost),
@@ -117,7 +136,7 @@ fn verdict_of_plan(plan: &RepairPlan, face: Face, out: &mut Out) -> Outcome {
         } else {
             "none is needed: the next opening does the same"
         };
-        out.line(format_args!("{steps} steps, {} records lost; {then}", losses(&plan.lost)))?;
+        out.line(format_args!("{steps} steps, {}; {then}", loss(plan)))?;
     }
     Ok(if needed { Code::Problems } else { Code::Done })
 }
@@ -130,7 +149,7 @@ fn verdict_of_repair(report: &RepairReport, face: Face, out: &mut Out) -> Outcom
     if face.json {
         let undo = undo.as_ref().map(|undo| undo.display().to_string());
         out.json(&json!({
-            "type": "repaired", "healthy": is_healthy, "needed": plan.is_needed(),
+            "type": "repaired", "healthy": is_healthy, "needed": is_needed(plan),
             "steps": plan.steps.len(), "lost": lost, "ranges": plan.unknown.len(),
             "may_lack_segments": plan.may_lack_segments, "undo": undo, "entries": after.entries,
         }))?;
@@ -139,14 +158,14 @@ fn verdict_of_repair(report: &RepairReport, face: Face, out: &mut Out) -> Outcom
         left.map(finding_line).try_for_each(|line| out.line(line))?;
         out.line(match (plan.steps.is_empty(), is_healthy) {
             (true, true) => "nothing to do".to_owned(),
-            (false, true) => format!("repaired: {} steps, {lost} records lost", plan.steps.len()),
+            (false, true) => format!("repaired: {} steps, {}", plan.steps.len(), loss(plan)),
             (_, false) => "problems remain".to_owned(),
         })?;
         if let Some(undo) = undo {
             say(format_args!("tierce: {} has what was there before", undo.display()));
         }
     }
-    Ok(match (is_healthy, plan.is_needed()) {
+    Ok(match (is_healthy, is_needed(plan)) {
         (false, _) => Code::Problems,
         (true, true) => Code::Repaired,
         (true, false) => Code::Done,

@@ -15,7 +15,7 @@ use crate::{
         segment_header::SegmentHeader,
         wire::u32_at,
     },
-    io::{Access, Disk, File, read_exact_at},
+    io::{Access, Disk, File, PathKind, read_exact_at},
     segment::RECORDS_AT,
 };
 
@@ -63,6 +63,7 @@ impl Base {
     pub(super) fn find(&self, disk: &dyn Disk, source: &Source<'_>) -> Option<PathBuf> {
         let seal = source.seal.filter(|seal| seal.trailer_checksum != 0)?;
         let path = self.dir.join(&source.name);
+        (disk.kind(&path).ok()? == Some(PathKind::File)).then_some(())?;
         let file = disk.open(&path, Access::Read).ok()?;
         let mut start = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
         read_exact_at(file.as_ref(), &mut start, 0).ok()?;
@@ -98,9 +99,21 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn open(disk: &dyn Disk, source: &Source<'_>) -> io::Result<Self> {
+        // A link leads anywhere, and is no file of a store.
+        match disk.kind(source.path)? {
+            Some(PathKind::File) => {}
+            None => return Err(io::ErrorKind::NotFound.into()),
+            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
         let file = disk.open(source.path, Access::Read)?;
         if file.bytes()? != source.bytes {
             return Err(io::ErrorKind::InvalidData.into());
+        }
+        if let Some(seal) = source.seal {
+            let mut start = vec![0; usize::try_from(RECORDS_AT).unwrap_or_default()];
+            read_exact_at(file.as_ref(), &mut start, 0)?;
+            let is_it = SegmentHeader::decode(&start).is_ok_and(|header| header.id == seal.id);
+            is_it.then_some(()).ok_or(io::ErrorKind::InvalidData)?;
         }
         let mut records = None;
         if let Some(seal) = source.seal.filter(|seal| seal.trailer_checksum != 0) {

@@ -127,6 +127,7 @@ impl Destination for IntoDirectory<'_> {
         let has_trailer = source.seal.is_some_and(|seal| seal.trailer_checksum != 0);
         let reused = self.base.as_ref().and_then(|base| base.find(self.disk.as_ref(), source));
         if let Some(path) = reused
+            && (self.links || is_whole(self.disk.as_ref(), &path, source))
             && self.link(&path, &source.name)?
         {
             return Ok(Taken::Reused);
@@ -142,6 +143,7 @@ impl Destination for IntoDirectory<'_> {
     }
 
     fn take_file(&mut self, source: &Source<'_>, step: &mut Step<'_>) -> io::Result<Taken> {
+        drop(Content::open(self.disk.as_ref(), source)?);
         if self.links && self.link(source.path, &source.name)? {
             return Ok(Taken::Linked);
         }
@@ -160,9 +162,22 @@ impl Destination for IntoDirectory<'_> {
     }
 
     fn drop_file(&mut self, name: &str) {
-        let _ = self.disk.remove(&self.dir.join(name));
-        self.made.retain(|made| made != name);
+        // Only what this backup has made: another one may be writing here.
+        if let Some(at) = self.made.iter().position(|made| made == name) {
+            self.made.swap_remove(at);
+            let _ = self.disk.remove(&self.dir.join(name));
+        }
     }
+}
+
+/// Whether every record of the segment at `path` is what was sealed: who wants copies wants no link to damage either.
+fn is_whole(disk: &dyn Disk, path: &Path, source: &Source<'_>) -> bool {
+    let there = Source { path, name: source.name.clone(), ..*source };
+    let read = Content::open(disk, &there).and_then(|mut content| {
+        io::copy(&mut content, &mut io::sink())?;
+        content.finish()
+    });
+    read.is_ok()
 }
 
 impl IntoDirectory<'_> {

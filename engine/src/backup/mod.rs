@@ -133,8 +133,9 @@ pub type GoOn<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
 /// ```
 ///
 /// # Errors
-/// [`Error::NotAStore`]; [`Error::Corruption`] if the store is damaged: repair or salvage it, or copy its files as they
-/// are; [`Error::Io`], with [`io::ErrorKind::AlreadyExists`] if `to` is not empty. What was written is removed again.
+/// [`Error::NotAStore`], also of a base that is no backup; [`Error::Corruption`] if the store is damaged, as far as was
+/// looked: what is copied is checked, of what is linked only length, header and trailer, and
+/// [`verify_backup`](crate::verify_backup) tells the rest. Repair or salvage such a store, or copy its files as they are. [`Error::Io`], with [`io::ErrorKind::AlreadyExists`] if `to` is not empty. What was written is removed again.
 pub fn back_up(
     disk: &Arc<dyn Disk>,
     from: &Path,
@@ -144,6 +145,9 @@ pub fn back_up(
 ) -> Result<BackupReport> {
     let home = Home { disk: Arc::clone(disk), dir: from.to_owned() };
     let loaded = require(&home)?;
+    if let Some(base) = &options.base {
+        sheet_of(disk.as_ref(), base)?;
+    }
     let mut into = IntoDirectory::create(disk, to, options, &loaded.header)?;
     let report = take_all(&home, loaded, &mut into, go_on).and_then(|report| {
         if !report.cancelled {
@@ -171,6 +175,7 @@ pub fn back_up_to(
 ) -> Result<BackupReport> {
     let home = Home { disk: Arc::clone(disk), dir: from.to_owned() };
     let loaded = require(&home)?;
+    base.map(|base| sheet_of(disk.as_ref(), base)).transpose()?;
     let base = base.map(|base| Base { dir: base.to_owned(), store_id: loaded.header.store_id });
     let mut into = IntoStream { disk: Arc::clone(disk), base, target };
     take_all(&home, loaded, &mut into, go_on)
@@ -213,9 +218,10 @@ fn take_all(
     go_on: GoOn<'_>,
 ) -> Result<BackupReport> {
     const ROUNDS_UNCHANGED: u32 = 4;
+    const ROUNDS_MAX: u32 = 10_000;
     let mut taken = BTreeMap::new();
     let mut step = Step { done: 0, total: 0, go_on };
-    let mut unchanged = 0;
+    let (mut unchanged, mut rounds) = (0, 0);
     let tail = loop {
         if let Some(fault) = loaded.damaged.take() {
             return Err(fault.in_file(home.path(file_name::MANIFEST), 0));
@@ -233,7 +239,11 @@ fn take_all(
         let next = require(home)?;
         let is_same = next.state == loaded.state;
         unchanged = if is_same { unchanged + 1 } else { 0 };
-        if unchanged == ROUNDS_UNCHANGED {
+        rounds += 1;
+        if step.advance(0).is_break() {
+            return Ok(BackupReport { cancelled: true, ..BackupReport::default() });
+        }
+        if unchanged == ROUNDS_UNCHANGED || rounds == ROUNDS_MAX {
             return Err(Error::Corruption(match missed {
                 Missed::Damaged(corruption) => corruption,
                 Missed::Gone(file) => Corruption { file, offset: 0, damage: Damage::MissingFile },
@@ -262,7 +272,7 @@ fn take_sealed(
         is_named
     });
     let left = seals.iter().filter(|(id, _)| !taken.contains_key(id));
-    step.total = step.done + left.map(|(_, seal)| seal.file_bytes).sum::<u64>();
+    step.total = left.map(|(_, seal)| seal.file_bytes).fold(step.done, u64::saturating_add);
     for (id, seal) in seals {
         let Slot::Vacant(slot) = taken.entry(id) else { continue };
         let (path, name) = (home.segment(id), file_name::segment(id));

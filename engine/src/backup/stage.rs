@@ -1,6 +1,7 @@
 //! A restored store before it takes its place: complete and proven first, then renamed.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,11 +15,13 @@ use crate::{
     error::{Corruption, Damage, Error, Result},
     format::{checksum::checksum_from, file_name, wire::u32_at},
     io::{
-        Access, Disk, File, LockMode, LockOutcome, PathKind, read_exact_at, read_file,
-        read_up_to_at, remove_if_there, write_all_at,
+        Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, PathKind, read_exact_at,
+        read_file, read_up_to_at, remove_if_there, write_all_at,
     },
 };
 
+/// Stands in a stage from its beginning to its end: a directory without it is somebody else's.
+const MARK: &str = "RESTORING";
 /// Bytes that are read and written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -90,8 +93,8 @@ pub(crate) struct Stage {
     pub(crate) dir: PathBuf,
     to: PathBuf,
     replaces: bool,
-    /// Keeps writers out of the store that is to be replaced.
-    _hold: Option<Box<dyn Send + Sync>>,
+    /// Keep writers out of the store that is to be replaced, and other restores out of the stage.
+    _holds: [Option<Box<dyn Send + Sync>>; 2],
 }
 
 impl Stage {
@@ -119,16 +122,47 @@ impl Stage {
             }
             Some(_) => return Err(failed("restore to")(io::ErrorKind::AlreadyExists.into())),
         };
+        let mark = dir.join(MARK);
+        let is_ours = |entry: &DirectoryEntry| entry.name == MARK;
+        let found = match disk.kind(&dir).map_err(failed("look beside"))? {
+            None => Vec::new(),
+            Some(PathKind::Directory) => disk.list(&dir).map_err(|e| Error::io("list", &dir, e))?,
+            Some(_) => {
+                return Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
+            }
+        };
+        if !found.is_empty() && !found.iter().any(is_ours) {
+            return Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
+        }
         disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        // Order: the mark is there before anything else, and one restore at a time has the stage.
+        if found.is_empty() {
+            disk.open(&mark, Access::CreateNew).map_err(|e| Error::io("create", &mark, e))?;
+        }
+        let own = lock(disk.as_ref(), &dir)?;
         let staged = Self {
             disk: Arc::clone(disk),
             dir,
             to: to.to_owned(),
             replaces: hold.is_some(),
-            _hold: hold,
+            _holds: [hold, Some(own)],
         };
         staged.clear()?;
         Ok(staged)
+    }
+
+    /// Refuses to read from the stage itself: it is emptied first.
+    pub(crate) fn refuse(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+        let mut stage = to.file_name().unwrap_or_default().to_owned();
+        stage.push(".restoring");
+        let stage = to.with_file_name(stage);
+        let (Ok(from_is), Ok(stage_is)) = (disk.identity(from), disk.identity(&stage)) else {
+            return Ok(());
+        };
+        if from_is == stage_is {
+            return Err(Error::io("restore from", from, io::ErrorKind::InvalidInput.into()));
+        }
+        Ok(())
     }
 
     fn failed<'a>(
@@ -143,12 +177,13 @@ impl Stage {
     pub(crate) fn clear(&self) -> Result<()> {
         let listed = self.disk.list(&self.dir).map_err(self.failed("list", ""))?;
         for entry in &listed {
-            if !belongs(&entry.name) && entry.name != SHEET {
+            if !belongs(&entry.name) && !is_of_stage(&entry.name) {
                 let source = io::ErrorKind::AlreadyExists.into();
                 return Err(Error::io("restore over", self.dir.join(&entry.name), source));
             }
         }
-        for entry in listed {
+        for entry in listed.into_iter().filter(|entry| entry.name == SHEET || belongs(&entry.name))
+        {
             remove_if_there(self.disk.as_ref(), &self.dir.join(&entry.name))
                 .map_err(self.failed("remove", &entry.name))?;
         }
@@ -196,9 +231,9 @@ impl Stage {
     pub(crate) fn complete(&self, base: Option<&Path>) -> Result<Sheet> {
         let sheet = sheet_of(self.disk.as_ref(), &self.dir)?;
         let listed = self.disk.list(&self.dir).map_err(self.failed("list", ""))?;
-        let there: Vec<_> = listed.iter().map(|entry| entry.name.as_str()).collect();
+        let there: BTreeSet<_> = listed.iter().map(|entry| entry.name.as_str()).collect();
         for line in &sheet.files {
-            if !there.contains(&line.name.as_str()) {
+            if !there.contains(line.name.as_str()) {
                 let Some(base) = base else {
                     let damage = Damage::MissingFile;
                     let file = self.dir.join(&line.name);
@@ -207,8 +242,9 @@ impl Stage {
                 self.take_from(base, &line.name)?;
             }
         }
+        let wanted: BTreeSet<_> = sheet.files.iter().map(|line| line.name.as_str()).collect();
         for name in there {
-            if name != SHEET && sheet.files.iter().all(|line| line.name != name) {
+            if !is_of_stage(name) && !wanted.contains(name) {
                 self.disk.remove(&self.dir.join(name)).map_err(self.failed("remove", name))?;
             }
         }
@@ -237,6 +273,8 @@ impl Stage {
         let parent = self.to.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         disk.sync_dir(parent).map_err(|e| Error::io("sync the directory of", parent, e))?;
+        // It is a store now; a mark that stays does no harm.
+        let _ = disk.remove(&self.to.join(MARK));
         Ok(aside)
     }
 
@@ -253,6 +291,11 @@ impl Stage {
         }
         Err(Error::io("move aside", &self.to, io::ErrorKind::AlreadyExists.into()))
     }
+}
+
+/// Whether a stage has a file of this name that no backup has.
+fn is_of_stage(name: &str) -> bool {
+    name == SHEET || name == MARK || name == file_name::LOCK
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {

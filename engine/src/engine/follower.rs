@@ -4,7 +4,7 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use super::{
@@ -60,6 +60,8 @@ pub struct Follower {
     pub(super) home: Home,
     options: Options,
     seen: RwLock<Arc<Seen>>,
+    /// Held while the files are looked at: of two looks the later one is shown last.
+    looking: Mutex<()>,
 }
 
 impl fmt::Debug for Follower {
@@ -113,7 +115,7 @@ impl Options {
         let options = self.read_only(true).create(false);
         let home = Home { disk: Arc::clone(&options.disk), dir: path.as_ref().to_owned() };
         let seen = read(&home, &options, Timestamp(0))?;
-        Ok(Follower { home, options, seen: RwLock::new(Arc::new(seen)) })
+        Ok(Follower { home, options, seen: RwLock::new(Arc::new(seen)), looking: Mutex::new(()) })
     }
 }
 
@@ -127,6 +129,7 @@ impl Follower {
     /// # Errors
     /// As [`Options::open_reader`].
     pub fn refresh(&self) -> Result<bool> {
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.seen();
         if self.is_current(&seen)? {
             return Ok(false);

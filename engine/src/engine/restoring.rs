@@ -68,7 +68,7 @@ pub fn verify_backup(disk: &Arc<dyn Disk>, path: &Path) -> Result<Verified> {
         sequence: sheet.sequence,
         taken: sheet.taken,
         files: files().count() as u64,
-        bytes: files().map(|line| line.bytes).sum(),
+        bytes: files().fold(0, |sum, line| line.bytes.saturating_add(sum)),
         faults,
         check,
     })
@@ -87,9 +87,10 @@ pub fn restore(
     replaces: bool,
     go_on: GoOn<'_>,
 ) -> Result<Option<Restored>> {
+    Stage::refuse(disk.as_ref(), from, to)?;
     let sheet = sheet_of(disk.as_ref(), from)?;
     let restore = Restore::begin(disk, to, replaces)?;
-    let total = sheet.files.iter().map(|line| line.bytes).sum();
+    let total = sheet.files.iter().fold(0, |sum, line| line.bytes.saturating_add(sum));
     let mut done = 0;
     for line in &sheet.files {
         done += restore.stage.take_from(from, &line.name)?;

@@ -234,10 +234,25 @@ pub(crate) fn write_all_at(file: &dyn File, bytes: &[u8], offset: u64) -> io::Re
     Ok(())
 }
 
+/// No file of a store is longer: offsets in it have 32 bits, in units of 8 bytes, and no store comes near that.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// The length of a file that is to be read whole, if it can be one of ours: a sparse one may claim any.
+fn whole_length(file: &dyn File) -> io::Result<usize> {
+    let bytes = file.bytes()?;
+    if bytes > FILE_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is longer than any file of a store",
+        ));
+    }
+    usize::try_from(bytes).map_err(io::Error::other)
+}
+
 /// The whole file at `path`.
 pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Access::Read)?;
-    let length = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
+    let length = whole_length(file.as_ref())?;
     let mut bytes = vec![0; length];
     let read = read_up_to_at(file.as_ref(), &mut bytes, 0)?;
     bytes.truncate(read);
@@ -249,7 +264,7 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) fn read_file_backwards(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 64 << 10;
     let file = disk.open(path, Access::Read)?;
-    let length = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
+    let length = whole_length(file.as_ref())?;
     let mut bytes = vec![0; length];
     let mut end = length;
     while end > 0 {

@@ -170,6 +170,13 @@ impl Drop for Flock {
 /// removed meanwhile excludes nobody.
 fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
     loop {
+        // What a link names may be anybody's, and is written to below.
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.is_file() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            }
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -198,7 +205,7 @@ fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
 fn is_same_file(file: &fs::File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let held = file.metadata()?;
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(named) => Ok(held.ino() == named.ino() && held.dev() == named.dev()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -68,7 +68,7 @@ impl Snapshot {
     /// The value `key` had at that moment.
     ///
     /// # Errors
-    /// [`Error::Corruption`](crate::Error::Corruption), [`Error::Io`](crate::Error::Io).
+    /// [`Error::Corruption`], [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         Ok(self.find(key.as_ref())?.map(Found::into_value))
     }
@@ -86,7 +86,7 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corruption`](crate::Error::Corruption), [`Error::Io`](crate::Error::Io).
+    /// [`Error::Corruption`], [`Error::Io`].
     pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
         self.find(key.as_ref())?.map(describe).transpose()
     }
@@ -126,8 +126,8 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// Of the first entry that cannot be read: [`Error::Corruption`](crate::Error::Corruption),
-    /// [`Error::Io`](crate::Error::Io).
+    /// Of the first entry that cannot be read: [`Error::Corruption`],
+    /// [`Error::Io`].
     pub fn scan(
         &self,
         prefix: &[u8],

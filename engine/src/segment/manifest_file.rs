@@ -19,6 +19,7 @@ use crate::{
             encode_frame,
         },
         segment_header::{Class, SEGMENT_HEADER_BYTES, SegmentHeader, newer_major},
+        wire::u32_at,
     },
     io::{Access, File, PathKind, read_file, read_up_to_at, replace_file, write_all_at},
     types::{SegmentId, SequenceNumber},
@@ -27,6 +28,8 @@ use crate::{
 /// The manifest is replaced by its sum when it has grown to four times that, within these bounds.
 const GROWN_BYTES_MIN: u64 = 8 << 10;
 const GROWN_BYTES_MAX: u64 = 256 << 10;
+/// Generations count up from a random number below 2^48.
+const GENERATION_MAX: u64 = 1 << 62;
 /// More than the edits of one segment take.
 const SEGMENT_EDITS_BYTES: u64 = 192;
 
@@ -257,6 +260,10 @@ pub(crate) fn require(home: &Home) -> Result<Loaded> {
 
 fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
     let mut loaded = Loaded { header, state: ManifestState::default(), torn: None, damaged: None };
+    if header.generation >= GENERATION_MAX {
+        loaded.damaged = Some(DecodeError::new(48, Damage::Field("generation")));
+        return loaded;
+    }
     let mut at = MANIFEST_HEADER_BYTES;
     let mut number = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -313,9 +320,14 @@ fn end_of_frames(
     fault: DecodeError,
 ) -> Loaded {
     let generation = loaded.header.generation;
+    // Whoever forges lengths could make every look cost the whole file. What costs so much is no crash's work.
+    let mut budget = (bytes.len() as u64).saturating_mul(16).saturating_add(1 << 20);
     let sound_later = (at + 8..bytes.len()).step_by(8).any(|later| {
         let rest = bytes.get(later..).unwrap_or_default();
-        decode_frame(rest, generation, later as u64).is_ok_and(|frame| frame.number > number)
+        let claimed = u32_at(rest, 4).unwrap_or_default();
+        budget = budget.saturating_sub(u64::from(claimed).min(rest.len() as u64));
+        let frame = || decode_frame(rest, generation, later as u64);
+        budget == 0 || frame().is_ok_and(|frame| frame.number > number)
     });
     if number == 0 || sound_later {
         loaded.damaged = Some(DecodeError::new(at as u64 + fault.at, fault.damage));

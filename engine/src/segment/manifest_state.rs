@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::RECORDS_AT;
 use crate::{
     format::manifest::{AddSegment, Edit, SealSegment},
+    io::FILE_BYTES_MAX,
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 
@@ -13,6 +15,9 @@ pub(crate) struct SegmentState {
     pub(crate) add: AddSegment,
     pub(crate) seal: Option<SealSegment>,
 }
+
+/// Numbers count up from 1, so none is ever like this; what is below it may be counted on from.
+const NUMBERS_MAX: u64 = 1 << 62;
 
 /// What the store consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,11 @@ impl ManifestState {
                 }
             }
             Edit::Seal(seal) => {
+                let is_possible = RECORDS_AT <= seal.records_end
+                    && seal.records_end <= seal.file_bytes.max(RECORDS_AT)
+                    && seal.file_bytes <= FILE_BYTES_MAX
+                    && seal.sequence_max.0 < NUMBERS_MAX;
+                is_possible.then_some(()).ok_or("seal of an impossible segment")?;
                 let state = self.segments.get_mut(&seal.id).ok_or("seal of an unknown segment")?;
                 state.seal = Some(*seal);
                 let next = seal.sequence_max.0.saturating_add(1);
@@ -67,6 +77,8 @@ impl ManifestState {
             }
             Edit::Clock(time) => self.high_water = self.high_water.max(*time),
             Edit::Floors { segment, sequence } => {
+                let is_possible = segment.0 < NUMBERS_MAX && sequence.0 < NUMBERS_MAX;
+                is_possible.then_some(()).ok_or("floors above every number")?;
                 self.next_id = self.next_id.max(segment.0);
                 self.next_sequence = self.next_sequence.max(*sequence);
             }

@@ -1,8 +1,10 @@
 //! Backups: what is in one, beside a writer, proofs, and putting one back.
 //!
+//! - `attacks`: places that are one another, two at once, links that lead away
 //! - `taking`: what comes out, in every way of taking it
 //! - `restoring`: proofs and swaps
 
+mod attacks;
 mod restoring;
 mod taking;
 

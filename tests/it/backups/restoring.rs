@@ -143,5 +143,5 @@ fn cancelled() {
     let done = restore(&disk(), &backup, &store, true, &mut |_, _| ControlFlow::Break(())).unwrap();
     assert_eq!(done, None);
     assert_eq!(contents(&store), before);
-    assert_eq!(names(&root.path().join("store.restoring")), [""; 0]);
+    assert_eq!(names(&root.path().join("store.restoring")), ["LOCK", "RESTORING"]);
 }

@@ -192,7 +192,14 @@ fn damaged_heads_are_unreadable() {
     let segment =
         files.iter_mut().find(|(path, _)| path.extension().is_some_and(|end| end == "seg"));
     segment.unwrap().1[RECORDS_AT + 9] ^= 1;
-    let maps = map(&reader(&MemoryDisk::with_files(files), &clock), 512);
+    let reader = reader(&MemoryDisk::with_files(files), &clock);
+    let mut shown = Vec::new();
+    let unreadable = reader.snapshot().scan_readable(&mut |key, _| {
+        shown.push(key.to_vec());
+        ControlFlow::Continue(())
+    });
+    assert_eq!((unreadable.unwrap(), shown), (1, vec![b"two".to_vec()]));
+    let maps = map(&reader, 512);
     let sum = maps[0].sum();
     assert_eq!(sum.sum(), maps[0].bytes);
     assert!(sum.unreadable >= 1_000 && sum.live >= 1_000, "{sum:?}");

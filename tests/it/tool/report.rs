@@ -358,25 +358,44 @@ fn where_it_goes() {
     assert!(before.iter().all(|(name, _)| name != "new"));
 }
 
-/// Goal: a device that takes nothing is an operational error, and it is still a device afterwards; a link stays one.
+/// Goal: a full disk behind standard output is an operational error; what is no regular file is written to and stays
+/// what it is; a link stays one.
+///
+/// Method: a pipe of the test's own. A device of the system is never the place to write to: whoever runs this as root
+/// with a fault in the tool would lose it.
 #[cfg(target_os = "linux")]
 #[test]
-fn devices_and_links() {
-    use std::os::unix::fs::FileTypeExt as _;
+fn pipes_and_links() {
+    use std::{
+        os::unix::fs::{FileTypeExt as _, symlink},
+        process::{Command, Stdio},
+    };
     let (root, store) = filled(5);
     for command in ["report", "map"] {
-        run(arguments![command, &store, "/dev/full"]).expect(8);
-        run(arguments![command, &store, "/dev/null"]).expect(0);
-        assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut to_full = super::command(arguments![command, &store, "-"]);
+        let output = to_full.stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(8), "{command}");
+
+        let pipe = root.path().join(format!("{command} pipe"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Both ends, so that neither side waits for the other.
+        let mut ends = File::options().read(true).write(true).open(&pipe).unwrap();
+        run(arguments![command, &store, &pipe]).expect(0);
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "{command}");
+        let mut start = [0; 4];
+        ends.read_exact(&mut start).unwrap();
+        assert!(&start == b"<!DO" || &start == b"<svg", "{command}");
+
         let (target, link) = (root.path().join("target"), root.path().join(command));
         fs::write(&target, "old").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
+        symlink(&target, &link).unwrap();
         run(arguments![command, &store, &link]).expect(0);
         assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
         assert!(fs::metadata(&target).unwrap().len() > 1_000, "{command}");
         // A link into the store is a place in the store.
         let inside = root.path().join(format!("{command} inside"));
-        std::os::unix::fs::symlink(store.join("MANIFEST"), &inside).unwrap();
+        symlink(store.join("MANIFEST"), &inside).unwrap();
         run(arguments![command, &store, &inside]).expect(2);
     }
 }
