@@ -26,7 +26,18 @@ pub(crate) fn disk() -> Arc<dyn Disk> {
 
 /// Reads a store that is there, whoever has it open.
 pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
-    let reader = with_progress(Options::new(), |options| Ok(options.open_reader(dir)?))?;
+    open_to_read_by(dir, ReadMode::Auto)
+}
+
+/// As [`open_to_read`], for commands that read every value once: files that are not mapped do not count as memory of
+/// this process, however large the store is.
+pub(crate) fn open_to_stream(dir: &Path) -> Outcome<Follower> {
+    open_to_read_by(dir, ReadMode::Positioned)
+}
+
+fn open_to_read_by(dir: &Path, mode: ReadMode) -> Outcome<Follower> {
+    let options = Options::new().read_mode(mode);
+    let reader = with_progress(options, |options| Ok(options.open_reader(dir)?))?;
     // What another process is just writing is no loss.
     if holder(dir).is_none() {
         for sentence in losses(&reader.recovery_report()) {

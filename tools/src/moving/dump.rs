@@ -11,13 +11,13 @@ use crate::{
     interrupt,
     out::Out,
     progress::Progress,
-    store::open_to_read,
+    store::open_to_stream,
     talk::say,
 };
 
 /// Writes every entry to standard output.
 pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
-    let engine = open_to_read(&args.dir)?;
+    let engine = open_to_stream(&args.dir)?;
     let mut progress = Progress::new("dump", Some(engine.stats().entries), "entries");
     let snapshot = engine.snapshot();
     let mut text = Text::new(args.format);
