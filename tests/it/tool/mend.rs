@@ -65,8 +65,10 @@ fn plan_apply_and_back() {
     assert_eq!(run(arguments!["repair", &store, "--apply"]).expect(0).out, "nothing to do\n");
 
     let undo = store.join("undo-1");
-    run(arguments!["repair", &store, "--undo-from", &undo]).expect(0);
+    let undone = run(arguments!["repair", &store, "--undo-from", &undo]).expect(0);
+    assert!(undone.err.contains("redo-1 has what was there before"), "{}", undone.err);
     fs::remove_dir_all(&undo).expect("it is removed");
+    fs::remove_dir_all(store.join("redo-1")).expect("it is removed");
     assert!(files(&store) == before, "the way back gives the very bytes");
     assert_eq!(run(arguments!["repair", &store]).expect(4).out, plan.out);
 }
