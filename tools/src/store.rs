@@ -7,7 +7,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Error, Follower, Options, RecoveryPolicy, RecoveryReport,
+    Durability, Engine, Error, Follower, Options, ReadMode, RecoveryPolicy, RecoveryReport,
     io::{Disk, OsDisk},
 };
 

@@ -36,12 +36,15 @@ pub(super) fn keep(
     Ok(dir)
 }
 
+/// Whether a file is to be held.
+type Holds<'a> = dyn Fn(&String) -> bool + 'a;
+
 /// Keeps those of the store's `files` that are to be `held` in `dir`, with the list of them all, and makes it durable.
 fn keep_in(
     home: &Home,
     dir: &Path,
     (what, plan): (&str, &[String]),
-    (files, is_held): (&[(String, u64)], &dyn Fn(&String) -> bool),
+    (files, is_held): (&[(String, u64)], &Holds<'_>),
 ) -> Result<()> {
     let disk = home.disk.as_ref();
     make_empty(disk, dir)?;

@@ -213,25 +213,30 @@ fn numbers_that_nobody_gave() {
     let most = u64::MAX;
     type Change = fn(&mut Edit, u64);
     let changes: [(&str, Change); 5] = [
-        ("segment", |edit, most| match edit {
-            Edit::Floors { segment, .. } => *segment = SegmentId(most),
-            _ => {}
+        ("segment", |edit, most| {
+            if let Edit::Floors { segment, .. } = edit {
+                *segment = SegmentId(most);
+            }
         }),
-        ("sequence", |edit, most| match edit {
-            Edit::Floors { sequence, .. } => *sequence = SequenceNumber(most),
-            _ => {}
+        ("sequence", |edit, most| {
+            if let Edit::Floors { sequence, .. } = edit {
+                *sequence = SequenceNumber(most);
+            }
         }),
-        ("seal", |edit, most| match edit {
-            Edit::Seal(seal) => seal.sequence_max = SequenceNumber(most),
-            _ => {}
+        ("seal", |edit, most| {
+            if let Edit::Seal(seal) = edit {
+                seal.sequence_max = SequenceNumber(most);
+            }
         }),
-        ("checkpoint", |edit, most| match edit {
-            Edit::Checkpoint { number, .. } => *number = most,
-            _ => {}
+        ("checkpoint", |edit, most| {
+            if let Edit::Checkpoint { number, .. } = edit {
+                *number = most;
+            }
         }),
-        ("quarantine", |edit, most| match edit {
-            Edit::Clean => *edit = Edit::Quarantine(SegmentId(most)),
-            _ => {}
+        ("quarantine", |edit, most| {
+            if let Edit::Clean = edit {
+                *edit = Edit::Quarantine(SegmentId(most));
+            }
         }),
     ];
     for (name, change) in changes {
