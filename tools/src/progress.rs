@@ -1,7 +1,7 @@
 //! How far a long command is: rate and time left, on standard error, for whoever looks there.
 //!
 //! Nothing is told of what is done within half a second, and nothing at all where nobody looks
-//! ([`Telling`](crate::settings::Telling)).
+//! ([`Telling`]).
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ pub enum OnCorrupt {
     /// were new.
     #[default]
     Quarantine,
-    /// Fail with [`Error::CorruptFile`](crate::Error::CorruptFile) or [`Error::Decode`](crate::Error::Decode), and
+    /// Fail with [`Error::CorruptFile`] or [`Error::Decode`], and
     /// touch nothing.
     Fail,
 }

@@ -261,6 +261,8 @@ pub(crate) fn require(home: &Home) -> Result<Loaded> {
 fn load_frames(bytes: &[u8], header: ManifestHeader) -> Loaded {
     let mut loaded = Loaded { header, state: ManifestState::default(), torn: None, damaged: None };
     if header.generation >= GENERATION_MAX {
+        // Whoever goes on from here counts from the beginning.
+        loaded.header.generation = 0;
         loaded.damaged = Some(DecodeError::new(48, Damage::Field("generation")));
         return loaded;
     }

@@ -1,7 +1,7 @@
 //! Entries in and out of a store: `dump`, `load`, `import`.
 //!
 //! A dump reads a snapshot and streams; a load stores in batches and never leaves half an entry. Each format is a pair
-//! of pure halves over lines or records; what they exchange with the store is an [`Item`].
+//! of pure halves over lines or records; what they exchange with the store is an [`item::Item`].
 
 mod csv;
 #[cfg(feature = "sqlite")]
