@@ -46,6 +46,7 @@ mod segment;
 mod space;
 mod stats;
 mod types;
+pub mod units;
 mod writer;
 
 pub use engine::{

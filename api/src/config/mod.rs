@@ -87,7 +87,7 @@ struct Setting<T> {
 /// | bytes of the disk left free | `min_free_bytes` | `CACHE_MIN_FREE_BYTES` | 0 |
 ///
 /// Sizes are bytes (`524288000`) or have a unit (`"500 MiB"`, `"1.5 GB"`). Lifetimes are seconds (0: for ever) or have
-/// a unit (`"5m"`, `"2 hours"`). Relative directories start at the process's current one.
+/// units (`"5m"`, `"1h30m"`, `"7 days"`, `"P1D"`): see [`units`](tierce_engine::units). Relative directories start at the process's current one.
 ///
 /// Layers are put on each other with [`Self::merge`]; what the upper one does not set, the lower one decides.
 ///

@@ -1,10 +1,11 @@
 //! Names of settings and the meaning of their values, whatever source they are from.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use bytesize::ByteSize;
-use jiff::SignedDuration;
-use tierce_engine::{Durability, Evict};
+use tierce_engine::{
+    Durability, Evict,
+    units::{UnitError, parse_bytes, parse_duration},
+};
 
 use super::{Config, Origin, Setting, WHAT};
 use crate::{Error, Result, Ttl};
@@ -116,26 +117,28 @@ fn number(raw: Raw<'_>) -> Parsed<u64> {
 }
 
 fn size(raw: Raw<'_>) -> Parsed<u64> {
-    let parsed = match raw {
-        Raw::Text(text) => text.trim().parse().ok().map(|ByteSize(bytes)| bytes),
-        other => number(other).ok(),
-    };
-    parsed.ok_or("a size is wanted: bytes, or a number with a unit such as \"500 MiB\"")
+    const WANTED: &str = "a size is wanted: bytes, or a number with a unit such as \"500 MiB\"";
+    match raw {
+        Raw::Text(text) => parse_bytes(text).map_err(|error| match error {
+            UnitError::TooLarge => "the size is too large: 18446744073709551615 bytes is the most",
+            _ => WANTED,
+        }),
+        other => number(other).map_err(|_| WANTED),
+    }
 }
 
 /// Zero is for ever, however it is written.
 fn ttl(raw: Raw<'_>) -> Parsed<Ttl> {
-    const WANTED: &str =
-        "a time is wanted: seconds (0: for ever), or a number with a unit such as \"5m\"";
-    if let Ok(seconds) = number(raw) {
-        return Ok(Ttl::from_config_seconds(seconds));
-    }
-    let duration: SignedDuration =
-        text(raw).ok().and_then(|text| text.trim().parse().ok()).ok_or(WANTED)?;
-    if duration.is_zero() {
-        return Ok(Ttl::Never);
-    }
-    duration.try_into().map(Ttl::For).map_err(|_| WANTED)
+    const WANTED: &str = "a time is wanted: seconds (0: for ever), or a number with a unit such as \"5m\" or \"7 days\"";
+    let duration = match raw {
+        Raw::Text(text) => parse_duration(text).map_err(|error| match error {
+            UnitError::TooLarge => "the time is too long: leave it out, or write 0, for ever",
+            UnitError::VariableLength => "years and months vary in length: write days or weeks",
+            _ => WANTED,
+        })?,
+        other => Duration::from_secs(number(other).map_err(|_| WANTED)?),
+    };
+    Ok(if duration.is_zero() { Ttl::Never } else { Ttl::For(duration) })
 }
 
 fn durability(raw: Raw<'_>) -> Parsed<Durability> {
@@ -186,8 +189,6 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
         ] {
             assert_eq!(size(Raw::Text(text)), Ok(bytes), "{text}");
         }
-        for text in ["", "lots", "-1", "5 parsecs"] {
+        for text in ["", "lots", "-1", "5 parsecs", "18014398509481985KiB", "17179869184GiB"] {
             assert!(size(Raw::Text(text)).is_err(), "{text}");
         }
         assert!(size(Raw::Number(-1)).is_err() && size(Raw::Other).is_err());
@@ -216,10 +217,15 @@ mod tests {
             ("5m", Ttl::minutes(5)),
             ("2 hours", Ttl::hours(2)),
             ("1.5s", Ttl::For(Duration::from_millis(1_500))),
+            ("1h30m", Ttl::minutes(90)),
+            ("1d", Ttl::hours(24)),
+            ("7 days", Ttl::hours(7 * 24)),
+            ("1w", Ttl::hours(7 * 24)),
+            ("P1D", Ttl::hours(24)),
         ] {
             assert_eq!(super::ttl(Raw::Text(text)), Ok(ttl), "{text}");
         }
-        for text in ["", "-1", "-5m", "soon", "1.5"] {
+        for text in ["", "-1", "-5m", "soon", "1.5", "P1M", "18446744073709551616"] {
             assert!(super::ttl(Raw::Text(text)).is_err(), "{text}");
         }
         assert!(super::ttl(Raw::Number(-1)).is_err());
