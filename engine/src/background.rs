@@ -1,12 +1,11 @@
 //! The only place that starts threads: one per store, which is given a piece of work to repeat and sleeps between.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crate::sync::{
+    Condvar, Mutex, PoisonError,
+    thread::{self, JoinHandle},
+};
 
 /// What a piece of work came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +18,35 @@ pub(crate) enum Progress {
     Over,
 }
 
+/// Whether the thread has to end, and the means to wake it for that.
+#[derive(Debug, Default)]
+struct Stop {
+    is_asked: Mutex<bool>,
+    asked: Condvar,
+}
+
+impl Stop {
+    fn ask(&self) {
+        *self.is_asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.asked.notify_all();
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.is_asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for that long, or until asked; says whether it was.
+    fn wait(&self, time: Duration) -> bool {
+        let is_asked = self.is_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.asked.wait_timeout_while(is_asked, time, |is_asked| !*is_asked);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
 /// The thread of a store.
 #[derive(Debug)]
 pub(crate) struct Background {
-    stop: Sender<()>,
+    stop: Arc<Stop>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -33,18 +57,19 @@ impl Background {
         idle: Duration,
         step: impl FnMut() -> Progress + Send + 'static,
     ) -> Option<Self> {
-        let (stop, stopped) = bounded(1);
+        let stop = Arc::new(Stop::default());
+        let stopped = Arc::clone(&stop);
         let work = move || run(&stopped, idle, step);
-        let thread = std::thread::Builder::new().name("tierce".to_owned()).spawn(work).ok()?;
+        let thread = thread::Builder::new().name("tierce".to_owned()).spawn(work).ok()?;
         Some(Self { stop, thread: Mutex::new(Some(thread)) })
     }
 
     /// Ends the thread and waits for it, unless it is the one that asks.
     pub(crate) fn stop(&self) {
-        let _ = self.stop.try_send(());
+        self.stop.ask();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+            && thread.thread().id() != thread::current().id()
         {
             // A panic was reported to the store by the work itself.
             let _ = thread.join();
@@ -52,22 +77,24 @@ impl Background {
     }
 }
 
-/// Lets this thread rest, so that work keeps to its rate.
-pub(crate) fn rest(ms: u64) {
-    if ms > 0 {
-        std::thread::sleep(Duration::from_millis(ms));
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.ask();
     }
 }
 
-fn run(stopped: &Receiver<()>, idle: Duration, mut step: impl FnMut() -> Progress) {
-    loop {
-        match stopped.recv_timeout(idle) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-        }
+/// Lets this thread rest, so that work keeps to its rate.
+pub(crate) fn rest(ms: u64) {
+    if ms > 0 {
+        thread::sleep(Duration::from_millis(ms));
+    }
+}
+
+fn run(stop: &Stop, idle: Duration, mut step: impl FnMut() -> Progress) {
+    while !stop.wait(idle) {
         loop {
             match step() {
-                Progress::Done if stopped.is_empty() => {}
+                Progress::Done if !stop.is_asked() => {}
                 Progress::Done | Progress::Idle => break,
                 Progress::Over => return,
             }

@@ -1,11 +1,7 @@
 //! The index at one moment, on disk, so that opening need not read the segments. Written from a frozen copy while
 //! writers go on; published only when everything in it is durable (I7). Any damage means it is not used.
 
-use std::{
-    collections::HashSet,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use crate::{
     error::{Error, Result},
@@ -27,6 +23,7 @@ use crate::{
         catalog::{SLOTS_MAX, Table},
         manifest_file::ManifestFile,
     },
+    sync::{Mutex, PoisonError},
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
 };
 

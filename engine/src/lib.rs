@@ -45,6 +45,7 @@ pub mod repair;
 mod segment;
 mod space;
 mod stats;
+mod sync;
 mod types;
 pub mod units;
 mod writer;

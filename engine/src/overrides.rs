@@ -5,13 +5,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
-use crate::types::{Location, SequenceNumber, Slot, Timestamp, is_live};
+use crate::{
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    types::{Location, SequenceNumber, Slot, Timestamp, is_live},
+};
 
 /// The expiry in force for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,17 +5,15 @@
 //! that closing will write, or the one that is there if it is larger; every segment at its capacity until it is
 //! sealed, and at its length from then on; files that were set aside.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     error::{Error, Result},
     io::Disk,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What the room is for. Each may go further than the one before.

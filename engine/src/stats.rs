@@ -1,9 +1,8 @@
 //! Counters, and a snapshot of them. Nothing here decides anything.
 
-use std::{
-    cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::cell::Cell;
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many copies a thing has that every thread touches all the time.
 pub(crate) const STRIPES: usize = 16;

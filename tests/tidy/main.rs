@@ -2,6 +2,7 @@
 //! workspace, where it must find nothing, and over a planted fault, which it must find.
 //!
 //! - `source`: the workspace as text, with comments and literals told apart from code
+//! - `doors`: locks, atomics and threads come through one room of each library
 //! - `floors`: who may import whom, and the words that belong to one room only
 //! - `sizes`: length of files and functions, with exceptions that may only shrink
 //! - `manners`: module docs, no hidden docs, no machine's paths, no registry's hosts
@@ -9,6 +10,7 @@
 //! - `seeds`: what `docs/seeds.md` names is there
 //! - `lists`: invariants, fuzz targets, test modules and record kinds are listed where people look for them
 
+mod doors;
 mod floors;
 mod lists;
 mod manners;

@@ -1,11 +1,10 @@
 //! The threads of a check: as many as there is work for, all gone when it returns.
 
-use std::{
-    num::NonZero,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::num::NonZero;
+
+use crate::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
     thread,
 };
 

@@ -50,11 +50,7 @@ mod saved;
 mod sealed;
 mod unsealed;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use codes::{CODES, Code, Severity};
 pub use options::{CheckLevel, CheckOptions, CheckProgress};
@@ -78,6 +74,7 @@ use crate::{
     },
     io::{Disk, PathKind},
     segment::{Home, manifest_file::Loaded},
+    sync::{Mutex, PoisonError},
     types::SegmentId,
 };
 

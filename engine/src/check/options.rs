@@ -1,15 +1,14 @@
 //! How thoroughly a check looks, with how many threads, and who watches it.
 
-use std::{
-    fmt,
-    ops::ControlFlow,
+use std::{fmt, ops::ControlFlow};
+
+use crate::{
+    error::{Error, Result},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-
-use crate::error::{Error, Result};
 
 /// How thoroughly a check looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

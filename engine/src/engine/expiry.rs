@@ -1,11 +1,7 @@
 //! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the
 //! records that may have expired.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Shared, hold,
@@ -16,6 +12,7 @@ use crate::{
     evictor::{Cause, Victim},
     index::{Entry as IndexEntry, SHARDS},
     segment::{Segment, read::Depth},
+    sync::atomic::Ordering,
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp, is_live},
 };
 

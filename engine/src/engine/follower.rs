@@ -1,11 +1,7 @@
 //! A reader beside a writer that may be another process: no lock, not one byte written. It reads the store as a crash at
 //! that moment would have left it, which is a state that recovery understands, and reads it again when asked to.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use super::{
     accounts::{SegmentAccount, accounts},
@@ -26,6 +22,7 @@ use crate::{
     recovery::{RecoveryReport, recover},
     segment::{Home, Segment, Value},
     stats::Stats,
+    sync::{Mutex, PoisonError, RwLock},
     types::{SequenceNumber, Timestamp},
 };
 

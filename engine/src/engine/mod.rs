@@ -17,7 +17,7 @@ mod upkeep;
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     recovery::RecoveryReport,
     segment::Value,
     stats::Stats,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     types::{SequenceNumber, Timestamp, is_live},
     writer::{Batch, Outcome, Queued, StagedChange},
 };

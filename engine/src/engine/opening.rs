@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, LazyLock, Mutex, Weak, atomic::Ordering},
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     io::PathKind,
     options::Options,
     segment::Home,
+    sync::{Mutex, atomic::Ordering},
 };
 
 /// The stores that are open in this process, by the identity of their directory.

@@ -1,6 +1,6 @@
 //! A directory while it is open: one opener at a time in this process, one process at a time.
 
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
 use crate::{
     error::{Error, Result},
@@ -8,6 +8,7 @@ use crate::{
     io::{LockMode, LockOutcome},
     options::Options,
     segment::Home,
+    sync::Mutex,
 };
 
 /// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.

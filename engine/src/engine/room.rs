@@ -1,7 +1,5 @@
 //! Limits: what to do when a write finds no room, and how full the store is.
 
-use std::sync::atomic::Ordering;
-
 use super::{Shared, hold, upkeep::CompactionReport};
 use crate::{
     background,
@@ -13,6 +11,7 @@ use crate::{
     },
     options::Options,
     space::{BYTES, Purpose, least_bytes},
+    sync::atomic::Ordering,
     writer::Housekeeper,
 };
 

@@ -5,10 +5,7 @@ use std::{
     collections::HashMap,
     fmt,
     mem::take,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use super::{
@@ -35,6 +32,10 @@ use crate::{
     segment::{Home, manifest_file::ManifestFile},
     space::{Space, segment_bytes_for},
     stats::{Counters, Tally},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     types::{SegmentId, SequenceNumber, Timestamp},
     writer::{LogStart, Writer},
 };

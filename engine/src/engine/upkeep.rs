@@ -3,13 +3,7 @@
 //! One job runs at a time. It holds no lock that readers or writers wait for, but for the short moments in which the
 //! writer installs its outcome.
 
-use std::{
-    ops::ControlFlow,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{Shared, expiry::Seen, hold};
 use crate::{
@@ -22,6 +16,10 @@ use crate::{
     format::segment_header::Class,
     segment::{RECORDS_AT, Segment, manifest_file::Unapplied, transfer::Transfer},
     space::Purpose,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
 };
 

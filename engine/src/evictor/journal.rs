@@ -1,14 +1,14 @@
 //! What was forgotten lately, and why: for whoever wonders where an entry went.
 
-use std::{
-    collections::VecDeque,
+use std::collections::VecDeque;
+
+use crate::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    types::Timestamp,
 };
-
-use crate::types::Timestamp;
 
 /// Evictions that are kept.
 const KEPT: usize = 1024;

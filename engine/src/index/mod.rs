@@ -29,9 +29,11 @@ pub(crate) use entry::{Candidates, Entry, Words};
 pub(crate) use frozen::Frozen;
 pub(crate) use size::{Size, weight};
 
-use crate::types::Location;
+use crate::{
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    types::Location,
+};
 use entry::{epoch_of_word, hash_of_key, key_of_hash, key_of_word, pack_flags, with_epoch};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use table::Table;
 
 /// Count of shards. Shard `n` has the hashes whose upper 8 bits are `n`.

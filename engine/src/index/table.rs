@@ -25,14 +25,11 @@ use super::entry::{
     Candidates, Entry, Words, epoch_of_word, key_of_hash, key_of_word, location_of_word,
     pack_location, with_epoch,
 };
-use crate::types::Location;
-use std::{
-    mem::size_of,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use crate::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    types::Location,
 };
+use std::{mem::size_of, sync::Arc};
 
 const HOMES_MIN: usize = 4;
 /// The counts that `Arc` keeps before the cells.

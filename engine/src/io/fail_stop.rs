@@ -4,12 +4,11 @@
 //! per open file: a second sync, or one that runs at the same time in another thread, may well succeed and would
 //! promise bytes that are gone (I8). So syncs of one file go one at a time, and none comes after a failure.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, sync::Arc};
 
 use super::{File, write_all_at};
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An open segment file, as writers see it.
 #[derive(Debug)]

@@ -4,14 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use super::{
     Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, Mapping, PathKind, Space, parent,
+};
+
+use crate::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// A disk in memory. Clones share the same files. Nothing on it survives the process.

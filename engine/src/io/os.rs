@@ -1,10 +1,10 @@
 //! The real disk and the real clock. The only home of `unsafe` in this crate.
 
 use std::{
-    fs, io,
-    io::{Read as _, Seek as _, Write as _},
+    fs,
+    io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,6 +12,8 @@ use super::{
     Access, Clock, DirectoryEntry, Disk, File, LockMode, LockOutcome, Mapping, PathKind, Space,
     parent,
 };
+
+use crate::sync::OnceLock;
 
 /// The file systems of this machine.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,10 +5,13 @@
 //! a minute. A machine that boots in 1970 goes on where the store left off; one whose clock was set to
 //! 2100 by mistake for a moment expires nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::Clock;
-use crate::types::Timestamp;
+use crate::{
+    sync::{Mutex, PoisonError},
+    types::Timestamp,
+};
 
 /// A step forward of the wall clock beyond this is not believed at once.
 const JUMP_MS: u64 = 5 * 60 * 1000;

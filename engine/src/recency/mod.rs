@@ -18,15 +18,14 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-};
-
 use crate::{
     index::{Access, Entry, Index, SHARDS},
     options::Evict,
     stats::{STRIPES, stripe},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 use ghost::Ghost;
 use layout::{EPOCH_MAX, Map, ORDER_MAX};
@@ -121,7 +120,7 @@ impl Recency {
         }
     }
 
-    fn ghost(&self) -> std::sync::MutexGuard<'_, Ghost> {
+    fn ghost(&self) -> MutexGuard<'_, Ghost> {
         self.ghost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

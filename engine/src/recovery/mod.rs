@@ -20,7 +20,7 @@ mod uses;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use self::{
@@ -54,6 +54,7 @@ use crate::{
         seal::{entries_by_scan, open_sealed},
         tail::{Unsealed, judge},
     },
+    sync::Mutex,
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 

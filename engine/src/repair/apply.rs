@@ -27,6 +27,7 @@ use crate::{
     options::{Options, ReadMode, RecoveryPolicy},
     recovery::{SEQUENCE_GAP, recover},
     segment::{Home, manifest_file::ManifestFile, manifest_state::ManifestState},
+    sync::PoisonError,
     types::{SegmentId, SequenceNumber},
 };
 
@@ -203,7 +204,7 @@ pub(super) fn write_checkpoint(options: &Options, home: &Home) -> Result<()> {
         return Ok(());
     }
     let number = {
-        let manifest = recovered.manifest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let manifest = recovered.manifest.lock().unwrap_or_else(PoisonError::into_inner);
         manifest.state().next_id.max(1)
     };
     let moment = Moment {

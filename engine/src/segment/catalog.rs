@@ -3,14 +3,12 @@
 //! Readers see the table through one of several copies of its handle, so that two threads that read do not pull
 //! one cache line back and forth. A change replaces the table and is rare.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::Segment;
 use crate::{
     stats::{STRIPES, stripe},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
     types::{SequenceNumber, Slot},
 };
 

@@ -27,15 +27,16 @@ mod value;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use crate::{
     format::{file_name, manifest::AddSegment, segment_header::SEGMENT_HEADER_BYTES},
     io::{Disk, File, Mapping},
+    sync::{
+        OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     types::{SegmentId, SequenceNumber, Slot, Timestamp, mean_death},
 };
 

@@ -1,10 +1,13 @@
 //! Segments that the manifest no longer names and that some reader may still hold: their files are removed when
 //! nobody does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{Home, Segment};
-use crate::io::remove_if_there;
+use crate::{
+    io::remove_if_there,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// Files to remove, each with what is charged for it.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! From complete to immutable: footer, sync, map.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{
     Body, Home, RECORDS_AT, Sealed, Segment,
@@ -19,6 +19,7 @@ use crate::{
         wire::u32_at,
     },
     io::{Access, FailStopFile, File, read_exact_at},
+    sync::OnceLock,
     types::{SegmentId, SequenceNumber, Timestamp},
 };
 

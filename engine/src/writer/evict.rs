@@ -1,6 +1,6 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::collections::HashMap;
 
 use super::{
     TURN_ENTRIES_MAX, Writer,
@@ -15,6 +15,7 @@ use crate::{
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
     options::Evict,
+    sync::atomic::Ordering,
     types::Timestamp,
 };
 

@@ -7,16 +7,16 @@
 //! `waiting` and `leading` change together under one lock. Whoever sets `leading` carries out the queue or hands
 //! the lead on; a leader that panics fails everyone who waits rather than leave them hanging.
 
-use std::{
-    collections::VecDeque,
+use std::{collections::VecDeque, sync::Arc};
+
+use super::request::{Outcome, Request};
+use crate::{
+    error::{Error, Result},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
-
-use super::request::{Outcome, Request};
-use crate::error::{Error, Result};
 
 /// Requests that one group may take; keeps a turn short.
 const GROUP_MAX: usize = 256;

@@ -1,6 +1,6 @@
 //! Makes the outcome of a compaction job true: first on disk, then for readers, and only then the old files go.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         manifest_file::Unapplied,
         transfer::{Ended, Ending, Leftover, Move, Transfer},
     },
+    sync::{PoisonError, atomic::Ordering},
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
 };
 

@@ -4,10 +4,7 @@
 //! There is one stream, and sequence numbers in it are dense. So recovery can tell a hole from an end, and what
 //! a crash leaves is always a prefix.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::request::Op;
 use crate::{
@@ -29,6 +26,7 @@ use crate::{
     },
     space::{Purpose, Space},
     stats::Counters,
+    sync::{Mutex, MutexGuard, PoisonError},
     types::{Location, SegmentId, SequenceNumber},
 };
 

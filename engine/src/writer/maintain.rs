@@ -1,6 +1,6 @@
 //! What the log needs besides writes: flush, sync and seal in time.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     StagedChange, Writer,
@@ -15,6 +15,10 @@ use crate::{
         RECORDS_AT,
         append::OpenSegment,
         seal::{open_sealed, write_footer},
+    },
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     types::SequenceNumber,
 };
@@ -162,8 +166,7 @@ impl Writer {
     /// Carries out one due piece of work; `false` if nothing was due. Times are those of the monotonic clock.
     pub(crate) fn step(&self) -> Result<bool> {
         let now = self.lookup.clock.machine().monotonic_ms();
-        let since =
-            |then: &std::sync::atomic::AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
+        let since = |then: &AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
         if self.commit.waiting() > 0 && self.drain_queue() {
             return Ok(true);
         }

@@ -23,10 +23,7 @@ mod turn;
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use self::{
@@ -44,6 +41,10 @@ use crate::{
     options::{Condition, Durability, Options, PutOptions},
     segment::{Home, append::OpenSegment, manifest_file::ManifestFile, retired::Retired},
     space::{BYTES, Space},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     types::{SegmentId, SequenceNumber, Timestamp, is_live},
 };
 

@@ -1,7 +1,7 @@
 //! The way on after a failure, and after a crash: everything that is not sealed is written anew, from memory, into
 //! new files. The files that failed, or that were found, are not trusted again.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::{
     Writer,
@@ -28,6 +28,7 @@ use crate::{
         transfer::Leftover,
     },
     space::{Purpose, Space},
+    sync::PoisonError,
     types::{Location, SegmentId, SequenceNumber},
 };
 

@@ -1,15 +1,15 @@
 //! Writes of [`Durability::Periodic`](crate::Durability::Periodic) that wait for the next flush: the last one of
 //! each key. Readers look here first.
 
-use std::{
-    collections::HashMap,
+use std::collections::HashMap;
+
+use crate::{
+    options::PutOptions,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-use crate::options::PutOptions;
 
 /// What a staged write says: a value with its options, or that the key is gone.
 #[derive(Clone, Debug)]
