@@ -35,6 +35,11 @@ mod format;
 mod index;
 pub mod inspect;
 pub mod io;
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(unreachable_pub, reason = "public to the project's own tests only")
+)]
+mod knobs;
 mod lookup;
 mod options;
 mod overrides;
@@ -57,6 +62,8 @@ pub use engine::{
 };
 pub use error::{Corruption, Damage, DecodeError, Error, Result};
 pub use evictor::{Cause, Evicted, Eviction};
+#[cfg(feature = "testing")]
+pub use knobs::Knobs;
 pub use options::{
     Compaction, Condition, Durability, Evict, OnOpening, Options, PutOptions, ReadMode,
     RecoveryPolicy,

@@ -10,7 +10,7 @@ use crate::{
 /// Rooms of the engine, lowest floor first. A room may import lower floors only; rooms on one floor do not know
 /// each other. `ARCHITECTURE.md` draws the same; a new arrow changes both, with a decision record.
 const FLOORS: &[&[&str]] = &[
-    &["types", "sync", "units"],
+    &["types", "sync", "units", "knobs"],
     &["error"],
     &["format", "io", "stats"],
     &["space", "overrides"],

@@ -155,7 +155,7 @@ impl Recovery<'_> {
         let unsealed = self.read_unsealed(unsealed)?;
         self.report.segments = (segments.len() + unsealed.len()) as u64;
         let open = self.judge_tail(unsealed, &mut slots)?;
-        let catalog = Catalog::default();
+        let catalog = Catalog::new(self.options.knobs);
         let tails = open.iter().map(|(open, _)| Arc::clone(&open.segment));
         catalog.change(segments.iter().cloned().chain(tails).collect(), &[]);
         let index = Index::new();

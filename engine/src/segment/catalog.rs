@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::Segment;
 use crate::{
+    knobs::Knobs,
     stats::{STRIPES, stripe},
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     types::{SequenceNumber, Slot},
@@ -37,28 +38,26 @@ impl Table {
 struct Stripe(RwLock<Arc<Table>>);
 
 /// The segments of an open store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Catalog {
     stripes: [Stripe; STRIPES],
     slots: Mutex<Slots>,
 }
 
 /// Slots that are not in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slots {
+    /// Free slots that wait before one is used again.
+    resting: usize,
     /// The least slot never given out.
     next: u32,
     /// Those that were in use, the one that has been free for the longest time first.
     free: VecDeque<Slot>,
 }
 
-/// So many slots rest before one is used again. A reader that is late by a retirement then mostly finds nothing at
-/// its slot; if it finds another segment there, `lookup` notices that the entry has moved.
-const RESTING: usize = 64;
-
 impl Slots {
     fn take(&mut self) -> Slot {
-        if self.free.len() > RESTING || self.next == SLOTS_MAX {
+        if self.free.len() > self.resting || self.next == SLOTS_MAX {
             let oldest = self.free.pop_front();
             return oldest.expect("a million segments of at least 8 KiB are never open at once");
         }
@@ -75,6 +74,12 @@ impl Slots {
 }
 
 impl Catalog {
+    /// A catalog without segments.
+    pub(crate) fn new(knobs: Knobs) -> Self {
+        let slots = Slots { resting: knobs.resting_slots, next: 0, free: VecDeque::new() };
+        Self { stripes: Default::default(), slots: Mutex::new(slots) }
+    }
+
     /// Looks at the segment in `slot` under this thread's lock: be brief, and do no I/O.
     #[inline]
     pub(crate) fn with<T>(&self, slot: Slot, look: impl FnOnce(&Arc<Segment>) -> T) -> Option<T> {

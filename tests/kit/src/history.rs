@@ -1,7 +1,7 @@
 //! Random histories in which what is dead leaves the disk: a few keys over many small segments, compacted in any
 //! order, with crashes anywhere. What they are after: no entry is lost, none comes back.
 
-use tierce_engine::Durability;
+use tierce_engine::{Durability, Knobs};
 
 use crate::{
     crash::CrashPlan,
@@ -50,6 +50,10 @@ impl History {
         setup.max_entries = limited.then(|| rng.between(3, 5));
         // Far more than the keys need: nothing is refused or evicted for it, but files go before others come.
         setup.max_bytes = rng.one_in(6).then_some(1 << 20);
+        // The worst values of the test knobs, and now and then those of production.
+        if Rng::new(seed ^ 0x6b_6e_6f_62).one_in(4) {
+            setup.knobs = Knobs::new();
+        }
         setup
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Options, ReadMode,
+    Durability, Engine, Knobs, Options, ReadMode,
     check::check_store,
     io::{Disk, MemoryDisk},
 };
@@ -33,6 +33,8 @@ pub struct Setup {
     pub max_entries: Option<u64>,
     /// Most bytes of all files.
     pub max_bytes: Option<u64>,
+    /// Test knobs: the worst, unless a test wants the production values.
+    pub knobs: Knobs,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             automatic: true,
             max_entries: None,
             max_bytes: None,
+            knobs: Knobs::worst(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Setup {
             .segment_bytes(self.segment_bytes)
             .read_mode(self.read_mode)
             .hash_bits(self.hash_bits)
+            .knobs(self.knobs)
             .background(false)
             .clock(clock.clone());
         options.disk = disk;

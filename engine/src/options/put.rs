@@ -1,0 +1,139 @@
+//! What goes with one put, and the condition that it is refused without.
+
+use super::Durability;
+use crate::{
+    error::{Error, Result},
+    format::record::{ITEM_USER_FIRST, ITEM_USER_LAST, KEY_BYTES_MAX},
+    types::{SequenceNumber, Timestamp},
+};
+
+/// A condition that a write is refused without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// None: the write wins.
+    #[default]
+    Always,
+    /// The key is absent (an expired entry counts as absent).
+    Absent,
+    /// The key's newest record still has this sequence number.
+    Unchanged(SequenceNumber),
+}
+
+/// What goes with one put. The default is a plain put: it clears the expiry and the scopes of the old entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) evictable: bool,
+    pub(crate) scopes: Vec<Vec<u8>>,
+    pub(crate) codec: u8,
+    pub(crate) schema: u32,
+    pub(crate) items: Vec<(u8, Vec<u8>)>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) condition: Condition,
+}
+
+impl PutOptions {
+    /// A plain put.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The entry is live before this moment of store time and gone from it on. In the past: gone at once.
+    #[must_use]
+    pub const fn expires_at(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// The entry may be forgotten to stay under a limit. Default: never.
+    #[must_use]
+    pub const fn evictable(mut self, evictable: bool) -> Self {
+        self.evictable = evictable;
+        self
+    }
+
+    /// Adds a scope, 1 to 255 bytes: `Engine::cut_scope` with the same name ends this entry.
+    #[must_use]
+    pub fn scope(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.scopes.push(name.into());
+        self
+    }
+
+    /// How the value is encoded (0 = raw bytes) and the version of its schema (0 = none).
+    #[must_use]
+    pub const fn codec(mut self, codec: u8, schema: u32) -> Self {
+        self.codec = codec;
+        self.schema = schema;
+        self
+    }
+
+    /// Adds an extension item: a kind from 0x20 to 0x7f and up to 255 bytes, kept with the entry.
+    #[must_use]
+    pub fn item(mut self, kind: u8, bytes: impl Into<Vec<u8>>) -> Self {
+        self.items.push((kind, bytes.into()));
+        self
+    }
+
+    /// Overrides the store's durability for this write.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// What must hold for the write to happen.
+    #[must_use]
+    pub const fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Refuses the write with [`Error::Conflict`] if the key is there.
+    #[must_use]
+    pub const fn only_if_absent(mut self) -> Self {
+        self.condition = Condition::Absent;
+        self
+    }
+
+    /// Refuses the write with [`Error::Conflict`] if the key's newest record is not this one.
+    #[must_use]
+    pub const fn only_if_unchanged(mut self, sequence: SequenceNumber) -> Self {
+        self.condition = Condition::Unchanged(sequence);
+        self
+    }
+
+    /// Bytes of scopes and items in a record.
+    pub(crate) fn bytes(&self) -> usize {
+        let scopes = self.scopes.iter().map(Vec::len);
+        scopes.chain(self.items.iter().map(|item| item.1.len())).map(|length| length + 2).sum()
+    }
+
+    /// Checks the limits of everything but key and value.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let too_large =
+            |what, bytes: usize, limit| Err(Error::TooLarge { what, bytes: bytes as u64, limit });
+        for scope in &self.scopes {
+            if scope.is_empty() {
+                let complaints = vec!["a scope name is empty".to_owned()];
+                return Err(Error::InvalidOptions { complaints });
+            }
+            if scope.len() > 255 {
+                return too_large("scope name", scope.len(), 255);
+            }
+        }
+        for (kind, bytes) in &self.items {
+            if !(ITEM_USER_FIRST..=ITEM_USER_LAST).contains(kind) {
+                let complaints = vec![format!("item kind {kind:#04x} is not 0x20 to 0x7f")];
+                return Err(Error::InvalidOptions { complaints });
+            }
+            if bytes.len() > 255 {
+                return too_large("extension item", bytes.len(), 255);
+            }
+        }
+        let total = self.bytes();
+        if total as u64 > KEY_BYTES_MAX {
+            return too_large("extension", total, KEY_BYTES_MAX);
+        }
+        Ok(())
+    }
+}
