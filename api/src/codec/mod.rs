@@ -1,6 +1,6 @@
 //! Values to bytes and back. The id of the codec travels with each record.
 
-pub(crate) mod finite;
+pub(crate) mod inspect;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod serde_codecs;
@@ -20,10 +20,11 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// Travels with each record; a record with another one is handed to a migration or refused. 0 = none.
     const SCHEMA: u32 = 0;
 
-    /// Appends the bytes of `value` to `out`.
+    /// Appends the bytes of `value` to `out`. What is appended must decode: the codecs of this crate read back what they
+    /// wrote, and refuse a value that they cannot read.
     ///
     /// # Errors
-    /// If the value cannot be encoded.
+    /// If the value cannot be encoded. What `out` has then is not used.
     fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError>;
 
     /// The value of `bytes`, which a record with codec `id` and schema version `schema` holds. Both may differ from
@@ -70,4 +71,9 @@ where
 /// The record was written with a codec that this one does not know.
 pub(crate) fn unknown(id: u8) -> BoxError {
     format!("it was written with codec {id}").into()
+}
+
+/// What was written could not be read again, so it is refused.
+pub(crate) fn unreadable(error: impl std::fmt::Display) -> BoxError {
+    format!("its type cannot read back what it writes in this codec: {error}").into()
 }

@@ -2,11 +2,14 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, unknown};
+use super::{Codec, inspect, unknown, unreadable};
 use crate::error::BoxError;
 
 /// [postcard](https://postcard.jamesmunns.com): small and fast, but positional. A changed type would be read wrongly
 /// without notice, so `SCHEMA` is part of the type and travels with each record: raise it with each change.
+///
+/// It does not describe itself: values with `#[serde(flatten)]`, `tag` or `untagged`, and fields that are skipped, are
+/// refused when they are written, since they could not be read again.
 ///
 /// ```
 /// use tierce::codec::{Codec, Postcard};
@@ -26,9 +29,19 @@ impl<V: Serialize + DeserializeOwned, const SCHEMA: u32> Codec<V> for Postcard<S
     const SCHEMA: u32 = SCHEMA;
 
     fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        if inspect::inspect(value).skipped > 0 {
+            return Err(unreadable("it leaves out a field, and fields have no names"));
+        }
+        let start = out.len();
         let bytes = ::postcard::to_extend(value, std::mem::take(out))?;
         *out = bytes;
-        Ok(())
+        let written = out.get(start..).unwrap_or_default();
+        let back: V = read(written).map_err(unreadable)?;
+        // As long as a map may come in another order, the bytes may differ, and their number does not.
+        if ::postcard::experimental::serialized_size(&back)? == written.len() {
+            return Ok(());
+        }
+        Err(unreadable("it is written in another form than it is read in"))
     }
 
     fn decode(bytes: &[u8], id: u8, schema: u32) -> Result<V, BoxError> {
@@ -38,7 +51,11 @@ impl<V: Serialize + DeserializeOwned, const SCHEMA: u32> Codec<V> for Postcard<S
         if schema != SCHEMA {
             return Err(format!("its schema version is {schema}, not {SCHEMA}").into());
         }
-        let (value, rest) = ::postcard::take_from_bytes(bytes)?;
-        if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
+        read(bytes)
     }
+}
+
+fn read<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, BoxError> {
+    let (value, rest) = ::postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
 }

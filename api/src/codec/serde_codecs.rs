@@ -2,11 +2,15 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, finite, unknown};
+use super::{Codec, inspect, unknown, unreadable};
 use crate::error::BoxError;
 
 /// [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md) with field names: fields may be added, given
 /// a default, and dropped. The default.
+///
+/// Types that have a text form, such as IP addresses and times, are written as text (`is_human_readable`), so that
+/// `#[serde(flatten)]`, `tag` and `untagged` work with them. A value that its type cannot read back is refused when it
+/// is written: an `i128` inside of a flattened struct, or `Some(None)` and `Some(())`, which would be read as `None`.
 ///
 /// ```
 /// use tierce::codec::{Codec, MsgPack};
@@ -20,7 +24,9 @@ use crate::error::BoxError;
 pub enum MsgPack {}
 
 /// JSON text: larger and slower than [`MsgPack`], and readable with anything. It has no NaN and no infinity: a value with
-/// one in it is refused, rather than be read as a null.
+/// one in it is refused, rather than be read as a null. So is a value that its type cannot read back: one with more than
+/// 128 levels, maps with number keys inside of a flattened struct, or `Some(None)` and `Some(())`, which would be read
+/// as `None`.
 ///
 /// ```
 /// use tierce::codec::{Codec, Json};
@@ -34,12 +40,25 @@ pub enum Json {}
 
 const MSGPACK: u8 = 1;
 const JSON: u8 = 2;
+/// MessagePack for `None` and `()`.
+const NIL: u8 = 0xc0;
+/// Whether types with a text form and a binary form are written as text. Serde buffers values for `flatten`, `tag` and
+/// `untagged`, and what it buffers is read as text whatever the format says.
+const IS_READABLE: bool = true;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for MsgPack {
     const ID: u8 = MSGPACK;
 
     fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        rmp_serde::encode::write_named(out, value).map_err(Into::into)
+        let start = out.len();
+        let mut writer =
+            rmp_serde::Serializer::new(&mut *out).with_struct_map().with_human_readable();
+        value.serialize(&mut writer)?;
+        let written = out.get(start..).unwrap_or_default();
+        let back: V = read_msgpack(written, IS_READABLE).map_err(unreadable)?;
+        // No text has the byte of a nil in it, so most values need no second look.
+        let nothings = if written.contains(&NIL) { inspect::inspect(value).nothings } else { 0 };
+        check_nothings(nothings, &back)
     }
 
     fn decode(bytes: &[u8], id: u8, _schema: u32) -> Result<V, BoxError> {
@@ -51,8 +70,11 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     const ID: u8 = JSON;
 
     fn encode(value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        finite::check(value)?;
-        serde_json::to_writer(out, value).map_err(Into::into)
+        let nothings = inspect::check(value)?.nothings;
+        let start = out.len();
+        serde_json::to_writer(&mut *out, value)?;
+        let back: V = decode(out.get(start..).unwrap_or_default(), JSON).map_err(unreadable)?;
+        check_nothings(nothings, &back)
     }
 
     fn decode(bytes: &[u8], id: u8, _schema: u32) -> Result<V, BoxError> {
@@ -76,14 +98,32 @@ fn tell(error: impl std::fmt::Display) -> BoxError {
 
 fn decode<V: DeserializeOwned>(bytes: &[u8], id: u8) -> Result<V, BoxError> {
     match id {
-        MSGPACK => {
-            let mut rest = bytes;
-            let value = rmp_serde::from_read(&mut rest).map_err(tell)?;
-            if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
-        }
+        // Other programs write the binary forms, as does `rmp_serde` unless it is told.
+        MSGPACK => read_msgpack(bytes, IS_READABLE)
+            .or_else(|error| read_msgpack(bytes, !IS_READABLE).map_err(|_| error)),
         JSON => serde_json::from_slice(bytes).map_err(tell),
         other => Err(unknown(other)),
     }
+}
+
+fn read_msgpack<V: DeserializeOwned>(bytes: &[u8], is_readable: bool) -> Result<V, BoxError> {
+    let mut rest = bytes;
+    let reader = rmp_serde::Deserializer::new(&mut rest);
+    let value = if is_readable {
+        V::deserialize(&mut reader.with_human_readable())
+    } else {
+        V::deserialize(&mut { reader })
+    };
+    let value = value.map_err(tell)?;
+    if rest.is_empty() { Ok(value) } else { Err("there are bytes behind the value".into()) }
+}
+
+/// Refuses a value that has more of `Some(None)` and the like than `back`, which was read from its bytes.
+fn check_nothings<V: Serialize>(nothings: u64, back: &V) -> Result<(), BoxError> {
+    if nothings == 0 || inspect::inspect(back).nothings == nothings {
+        return Ok(());
+    }
+    Err("it has a `Some` of nothing, such as `Some(None)` or `Some(())`, which this codec would read as `None`; use an enum".into())
 }
 
 #[cfg(test)]

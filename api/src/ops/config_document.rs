@@ -12,7 +12,7 @@ use super::{
     document::{self, Loaded},
     time,
 };
-use crate::{Error, Result, codec::finite::to_value};
+use crate::{Error, Result, codec::inspect::to_value};
 
 /// Settings in a JSON file. Read once, when opened, if the file is there; each change is written at once, as
 /// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Keys that

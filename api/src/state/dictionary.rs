@@ -15,7 +15,7 @@ use super::{
     value::{check_depth, from_value, is_same, is_same_object, weight},
 };
 use crate::{
-    codec::finite::to_value,
+    codec::inspect::to_value,
     error::{Error, Result},
 };
 

@@ -14,7 +14,7 @@ use super::{
     value::{check_depth, from_value, is_same},
 };
 use crate::{
-    codec::finite::to_value,
+    codec::inspect::to_value,
     error::{Error, Result},
     migrations::Migrations,
     version::Version,
