@@ -105,16 +105,12 @@ pub struct RecordSummary {
     pub verdict: String,
 }
 
-fn home(disk: &Arc<dyn Disk>, path: &Path) -> Home {
-    Home { disk: Arc::clone(disk), dir: path.to_owned() }
-}
-
 /// What the store at `path` says of itself.
 ///
 /// # Errors
 /// [`Error::NotAStore`], [`Error::UnknownFormat`], [`Error::Corruption`] of the manifest, [`Error::Io`].
 pub fn info(disk: &Arc<dyn Disk>, path: &Path) -> Result<StoreInfo> {
-    let home = home(disk, path);
+    let home = Home::at(disk, path)?;
     let loaded = require(&home)?;
     let listed = disk.list(path).map_err(|source| Error::io("list", path, source))?;
     let ours = listed.iter().filter(|entry| FileName::parse(&entry.name).is_some());
@@ -144,7 +140,7 @@ pub fn info(disk: &Arc<dyn Disk>, path: &Path) -> Result<StoreInfo> {
 /// # Errors
 /// As [`info`].
 pub fn segments(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<SegmentSummary>> {
-    let home = home(disk, path);
+    let home = Home::at(disk, path)?;
     let loaded = require(&home)?;
     let listed = disk.list(path).map_err(|source| Error::io("list", path, source))?;
     let bytes_of = |id| {
@@ -197,7 +193,7 @@ pub struct SegmentOrigin {
 /// # Errors
 /// As [`info`].
 pub fn origins(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<SegmentOrigin>> {
-    let home = home(disk, path);
+    let home = Home::at(disk, path)?;
     let loaded = require(&home)?;
     let origin = |(id, state): (&SegmentId, &crate::segment::manifest_state::SegmentState)| {
         let header = read_header(&home, *id).filter(|header| header.id == *id);
@@ -258,7 +254,7 @@ pub fn each_record(
     id: SegmentId,
     each: &mut dyn FnMut(RecordSummary, &[u8]) -> ControlFlow<()>,
 ) -> Result<()> {
-    let home = home(disk, path);
+    let home = Home::at(disk, path)?;
     let loaded = require(&home)?;
     let file = home.segment(id);
     let bytes =

@@ -33,7 +33,7 @@ pub(super) struct Source<'a> {
 pub(super) enum Taken {
     Linked,
     Reused,
-    /// With the checksum of all its bytes.
+    /// With the checksum of all its bytes; of a sealed segment, whose trailer has it, nothing.
     Copied(u32),
     Cancelled,
 }
@@ -93,8 +93,41 @@ pub(super) struct Content {
     at: u64,
     bytes: u64,
     sum: crc32fast::Hasher,
-    /// The checksum of the records of a sealed segment: where they end, what it is, and what it should be.
-    records: Option<(u64, crc32fast::Hasher, u32)>,
+    /// What the trailer of a sealed segment says of the rest.
+    sealed: Option<Parts>,
+}
+
+/// The parts of a sealed segment that have a checksum in its trailer: so far, and what they should come to.
+struct Parts {
+    records_end: u64,
+    records: (crc32fast::Hasher, u32),
+    entries: (crc32fast::Hasher, u32),
+}
+
+impl Parts {
+    fn of(trailer: &Trailer) -> Self {
+        Self {
+            records_end: trailer.records_end,
+            records: (crc32fast::Hasher::new(), trailer.records_checksum),
+            entries: (crc32fast::Hasher::new(), trailer.entries_checksum),
+        }
+    }
+
+    /// Takes the bytes at `at` of a file of `file_bytes`. The header before the records has a checksum of its own.
+    fn update(&mut self, bytes: &[u8], at: u64, file_bytes: u64) {
+        let within = |offset: u64| {
+            usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len())
+        };
+        let entries_end = file_bytes.saturating_sub(FOOTER_TRAILER_BYTES as u64);
+        let split = within(self.records_end);
+        self.records.0.update(&bytes[within(RECORDS_AT).min(split)..split]);
+        self.entries.0.update(&bytes[split..within(entries_end).max(split)]);
+    }
+
+    fn are_sound(self) -> bool {
+        let is_sound = |(sum, told): (crc32fast::Hasher, u32)| sum.finalize() == told;
+        is_sound(self.records) && is_sound(self.entries)
+    }
 }
 
 impl Content {
@@ -115,22 +148,19 @@ impl Content {
             let is_it = SegmentHeader::decode(&start).is_ok_and(|header| header.id == seal.id);
             is_it.then_some(()).ok_or(io::ErrorKind::InvalidData)?;
         }
-        let mut records = None;
+        let mut sealed = None;
         if let Some(seal) = source.seal.filter(|seal| seal.trailer_checksum != 0) {
             let trailer = trailer_of(file.as_ref(), &seal)?.ok_or(io::ErrorKind::InvalidData)?;
-            let sum = crc32fast::Hasher::new();
-            records = Some((seal.records_end, sum, trailer.records_checksum));
+            sealed = Some(Parts::of(&trailer));
         }
-        Ok(Self { file, at: 0, bytes: source.bytes, sum: crc32fast::Hasher::new(), records })
+        Ok(Self { file, at: 0, bytes: source.bytes, sum: crc32fast::Hasher::new(), sealed })
     }
 
     /// After all was read: whether it is what was sealed.
     pub(super) fn finish(self) -> io::Result<Taken> {
-        match self.records {
-            Some((_, sum, told)) if sum.clone().finalize() != told => {
-                Err(io::ErrorKind::InvalidData.into())
-            }
-            _ => Ok(Taken::Copied(self.sum.finalize())),
+        match self.sealed.is_none_or(Parts::are_sound) {
+            true => Ok(Taken::Copied(self.sum.finalize())),
+            false => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
@@ -141,14 +171,9 @@ impl Read for Content {
         let length = buffer.len().min(left);
         let buffer = &mut buffer[..length];
         read_exact_at(self.file.as_ref(), buffer, self.at)?;
-        if let Some((end, sum, _)) = &mut self.records {
-            // The records' checksum leaves the header out: that has its own.
-            let within = |offset: u64| {
-                usize::try_from(offset.saturating_sub(self.at)).unwrap_or(usize::MAX).min(length)
-            };
-            sum.update(&buffer[within(RECORDS_AT)..within(*end)]);
-        } else {
-            self.sum.update(buffer);
+        match &mut self.sealed {
+            Some(parts) => parts.update(buffer, self.at, self.bytes),
+            None => self.sum.update(buffer),
         }
         self.at += length as u64;
         Ok(length)

@@ -143,7 +143,7 @@ pub fn back_up(
     options: &BackupOptions,
     go_on: GoOn<'_>,
 ) -> Result<BackupReport> {
-    let home = Home { disk: Arc::clone(disk), dir: from.to_owned() };
+    let home = Home::at(disk, from)?;
     let loaded = require(&home)?;
     if let Some(base) = &options.base {
         sheet_of(disk.as_ref(), base)?;
@@ -173,7 +173,7 @@ pub fn back_up_to(
     target: &mut dyn BackupTarget,
     go_on: GoOn<'_>,
 ) -> Result<BackupReport> {
-    let home = Home { disk: Arc::clone(disk), dir: from.to_owned() };
+    let home = Home::at(disk, from)?;
     let loaded = require(&home)?;
     base.map(|base| sheet_of(disk.as_ref(), base)).transpose()?;
     let base = base.map(|base| Base { dir: base.to_owned(), store_id: loaded.header.store_id });
@@ -464,7 +464,7 @@ fn take_checkpoint(
 /// The bytes of a manifest that says what `loaded` says, with `edits`.
 fn manifest_bytes(loaded: Loaded, edits: &[Edit]) -> Result<Vec<u8>> {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-    let home = Home { disk, dir: PathBuf::from("backup") };
+    let home = Home::new(disk, PathBuf::from("backup"));
     let failed = |source| Error::io("write", file_name::MANIFEST, source);
     home.disk.create_dir_all(home.dir()).map_err(failed)?;
     ManifestFile::found(home.clone(), loaded.header, loaded.state).apply(edits)?;

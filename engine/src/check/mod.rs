@@ -120,7 +120,7 @@ pub fn check_store_with(
 ) -> Result<CheckReport> {
     let threads = options.validate()?;
     let CheckOptions { level, tell, .. } = options;
-    let home = Home { disk: Arc::clone(disk), dir: path.to_owned() };
+    let home = Home::at(disk, path)?;
     let mut check = Check {
         home,
         level,

@@ -110,7 +110,7 @@ impl Options {
     /// damaged and the policy is strict.
     pub fn open_reader(self, path: impl AsRef<Path>) -> Result<Follower> {
         let options = self.read_only(true).create(false);
-        let home = Home { disk: Arc::clone(&options.disk), dir: path.as_ref().to_owned() };
+        let home = Home::absolute(&options.disk, path.as_ref())?;
         let seen = read(&home, &options, Timestamp(0))?;
         Ok(Follower { home, options, seen: RwLock::new(Arc::new(seen)), looking: Mutex::new(()) })
     }
@@ -318,7 +318,8 @@ fn mark(home: &Home) -> Result<Mark> {
 fn read(home: &Home, options: &Options, time: Timestamp) -> Result<Seen> {
     const LOOKS_MAX: u32 = 64;
     const LOOKS_UNCHANGED: u32 = 4;
-    prepare(home, options)?;
+    // One look is at one directory, even if another takes its name meanwhile.
+    let home = &prepare(home, options)?;
     let mut unchanged = 0;
     let mut before = mark(home)?;
     for _ in 1..LOOKS_MAX {

@@ -46,8 +46,7 @@ impl Options {
     /// [`Error::Corruption`] if acknowledged data is damaged and the policy is strict; [`Error::Io`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine> {
         self.validate()?;
-        let home = Home { disk: Arc::clone(&self.disk), dir: path.as_ref().to_owned() };
-        prepare(&home, &self)?;
+        let home = prepare(&Home::absolute(&self.disk, path.as_ref())?, &self)?;
         let identity = home
             .disk
             .identity(home.dir())
@@ -93,8 +92,9 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
     })
 }
 
-/// Makes sure that `home` is a directory that is, or may become, a store.
-pub(super) fn prepare(home: &Home, options: &Options) -> Result<()> {
+/// Makes sure that `home` is a directory that is, or may become, a store, and holds it: what is judged here is what is
+/// opened afterwards.
+pub(super) fn prepare(home: &Home, options: &Options) -> Result<Home> {
     let not_a_store =
         |reason: &str| Err(Error::NotAStore { path: home.dir.clone(), reason: reason.to_owned() });
     let failed = |operation| move |source| Error::io(operation, home.dir(), source);
@@ -106,12 +106,13 @@ pub(super) fn prepare(home: &Home, options: &Options) -> Result<()> {
         }
         None => return not_a_store("there is nothing"),
     }
-    let listed = home.disk.list(home.dir()).map_err(failed("list"))?;
+    let held = home.held()?;
+    let listed = held.disk.list(home.dir()).map_err(failed("list"))?;
     let names = || listed.iter().map(|entry| entry.name.as_str());
     let is_store =
         |name| matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)));
     if names().any(is_store) {
-        return Ok(());
+        return Ok(held);
     }
     if options.read_only || !options.create {
         return not_a_store("there is no manifest");
@@ -122,6 +123,6 @@ pub(super) fn prepare(home: &Home, options: &Options) -> Result<()> {
     };
     match names().find(is_foreign) {
         Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),
-        None => Ok(()),
+        None => Ok(held),
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::Engine;
 use crate::{
     backup::{BackupOptions, BackupReport, GoOn, Stage, back_up, compare, sheet_of},
-    check::{CheckReport, Severity, check_store},
+    check::{CheckReport, Finding, Severity, check_store},
     error::{Corruption, Damage, Error, Result},
     io::Disk,
     types::{SequenceNumber, Timestamp},
@@ -100,7 +100,19 @@ pub fn restore(
         }
     }
     restore.stage.take_from(from, crate::backup::SHEET)?;
-    restore.finish(None).map(Some)
+    let stage = restore.stage.dir.clone();
+    restore.finish(None).map(Some).map_err(|error| blame(error, &stage, from))
+}
+
+/// Damage to a copy is that of what was copied: the copy is gone when somebody looks.
+fn blame(error: Error, stage: &Path, from: &Path) -> Error {
+    match error {
+        Error::Corruption(Corruption { file, offset, damage }) => {
+            let file = file.strip_prefix(stage).map(|name| from.join(name)).unwrap_or(file);
+            Error::Corruption(Corruption { file, offset, damage })
+        }
+        error => error,
+    }
 }
 
 /// A backup that comes as files, one by one, to be restored when all of them are there. They are written to a directory
@@ -141,17 +153,26 @@ impl Restore {
     /// [`Error::NotAStore`] if the sheet did not come; [`Error::Corruption`] if a file is missing or damaged: nothing
     /// took its place then.
     pub fn finish(self, base: Option<&Path>) -> Result<Restored> {
+        match self.prove(base) {
+            Ok(verified) => Ok(Restored { verified, replaced: self.stage.swap()? }),
+            Err(error) => {
+                // The room comes back; what came is where it came from. Best effort: the next attempt does it too.
+                let _ = self.stage.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn prove(&self, base: Option<&Path>) -> Result<Verified> {
         self.stage.complete(base)?;
         let verified = verify_backup(&self.disk, &self.stage.dir)?;
-        if let Some(fault) = verified.faults.first() {
-            return Err(Error::Corruption(fault.clone()));
-        }
-        let problems = |severity| severity == Severity::Problem;
-        if let Some(found) = verified.check.findings.iter().find(|f| problems(f.severity)) {
+        let is_problem = |found: &&Finding| found.severity == Severity::Problem;
+        let damaged = verified.faults.first().cloned().or_else(|| {
+            let found = verified.check.findings.iter().find(is_problem)?;
             let (file, offset) = (found.file.clone(), found.offset.unwrap_or_default());
-            return Err(Error::Corruption(Corruption { file, offset, damage: Damage::Checksum }));
-        }
-        Ok(Restored { verified, replaced: self.stage.swap()? })
+            Some(Corruption { file, offset, damage: Damage::Checksum })
+        });
+        damaged.map_or(Ok(verified), |damaged| Err(Error::Corruption(damaged)))
     }
 }
 

@@ -88,6 +88,7 @@ impl Attached {
 impl Shared {
     pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
+        let home = if lock.is_some() { home.locked() } else { home };
         let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
         let (manifest, next_sequence) = (Arc::clone(&recovered.manifest), recovered.next_sequence);

@@ -60,6 +60,8 @@ pub(super) struct Upkeep {
     pub(super) seen: Mutex<Seen>,
     /// When expired entries are looked for next by the background, on the monotonic clock.
     mark_at: AtomicU64,
+    /// When the directory is looked at next, on the monotonic clock.
+    look_at: AtomicU64,
     /// Rest that writers owe to compaction.
     pub(super) owed_ns: AtomicU64,
     /// The next sequence number when a job last gave nothing back.
@@ -154,6 +156,7 @@ impl Shared {
             return Ok(true);
         }
         self.mark_ended_in_time(now)?;
+        self.look_after_directory(now);
         let compaction = &self.options.compaction;
         let may_run = compaction.automatic && !self.upkeep.is_paused() && self.is_in_hours();
         let is_tight = self.is_tight();
@@ -188,6 +191,17 @@ impl Shared {
         let next = now + (took * SHARE).max(SWEEP_EVERY_MS);
         self.upkeep.mark_at.store(next, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Refuses writes once the files were taken away: they would go to files without a name.
+    fn look_after_directory(&self, now: u64) {
+        if now < self.upkeep.look_at.load(Ordering::Relaxed) {
+            return;
+        }
+        self.upkeep.look_at.store(now + SWEEP_EVERY_MS, Ordering::Relaxed);
+        if let Err(error) = self.home.check_lock() {
+            self.writer.say_why(&error.to_string());
+        }
     }
 
     /// A disk that was full stops the log. What is in memory is written again as soon as there is room for it.

@@ -6,6 +6,8 @@
 
 mod fail_stop;
 mod fork;
+#[cfg(unix)]
+mod held;
 mod memory;
 mod os;
 mod store_clock;
@@ -123,8 +125,33 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<LockOutcome>;
     /// Room left where `dir` is.
     fn space(&self, dir: &Path) -> io::Result<Space>;
-    /// A name for `dir` that is the same for every path that leads there, and differs between disks.
-    fn identity(&self, dir: &Path) -> io::Result<String>;
+    /// A name for the file or directory at `path` that is the same for every path that leads there, and differs between
+    /// disks. What takes the place of `path` later has another one.
+    fn identity(&self, path: &Path) -> io::Result<String>;
+    /// The path that `path` means now, whatever the working directory becomes.
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+    /// The one path of what stands at `path`: absolute, and through no links.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.absolute(path)
+    }
+    /// This disk with the directory `dir` held open: paths that begin with it, as it is written here, reach that directory
+    /// from then on, even if it is renamed and another takes its name. `None` where there is no such thing.
+    fn hold_dir(&self, dir: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let _ = dir;
+        Ok(None)
+    }
+    /// Removes an empty directory. `Unsupported` where there is no such thing.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let _ = dir;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Whether another file system, or a part of one, is mounted at `dir`, so that it cannot be renamed.
+    fn is_mount_point(&self, dir: &Path) -> io::Result<bool> {
+        let _ = dir;
+        Ok(false)
+    }
 }
 
 /// An open file. All calls may come from several threads at once.
@@ -306,7 +333,7 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 /// The directory that holds `path`.
-fn parent(path: &Path) -> PathBuf {
+pub(crate) fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),

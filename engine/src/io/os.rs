@@ -20,7 +20,7 @@ use crate::sync::OnceLock;
 pub struct OsDisk;
 
 #[derive(Debug)]
-struct OsFile(fs::File);
+pub(super) struct OsFile(pub(super) fs::File);
 
 fn kind_of(file_type: fs::FileType) -> PathKind {
     if file_type.is_file() {
@@ -109,9 +109,18 @@ impl Disk for OsDisk {
         fs::remove_file(path)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         #[cfg(unix)]
-        fs::File::open(dir)?.sync_all()?;
+        match fs::File::open(dir) {
+            Ok(handle) => synced(handle.sync_all())?,
+            // A directory may be entered and written to, and yet not be opened: then everything is synced.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => rustix::fs::sync(),
+            Err(error) => return Err(error),
+        }
         #[cfg(not(unix))]
         let _ = dir;
         Ok(())
@@ -119,17 +128,18 @@ impl Disk for OsDisk {
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<LockOutcome> {
         match mode {
-            LockMode::Exclusive => lock_exclusive(path),
-            LockMode::Shared => {
-                let file = fs::File::open(path)?;
-                match file.try_lock_shared() {
-                    Ok(()) => Ok(LockOutcome::Held(Box::new(Flock::new(file)))),
-                    Err(fs::TryLockError::WouldBlock) => {
-                        Ok(LockOutcome::Busy { pid: holder(&file) })
-                    }
-                    Err(fs::TryLockError::Error(error)) => Err(error),
-                }
+            LockMode::Exclusive => {
+                let is_regular = || fs::symlink_metadata(path).map(|meta| meta.is_file());
+                let open = || {
+                    let mut options = fs::OpenOptions::new();
+                    options.read(true).write(true).create(true).truncate(false);
+                    #[cfg(unix)]
+                    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+                    options.open(path)
+                };
+                lock_exclusive(&is_regular, &open, &|file| is_same_file(file, path))
             }
+            LockMode::Shared => lock_shared(fs::File::open(path)?),
         }
     }
 
@@ -139,7 +149,58 @@ impl Disk for OsDisk {
     }
 
     fn identity(&self, dir: &Path) -> io::Result<String> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let meta = fs::metadata(dir)?;
+            Ok(format!("os:{}:{}", meta.dev(), meta.ino()))
+        }
+        #[cfg(not(unix))]
         Ok(format!("os:{}", fs::canonicalize(dir)?.display()))
+    }
+
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        std::path::absolute(path)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    #[cfg(unix)]
+    fn hold_dir(&self, dir: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(Some(Arc::new(super::held::HeldDir::open(dir)?)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_mount_point(&self, dir: &Path) -> io::Result<bool> {
+        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+        let found = statx(CWD, dir, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+        if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        }
+        // Before Linux 5.8: a mount of another file system, at least.
+        let above = statx(CWD, dir.join(".."), AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+        let place = |at: &rustix::fs::Statx| (at.stx_dev_major, at.stx_dev_minor);
+        Ok(place(&found) != place(&above))
+    }
+}
+
+/// The outcome of syncing a directory. Some network and user-space file systems have no such call; a failure of the
+/// device never has these errors.
+#[cfg(unix)]
+pub(super) fn synced(outcome: io::Result<()>) -> io::Result<()> {
+    use rustix::io::Errno;
+    match outcome {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS)
+            ) =>
+        {
+            Ok(())
+        }
+        outcome => outcome,
     }
 }
 
@@ -168,22 +229,19 @@ impl Drop for Flock {
     }
 }
 
-/// Locks, then makes sure that the locked file is still the one with that name: a lock on a file that was
+/// Opens and locks the lock file, then makes sure that it is still the one with that name: a lock on a file that was
 /// removed meanwhile excludes nobody.
-fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
+pub(super) fn lock_exclusive(
+    is_regular: &dyn Fn() -> io::Result<bool>,
+    open: &dyn Fn() -> io::Result<fs::File>,
+    is_named: &dyn Fn(&fs::File) -> io::Result<bool>,
+) -> io::Result<LockOutcome> {
     loop {
         // What a link names may be anybody's, and is written to below.
-        match fs::symlink_metadata(path) {
-            Ok(meta) if !meta.is_file() => {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-            }
-            _ => {}
+        if let Ok(false) = is_regular() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
-        let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        let mut file = open()?;
         match fs2::FileExt::try_lock_exclusive(&file) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -191,7 +249,7 @@ fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
             }
             Err(error) => return Err(error),
         }
-        if !is_same_file(&file, path)? {
+        if !is_named(&file)? {
             continue;
         }
         // The id is for people only; the lock holds without it, a full disk included.
@@ -200,6 +258,14 @@ fn lock_exclusive(path: &Path) -> io::Result<LockOutcome> {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         return Ok(LockOutcome::Held(Box::new(Flock::new(file))));
+    }
+}
+
+pub(super) fn lock_shared(file: fs::File) -> io::Result<LockOutcome> {
+    match file.try_lock_shared() {
+        Ok(()) => Ok(LockOutcome::Held(Box::new(Flock::new(file)))),
+        Err(fs::TryLockError::WouldBlock) => Ok(LockOutcome::Busy { pid: holder(&file) }),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

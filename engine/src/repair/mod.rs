@@ -112,7 +112,7 @@ pub struct RepairReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
-    let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let home = Home::at(&options.disk, path)?;
     let _lock = lock_shared(&home)?;
     let before = check_store(&home.disk, path)?;
     Ok(investigate(options, &home, before)?.plan)
@@ -141,7 +141,7 @@ pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn repair(options: &Options, path: &Path, undo: Option<&Path>) -> Result<RepairReport> {
-    let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let home = Home::at(&options.disk, path)?;
     let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
     let Investigated { known, survey, plan } = investigate(options, &home, before)?;

@@ -60,7 +60,7 @@ pub struct RebuildReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn rebuild(options: &Options, path: &Path, what: Rebuild) -> Result<RebuildReport> {
-    let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let home = Home::at(&options.disk, path)?;
     let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
     let Investigated { known, survey, plan } = investigate(options, &home, before)?;
@@ -152,7 +152,7 @@ pub fn migrate(options: &Options, path: &Path, to: Option<(u16, u16)>) -> Result
         );
         return Err(Error::InvalidOptions { complaints: vec![complaint] });
     }
-    let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let home = Home::at(&options.disk, path)?;
     let loaded = require(&home)?;
     let manifest = home.path(file_name::MANIFEST);
     let start = |file: &Path| {

@@ -82,13 +82,13 @@ impl SalvageReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn salvage(options: &Options, from: &Path, out: &Path) -> Result<SalvageReport> {
-    let view = Arc::new(View::of(&options.disk, from)?);
-    let old = Home { disk: Arc::clone(&view) as Arc<dyn Disk>, dir: from.to_owned() };
+    let view = Arc::new(View::of(&Home::at(&options.disk, from)?.disk, from)?);
+    let old = Home::new(Arc::clone(&view) as Arc<dyn Disk>, from.to_owned());
     let known = learn(&old, options)?;
     refuse_inside(options.disk.as_ref(), from, out)?;
     make_empty(options.disk.as_ref(), out)?;
     let mut found = survey(&known)?;
-    let new = Home { disk: Arc::clone(&options.disk), dir: out.to_owned() };
+    let new = Home::at(&options.disk, out)?;
     let header = new_header(options, &known.header);
     let mut state = ManifestState {
         next_id: 1,
@@ -145,17 +145,17 @@ fn new_header(options: &Options, old: &ManifestHeader) -> ManifestHeader {
 /// Makes sure that the new store would not change the directory of the old one. Places are compared, not the ways
 /// that lead there.
 fn refuse_inside(disk: &dyn Disk, from: &Path, out: &Path) -> Result<()> {
-    let identity = |path: &Path| {
+    let place = |path: &Path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        disk.identity(path).ok().map(PathBuf::from)
+        disk.resolve(path).ok()
     };
     let is_there = |path: &Path| {
         path.as_os_str().is_empty() || disk.kind(path).is_ok_and(|kind| kind.is_some())
     };
     let out = without_detours(out, &is_there);
     // What is not there yet has no place; the nearest directory above it does.
-    let above = out.ancestors().filter(|path| is_there(path)).find_map(identity);
-    let is_inside = identity(from).zip(above).is_some_and(|(old, above)| above.starts_with(old));
+    let above = out.ancestors().filter(|path| is_there(path)).find_map(place);
+    let is_inside = place(from).zip(above).is_some_and(|(old, above)| above.starts_with(old));
     if is_inside {
         let complaint = format!("{} is in {}", out.display(), from.display());
         return Err(Error::InvalidOptions { complaints: vec![complaint] });

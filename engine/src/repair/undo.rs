@@ -196,7 +196,7 @@ pub struct UndoReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn undo(options: &Options, path: &Path, undo: &Path) -> Result<UndoReport> {
-    let home = Home { disk: options.disk.clone(), dir: path.to_owned() };
+    let home = Home::at(&options.disk, path)?;
     let _lock = super::lock(&home)?;
     let disk = home.disk.as_ref();
     let list = read_list(disk, undo)?;

@@ -176,4 +176,8 @@ impl Disk for View {
     fn identity(&self, _: &Path) -> io::Result<String> {
         self.inner.identity(&self.dir)
     }
+
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        self.inner.absolute(path)
+    }
 }

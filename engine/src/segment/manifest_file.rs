@@ -80,6 +80,8 @@ impl ManifestFile {
     ///
     /// On an error the store may come up after a crash with or without them: the caller keeps the files of both.
     pub(crate) fn apply(&mut self, edits: &[Edit]) -> Result<()> {
+        // A file whose name is gone can still be written to.
+        self.home.check_lock()?;
         let mut next = self.state.clone();
         for edit in edits {
             next.apply(edit).map_err(|reason| self.senseless(reason))?;

@@ -26,11 +26,13 @@ pub(crate) mod transfer;
 mod value;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
+    error::{Error, Result},
     format::{file_name, manifest::AddSegment, segment_header::SEGMENT_HEADER_BYTES},
     io::{Disk, File, Mapping},
     sync::{
@@ -54,9 +56,63 @@ pub(crate) const FILE_BYTES_MAX: u64 = 8 << 30;
 pub(crate) struct Home {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Of an open store: which file its lock file is.
+    lock_file: Option<Arc<str>>,
 }
 
 impl Home {
+    /// The directory `path`, whatever the working directory becomes: by its absolute path.
+    pub(crate) fn absolute(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let dir = disk.absolute(path).map_err(|e| Error::io("look at", path, e))?;
+        Ok(Self::new(Arc::clone(disk), dir))
+    }
+
+    pub(crate) const fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+        Self { disk, dir, lock_file: None }
+    }
+
+    /// The directory `path` as it was given, for work that begins and ends in one call: held open if it is there.
+    pub(crate) fn at(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        match disk.hold_dir(path) {
+            Ok(Some(disk)) => Ok(Self::new(disk, path.to_owned())),
+            // What is wrong with it is found out, and said, by whoever looks into it.
+            Ok(None) | Err(_) => Self::absolute(disk, path),
+        }
+    }
+
+    /// The same directory, held open where the disk can do that: it stays the one that is meant when its name is given
+    /// to another.
+    pub(crate) fn held(&self) -> Result<Self> {
+        let held = self.disk.hold_dir(&self.dir);
+        let held = held.map_err(|e| Error::io("open", &self.dir, e))?;
+        let disk = held.unwrap_or_else(|| Arc::clone(&self.disk));
+        Ok(Self::new(disk, self.dir.clone()))
+    }
+
+    /// The same directory, whose lock is held: from now on it is noticed when the lock file is taken away.
+    pub(crate) fn locked(mut self) -> Self {
+        self.lock_file = self.disk.identity(&self.path(file_name::LOCK)).ok().map(Arc::from);
+        self
+    }
+
+    /// Fails if the lock file was removed or replaced: others may write to the directory then, and files that are
+    /// missing from it are lost.
+    pub(crate) fn check_lock(&self) -> Result<()> {
+        let Some(known) = &self.lock_file else { return Ok(()) };
+        let path = self.path(file_name::LOCK);
+        let is_lost = match self.disk.identity(&path) {
+            Ok(found) => *found != **known,
+            // Whether it is there cannot be said: whoever needs the directory is told why.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_lost {
+            return Ok(());
+        }
+        let reason = "it was removed or replaced while the store was open; close the store, see what is in its \
+                      directory, and open it again";
+        Err(Error::io("rely on", path, io::Error::new(io::ErrorKind::NotFound, reason)))
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

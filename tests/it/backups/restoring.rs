@@ -87,7 +87,12 @@ fn faults_are_found() {
             ),
             "{what}: {done:?}"
         );
+        if let Err(Error::Corruption(found)) = &done {
+            assert!(found.file.starts_with(&backup), "{what}: {found}");
+        }
         assert_eq!(contents(&store), expected, "{what}");
+        let stage = root.path().join("store.restoring");
+        assert!(!stage.exists() || names(&stage) == ["LOCK", "RESTORING"], "{what}");
     };
     for name in names(&backup) {
         let path = backup.join(&name);
