@@ -252,6 +252,8 @@ pub enum Damage {
     MissingEdits,
     /// The file belongs to another store or to another place in this one.
     Misplaced,
+    /// The device cannot read it.
+    Unreadable,
     /// Acknowledged records between two sequence numbers are gone.
     MissingRecords {
         /// First number that should be there.
@@ -273,6 +275,7 @@ impl fmt::Display for Damage {
             Self::MissingManifest => write!(f, "segments without a manifest"),
             Self::MissingEdits => write!(f, "edits that had been synced are gone"),
             Self::Misplaced => write!(f, "the file belongs elsewhere"),
+            Self::Unreadable => write!(f, "the device cannot read it"),
             Self::MissingRecords { from, to } => {
                 write!(f, "records {from} to before {to} are gone")
             }

@@ -26,3 +26,4 @@ mod regressions; // faults that were found once, by what went wrong
 mod regressions_of_upkeep; // the same, of compaction, limits and eviction
 mod repair; // damaged stores mended or salvaged: losses named, nothing brought back, the way back exact
 mod tool; // the command line, from outside
+mod trials; // what adversaries broke, each fault as a kind

@@ -9,8 +9,10 @@
 mod content;
 mod into_directory;
 mod into_stream;
+mod proof;
 mod sheet;
 mod stage;
+mod swap;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry as Slot},
@@ -44,7 +46,11 @@ use crate::{
 
 pub use self::sheet::SHEET;
 use self::sheet::{Line, Proof, Sheet};
-pub(crate) use self::stage::{Stage, compare, sheet_of};
+pub(crate) use self::{
+    proof::{compare, sheet_of},
+    stage::Stage,
+    swap::MOVING,
+};
 
 /// How to back up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,10 +151,14 @@ pub fn back_up(
 ) -> Result<BackupReport> {
     let home = Home::at(disk, from)?;
     let loaded = require(&home)?;
+    let absolute = |path: &Path| disk.absolute(path).map_err(|e| Error::io("look at", path, e));
+    let to = absolute(to)?;
+    let base = options.base.as_deref().map(absolute).transpose()?;
+    let options = &BackupOptions { base, ..options.clone() };
     if let Some(base) = &options.base {
         sheet_of(disk.as_ref(), base)?;
     }
-    let mut into = IntoDirectory::create(disk, to, options, &loaded.header)?;
+    let mut into = IntoDirectory::create(disk, &to, options, &loaded.header)?;
     let report = take_all(&home, loaded, &mut into, go_on).and_then(|report| {
         if !report.cancelled {
             into.finish()?;

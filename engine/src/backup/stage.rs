@@ -1,4 +1,8 @@
-//! A restored store before it takes its place: complete and proven first, then renamed.
+//! The stage of a restore: a directory in which the new store is complete and verified before it takes its place.
+//!
+//! It stands beside the place, named like it with `.restoring` behind, so that one rename ends the restore. Where that
+//! cannot be (a mount point cannot be renamed, the directory above may be read-only), it stands inside, and the files
+//! are moved. `swap` is how the place is taken.
 
 use std::{
     collections::BTreeSet,
@@ -9,160 +13,107 @@ use std::{
 
 use super::{
     SHEET,
-    sheet::{Line, Proof, SHEET_BYTES_MAX, Sheet, belongs},
+    proof::sheet_of,
+    sheet::{Sheet, belongs},
+    swap::{MOVING, move_within, put_back, rename_beside},
 };
 use crate::{
     error::{Corruption, Damage, Error, Result},
-    format::{checksum::checksum_from, file_name, wire::u32_at},
+    format::file_name::{self, FileName},
     io::{
-        Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, PathKind, read_exact_at,
-        read_file, read_up_to_at, remove_if_there, write_all_at,
+        Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, PathKind, remove_if_there,
+        write_all_at,
     },
 };
 
 /// Stands in a stage from its beginning to its end: a directory without it is somebody else's.
 const MARK: &str = "RESTORING";
+/// Behind the name of the place, or alone inside it.
+const ENDING: &str = ".restoring";
 /// Bytes that are read and written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The sheet of the backup in `dir`.
-///
-/// # Errors
-/// [`Error::NotAStore`] if it has none; [`Error::Corruption`] if that is damaged.
-pub(crate) fn sheet_of(disk: &dyn Disk, dir: &Path) -> Result<Sheet> {
-    let path = dir.join(SHEET);
-    let failed = |source| Error::io("read", &path, source);
-    if disk.kind(&path).map_err(failed)? != Some(PathKind::File) {
-        let reason = format!("it has no sheet {SHEET}: no backup, or one that was not finished");
-        return Err(Error::NotAStore { path: dir.to_owned(), reason });
-    }
-    let file = disk.open(&path, Access::Read).map_err(failed)?;
-    if file.bytes().map_err(failed)? > SHEET_BYTES_MAX {
-        let damage = Damage::Length;
-        return Err(Error::Corruption(Corruption { file: path, offset: 0, damage }));
-    }
-    let bytes = read_file(disk, &path).map_err(failed)?;
-    Sheet::decode(&bytes).map_err(|fault| fault.in_file(&path, 0))
-}
+type Lock = Box<dyn Send + Sync>;
 
-/// Whether the file that `line` names stands in `dir` and is the one that was taken, as far as the sheet tells: its
-/// length, and the checksum of all of it or of its trailer.
-pub(crate) fn compare(disk: &dyn Disk, dir: &Path, line: &Line) -> Result<(), Corruption> {
-    let path = dir.join(&line.name);
-    let fault = |offset, damage| Corruption { file: path.clone(), offset, damage };
-    if !matches!(disk.kind(&path), Ok(Some(PathKind::File))) {
-        return Err(fault(0, Damage::MissingFile));
-    }
-    let unreadable = |_| fault(0, Damage::MissingFile);
-    let file = disk.open(&path, Access::Read).map_err(unreadable)?;
-    if file.bytes().map_err(unreadable)? != line.bytes {
-        return Err(fault(line.bytes, Damage::Length));
-    }
-    let found = match line.proof {
-        Proof::Own => return Ok(()),
-        Proof::Whole(_) => whole_checksum(file.as_ref()).map_err(unreadable)?,
-        Proof::Sealed(_) => {
-            let mut bytes = [0; 4];
-            let at = line.bytes.saturating_sub(4);
-            read_exact_at(file.as_ref(), &mut bytes, at).map_err(unreadable)?;
-            u32_at(&bytes, 0).unwrap_or_default()
-        }
-    };
-    match line.proof {
-        Proof::Sealed(sum) if found != sum => Err(fault(line.bytes - 4, Damage::Checksum)),
-        Proof::Whole(sum) if found != sum => Err(fault(0, Damage::Checksum)),
-        _ => Ok(()),
-    }
-}
-
-fn whole_checksum(file: &dyn File) -> io::Result<u32> {
-    let (mut chunk, mut at, mut sum) = (vec![0; CHUNK_BYTES], 0, 0);
-    loop {
-        let read = read_up_to_at(file, &mut chunk, at)?;
-        if read == 0 {
-            return Ok(sum);
-        }
-        sum = checksum_from(sum, &chunk[..read]);
-        at += read as u64;
-    }
-}
-
-/// A directory beside the one that is to be restored, with its files as they come.
+/// A restore until it has taken its place. Dropped before that, it leaves nothing behind.
 pub(crate) struct Stage {
     disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     to: PathBuf,
+    /// Whether the place holds a store.
     replaces: bool,
+    /// Whether the stage stands in the place itself.
+    is_within: bool,
+    /// Whether the lock file of the place was not there before.
+    made_lock: bool,
+    is_over: bool,
     /// Keep writers out of the store that is to be replaced, and other restores out of the stage.
-    _holds: [Option<Box<dyn Send + Sync>>; 2],
+    _holds: [Option<Lock>; 2],
+}
+
+/// The place of a restore, as found.
+struct Found {
+    to: PathBuf,
+    is_there: bool,
+    holds_store: bool,
+    /// It can only be filled, not be renamed.
+    is_fixed: bool,
+    lock: Option<Lock>,
+    made_lock: bool,
 }
 
 impl Stage {
-    /// Begins to restore `to`. What an attempt that was cut off left is removed.
+    /// Begins to restore `to`. What an attempt that was cut off left is removed, and what it moved is put back.
     pub(crate) fn begin(disk: &Arc<dyn Disk>, to: &Path, replaces: bool) -> Result<Self> {
-        let failed = |operation| move |source| Error::io(operation, to, source);
-        let name = to
-            .file_name()
-            .ok_or_else(|| failed("restore to")(io::ErrorKind::InvalidInput.into()))?;
-        let mut stage = name.to_owned();
-        stage.push(".restoring");
-        let dir = to.with_file_name(stage);
-        let hold = match disk.kind(to).map_err(failed("look at"))? {
-            None => None,
-            Some(PathKind::Directory) => {
-                let listed = disk.list(to).map_err(failed("list"))?;
-                let is_store = listed.iter().any(|entry| belongs(&entry.name));
-                match (listed.is_empty(), is_store && replaces) {
-                    (true, _) => None,
-                    (false, true) => Some(lock(disk.as_ref(), to)?),
-                    (false, false) => {
-                        return Err(failed("restore to")(io::ErrorKind::AlreadyExists.into()));
-                    }
-                }
-            }
-            Some(_) => return Err(failed("restore to")(io::ErrorKind::AlreadyExists.into())),
-        };
-        let mark = dir.join(MARK);
-        let is_ours = |entry: &DirectoryEntry| entry.name == MARK;
-        let found = match disk.kind(&dir).map_err(failed("look beside"))? {
-            None => Vec::new(),
-            Some(PathKind::Directory) => disk.list(&dir).map_err(|e| Error::io("list", &dir, e))?,
-            Some(_) => {
-                return Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
-            }
-        };
-        if !found.is_empty() && !found.iter().any(is_ours) {
-            return Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
+        let mut found = look_at(disk, to, replaces)?;
+        let mut is_within = found.is_fixed;
+        let mut made = None;
+        if !is_within {
+            made = match make(disk, &beside(&found.to)) {
+                Err(Error::Io { source, .. }) if found.is_there && is_forbidden(&source) => None,
+                made => Some(made?),
+            };
+            is_within = made.is_none();
         }
-        disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        // Order: the mark is there before anything else, and one restore at a time has the stage.
-        if found.is_empty() {
-            disk.open(&mark, Access::CreateNew).map_err(|e| Error::io("create", &mark, e))?;
+        if is_within && found.lock.is_none() {
+            found.made_lock = true;
+            found.lock = Some(lock(disk.as_ref(), &found.to)?);
         }
-        let own = lock(disk.as_ref(), &dir)?;
-        let staged = Self {
+        let (dir, own) = match made {
+            Some(made) => made,
+            None => make(disk, &found.to.join(ENDING))?,
+        };
+        let stage = Self {
             disk: Arc::clone(disk),
             dir,
-            to: to.to_owned(),
-            replaces: hold.is_some(),
-            _holds: [hold, Some(own)],
+            to: found.to,
+            replaces: found.holds_store,
+            is_within,
+            made_lock: found.made_lock,
+            is_over: false,
+            _holds: [found.lock, Some(own)],
         };
-        staged.clear()?;
-        Ok(staged)
+        stage.clear()?;
+        Ok(stage)
     }
 
-    /// Refuses to read from the stage itself: it is emptied first.
+    /// Refuses a backup that stands in the stage, which is emptied first, or in the store that is to be replaced, with
+    /// which it would be moved aside.
     pub(crate) fn refuse(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
-        let mut stage = to.file_name().unwrap_or_default().to_owned();
-        stage.push(".restoring");
-        let stage = to.with_file_name(stage);
-        let (Ok(from_is), Ok(stage_is)) = (disk.identity(from), disk.identity(&stage)) else {
+        let Ok(from_is) = disk.resolve(from) else { return Ok(()) };
+        let is_in = |dir: &Path| {
+            let is_there = disk.kind(dir).is_ok_and(|kind| kind == Some(PathKind::Directory));
+            is_there && disk.resolve(dir).is_ok_and(|dir| from_is.starts_with(dir))
+        };
+        let reason = if is_in(to) {
+            "it is inside the store that is to be replaced: move it out first"
+        } else if is_in(&beside(to)) {
+            "a restore works there, and empties it first: move it elsewhere"
+        } else {
             return Ok(());
         };
-        if from_is == stage_is {
-            return Err(Error::io("restore from", from, io::ErrorKind::InvalidInput.into()));
-        }
-        Ok(())
+        let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
+        Err(Error::io("restore from", from, source))
     }
 
     fn failed<'a>(
@@ -174,7 +125,7 @@ impl Stage {
     }
 
     /// Removes the files of a backup from the stage; anything else there is nobody's of us.
-    pub(crate) fn clear(&self) -> Result<()> {
+    fn clear(&self) -> Result<()> {
         let listed = self.disk.list(&self.dir).map_err(self.failed("list", ""))?;
         for entry in &listed {
             if !belongs(&entry.name) && !is_of_stage(&entry.name) {
@@ -192,6 +143,11 @@ impl Stage {
 
     /// Takes one file; of two of one name the later counts.
     pub(crate) fn take(&self, name: &str, content: &mut dyn Read) -> Result<u64> {
+        self.take_as(name, content, &self.dir.join(name))
+    }
+
+    /// As [`Self::take`], of a file that stands in `source`.
+    fn take_as(&self, name: &str, content: &mut dyn Read, source: &Path) -> Result<u64> {
         if !belongs(name) && name != SHEET {
             let source = io::ErrorKind::InvalidInput.into();
             return Err(Error::io("restore", self.dir.join(name), source));
@@ -205,7 +161,7 @@ impl Stage {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(self.failed("read", name)(source)),
+                Err(error) => return Err(Error::io("read", source, error)),
             };
             write_all_at(file.as_ref(), &chunk[..read], at).map_err(self.failed("write", name))?;
             at += read as u64;
@@ -223,7 +179,7 @@ impl Stage {
             return Err(Error::Corruption(Corruption { file: path, offset: 0, damage }));
         }
         let file = self.disk.open(&path, Access::Read).map_err(failed)?;
-        self.take(name, &mut Reading { file, at: 0 })
+        self.take_as(name, &mut Reading { file, at: 0 }, &path)
     }
 
     /// Takes what the sheet names and the stage has not from an earlier backup, removes what it does not name, and says
@@ -252,45 +208,141 @@ impl Stage {
     }
 
     /// Puts the stage in its place; says where what stood there is now.
-    ///
-    /// A crash between the two renames leaves the old store under its new name and the new one in the stage: restoring
-    /// again, or one rename by hand, ends it.
-    pub(crate) fn swap(self) -> Result<Option<PathBuf>> {
-        let disk = self.disk.as_ref();
+    pub(crate) fn swap(mut self) -> Result<Option<PathBuf>> {
+        let disk = Arc::clone(&self.disk);
+        let disk = disk.as_ref();
         remove_if_there(disk, &self.dir.join(SHEET)).map_err(self.failed("remove", SHEET))?;
-        // Order: every file and name in it is durable before the directory takes its place.
+        // Order: every file and name in it is durable before it takes its place.
         disk.sync_dir(&self.dir).map_err(self.failed("sync the directory of", ""))?;
-        let aside = self.replaces.then(|| self.free_name()).transpose()?;
-        if let Some(aside) = &aside {
-            disk.rename(&self.to, aside).map_err(|e| Error::io("move aside", &self.to, e))?;
+        if self.is_within {
+            let aside = move_within(disk, &self.dir, &self.to, self.replaces)?;
+            (self.replaces, self.made_lock) = (true, false);
+            return Ok(aside);
         }
-        if let Err(source) = disk.rename(&self.dir, &self.to) {
-            if let Some(aside) = &aside {
-                let _ = disk.rename(aside, &self.to);
-            }
-            return Err(Error::io("put in place", &self.to, source));
-        }
-        let parent = self.to.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        disk.sync_dir(parent).map_err(|e| Error::io("sync the directory of", parent, e))?;
+        let aside = rename_beside(disk, &self.dir, &self.to, self.replaces)?;
+        self.is_over = true;
         // It is a store now; a mark that stays does no harm.
         let _ = disk.remove(&self.to.join(MARK));
         Ok(aside)
     }
+}
 
-    /// A name beside the store that nothing has.
-    fn free_name(&self) -> Result<PathBuf> {
-        for number in 1_u32.. {
-            let mut name = self.to.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".replaced-{number}"));
-            let path = self.to.with_file_name(name);
-            let kind = self.disk.kind(&path).map_err(|e| Error::io("look at", &path, e))?;
-            if kind.is_none() {
-                return Ok(path);
-            }
+impl Drop for Stage {
+    /// Leaves nothing behind, as far as that can be: the next attempt removes the rest.
+    fn drop(&mut self) {
+        if self.is_over || self.clear().is_err() {
+            return;
         }
-        Err(Error::io("move aside", &self.to, io::ErrorKind::AlreadyExists.into()))
+        let disk = self.disk.as_ref();
+        // Order: the mark goes last of the files: a stage without it is not taken over.
+        for name in [file_name::LOCK, MARK] {
+            let _ = disk.remove(&self.dir.join(name));
+        }
+        let _ = disk.remove_dir(&self.dir);
+        if self.made_lock && !self.replaces {
+            let _ = disk.remove(&self.to.join(file_name::LOCK));
+        }
     }
+}
+
+/// The stage beside `to`.
+fn beside(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(ENDING);
+    to.with_file_name(name)
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Looks at what stands at `to`, which is to be restored: the place itself, if a link leads there. A store in it is
+/// locked.
+fn look_at(disk: &Arc<dyn Disk>, to: &Path, replaces: bool) -> Result<Found> {
+    let failed = |operation| move |source| Error::io(operation, to, source);
+    let taken = || Err(failed("restore to")(io::ErrorKind::AlreadyExists.into()));
+    let place = disk.absolute(to).map_err(failed("look at"))?;
+    let mut found = Found {
+        to: place,
+        is_there: false,
+        holds_store: false,
+        is_fixed: false,
+        lock: None,
+        made_lock: false,
+    };
+    match disk.kind(&found.to).map_err(failed("look at"))? {
+        None if found.to.file_name().is_some() => return Ok(found),
+        Some(PathKind::Directory) => {}
+        None => return Err(failed("restore to")(io::ErrorKind::InvalidInput.into())),
+        Some(_) => return taken(),
+    }
+    found.to = disk.resolve(&found.to).map_err(failed("look at"))?;
+    found.is_there = true;
+    let to = found.to.as_path();
+    let list = || disk.list(to).map_err(failed("list"));
+    let mut listed = list()?;
+    let has = |listed: &[DirectoryEntry], name| listed.iter().any(|entry| entry.name == name);
+    if has(&listed, MOVING) {
+        found.lock = Some(lock(disk.as_ref(), to)?);
+        put_back(disk.as_ref(), to)?;
+        listed = list()?;
+    }
+    found.holds_store = listed.iter().any(|entry| belongs(&entry.name));
+    if (found.holds_store && !replaces) || listed.iter().any(is_foreign) && !found.holds_store {
+        return taken();
+    }
+    // A store that was opened and never written to has a lock file and nothing else.
+    let has_lock = has(&listed, file_name::LOCK);
+    if (found.holds_store || has_lock) && found.lock.is_none() {
+        found.made_lock = !has_lock;
+        found.lock = Some(lock(disk.as_ref(), to)?);
+    }
+    found.is_fixed = to.file_name().is_none()
+        || disk.is_mount_point(to).map_err(failed("look at"))?
+        || (!found.holds_store && !listed.is_empty());
+    Ok(found)
+}
+
+/// What neither a store nor a mount or a desktop leaves in a directory.
+fn is_foreign(entry: &DirectoryEntry) -> bool {
+    let name = entry.name.as_str();
+    FileName::parse(name).is_none() && !name.starts_with('.') && name != "lost+found"
+}
+
+/// Makes the stage `dir`, or takes over the one that is there, and locks it.
+fn make(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(PathBuf, Lock)> {
+    let taken = || Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
+    let listed = match disk.kind(dir).map_err(|e| Error::io("look beside", dir, e))? {
+        None => Vec::new(),
+        Some(PathKind::Directory) => disk.list(dir).map_err(|e| Error::io("list", dir, e))?,
+        Some(_) => return taken(),
+    };
+    let is_marked = listed.iter().any(|entry| entry.name == MARK);
+    let is_bare = listed.iter().all(|entry| entry.name == file_name::LOCK);
+    if !is_marked && !is_bare {
+        return taken();
+    }
+    disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    if is_a_link(disk.as_ref(), dir)? {
+        return taken();
+    }
+    if !is_marked {
+        let mark = dir.join(MARK);
+        disk.open(&mark, Access::CreateNew).map_err(|e| Error::io("create", &mark, e))?;
+        // Order: the mark is durable before anything else is there, so that after a crash the stage is known as one.
+        disk.sync_dir(dir).map_err(|e| Error::io("sync the directory of", dir, e))?;
+    }
+    let own = lock(disk.as_ref(), dir)?;
+    Ok((dir.to_owned(), own))
+}
+
+/// Whether the last step to `dir` is a link. It would be put in the place of the store.
+fn is_a_link(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    let failed = |source| Error::io("look at", dir, source);
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let (Some(parent), Some(name)) = (parent, dir.file_name()) else { return Ok(false) };
+    let above = disk.resolve(parent).map_err(failed)?;
+    Ok(disk.resolve(dir).map_err(failed)? != above.join(name))
 }
 
 /// Whether a stage has a file of this name that no backup has.
@@ -298,7 +350,7 @@ fn is_of_stage(name: &str) -> bool {
     name == SHEET || name == MARK || name == file_name::LOCK
 }
 
-fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Lock> {
     let path = dir.join(file_name::LOCK);
     match disk.lock(&path, LockMode::Exclusive) {
         Ok(LockOutcome::Held(held)) => Ok(held),

@@ -11,6 +11,7 @@ use std::{
 use super::{Engine, hold, place::Place, shared::Shared};
 use crate::{
     background::{Background, Progress},
+    backup::MOVING,
     error::{Error, Result},
     format::file_name::FileName,
     io::PathKind,
@@ -109,6 +110,11 @@ pub(super) fn prepare(home: &Home, options: &Options) -> Result<Home> {
     let held = home.held()?;
     let listed = held.disk.list(home.dir()).map_err(failed("list"))?;
     let names = || listed.iter().map(|entry| entry.name.as_str());
+    if names().any(|name| name == MOVING) {
+        return not_a_store(
+            "a restore into it was cut off; restore again, which begins by putting back what was there",
+        );
+    }
     let is_store =
         |name| matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)));
     if names().any(is_store) {

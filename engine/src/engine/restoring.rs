@@ -95,7 +95,6 @@ pub fn restore(
     for line in &sheet.files {
         done += restore.stage.take_from(from, &line.name)?;
         if go_on(done, total).is_break() {
-            restore.stage.clear()?;
             return Ok(None);
         }
     }
@@ -153,14 +152,8 @@ impl Restore {
     /// [`Error::NotAStore`] if the sheet did not come; [`Error::Corruption`] if a file is missing or damaged: nothing
     /// took its place then.
     pub fn finish(self, base: Option<&Path>) -> Result<Restored> {
-        match self.prove(base) {
-            Ok(verified) => Ok(Restored { verified, replaced: self.stage.swap()? }),
-            Err(error) => {
-                // The room comes back; what came is where it came from. Best effort: the next attempt does it too.
-                let _ = self.stage.clear();
-                Err(error)
-            }
-        }
+        let verified = self.prove(base)?;
+        Ok(Restored { verified, replaced: self.stage.swap()? })
     }
 
     fn prove(&self, base: Option<&Path>) -> Result<Verified> {

@@ -126,7 +126,8 @@ impl Disk for HeldDir {
                 Err(error) => return Err(error.into()),
             };
             let kind = kind_of(type_of(&found));
-            let bytes = if kind == PathKind::File { found.st_size.max(0).unsigned_abs() } else { 0 };
+            let bytes =
+                if kind == PathKind::File { found.st_size.max(0).unsigned_abs() } else { 0 };
             let name = name.to_string_lossy().into_owned();
             entries.push(DirectoryEntry { name, kind, bytes });
         }
@@ -189,9 +190,7 @@ impl Disk for HeldDir {
                 let is_named = |file: &fs::File| {
                     let held = fstat(file)?;
                     match named() {
-                        Ok(named) => {
-                            Ok((held.st_ino, held.st_dev) == (named.st_ino, named.st_dev))
-                        }
+                        Ok(named) => Ok((held.st_ino, held.st_dev) == (named.st_ino, named.st_dev)),
                         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                         Err(error) => Err(error),
                     }

@@ -32,6 +32,7 @@ use self::{
     survey::{Survey, survey},
 };
 use crate::{
+    backup::MOVING,
     check::{CheckReport, check_store},
     error::{Damage, Error, Result},
     format::{
@@ -258,6 +259,9 @@ fn lock_store(home: &Home) -> Result<Box<dyn Send + Sync>> {
         None => return not_a_store("there is nothing"),
     }
     let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
+    if listed.iter().any(|entry| entry.name == MOVING) {
+        return not_a_store("a restore into it was cut off; restore again");
+    }
     let is_of_store = |entry: &DirectoryEntry| {
         let name = FileName::parse(&entry.name);
         matches!(name, Some(FileName::Manifest | FileName::Segment(_)))

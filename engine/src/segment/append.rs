@@ -52,6 +52,7 @@ impl OpenSegment {
         slot: Slot,
         capacity: u64,
     ) -> Result<Self> {
+        home.check_lock()?;
         let add = AddSegment::from(header);
         let segment = Arc::new(Segment::unsealed(home, add, slot));
         let failed = |operation| {

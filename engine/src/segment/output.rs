@@ -78,6 +78,7 @@ impl Output {
             move |source| Error::io(operation, tmp, source)
         };
         remove_if_there(home.disk.as_ref(), &tmp).map_err(failed("remove"))?;
+        home.check_lock()?;
         let raw = home.disk.open(&tmp, Access::CreateNew).map_err(failed("create"))?;
         let buffer = header.encode();
         Ok(Self {

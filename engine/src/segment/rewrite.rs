@@ -86,6 +86,7 @@ fn write_aside(
     segment: &Segment,
     hasher: KeyHasher,
 ) -> Result<SealSegment> {
+    home.check_lock()?;
     let failed = |operation| move |source| Error::io(operation, tmp, source);
     remove_if_there(home.disk.as_ref(), tmp).map_err(failed("remove"))?;
     let raw = home.disk.open(tmp, Access::CreateNew).map_err(failed("create"))?;

@@ -1,0 +1,198 @@
+//! Names that are looked up twice: the working directory changes, the directory of an open store is renamed, emptied or
+//! replaced, links stand in the way.
+
+use std::{env, fs, path::Path, process::Command};
+
+use tierce_engine::{Durability, Engine, Error, Health, Options};
+
+fn options() -> Options {
+    Options::new().segment_bytes(8 << 10).background(false).durability(Durability::Sync)
+}
+
+fn fill(engine: &Engine, keys: std::ops::Range<u32>) {
+    for key in keys {
+        engine.put(key.to_le_bytes(), [7; 600]).unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_holds(engine: &Engine, keys: std::ops::Range<u32>) {
+    assert_eq!(engine.iter().unwrap().count(), keys.len());
+    for key in keys {
+        assert!(engine.get(key.to_le_bytes()).unwrap().is_some(), "{key}");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let listed = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs the rest of the test `name` in a process of its own, in `dir`: its working directory is that of a process.
+fn in_a_process(name: &str, dir: &Path) -> bool {
+    const ASKED: &str = "TIERCE_TEST_OWN_PROCESS";
+    if env::var_os(ASKED).is_some() {
+        return true;
+    }
+    let done = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(ASKED, "1")
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    false
+}
+
+/// Goal: a store that was opened by a relative path is the same after the working directory has changed, to a directory
+/// without such a store and to one with another: not a file goes there, and everything is found again. Method: over
+/// several segments, with a follower, a backup, a closing and an opening.
+#[test]
+fn the_working_directory_changes() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["a", "b", "c"] {
+        fs::create_dir(root.path().join(dir)).unwrap();
+    }
+    if !in_a_process("trials::places::the_working_directory_changes", &root.path().join("a")) {
+        return;
+    }
+    let root = env::current_dir().unwrap().parent().unwrap().to_owned();
+    let other = options().open(root.join("b/store")).unwrap();
+    fill(&other, 0..3);
+    other.close().unwrap();
+    let others = names(&root.join("b/store"));
+    let store = options().open("store").unwrap();
+    assert_eq!(store.path(), root.join("a/store"));
+    fill(&store, 0..20);
+    let reader = options().open_reader("store").unwrap();
+    for dir in ["b", "c"] {
+        env::set_current_dir(root.join(dir)).unwrap();
+        let next = u32::try_from(store.stats().entries).unwrap();
+        fill(&store, next..next + 60);
+        assert_eq!(store.health(), Health::Good);
+        assert!(reader.refresh().unwrap());
+        assert_eq!(reader.iter().count(), store.iter().unwrap().count());
+        store.back_up(format!("backup of {dir}"), &Default::default()).unwrap();
+    }
+    store.checkpoint().unwrap();
+    store.close().unwrap();
+    assert_eq!(names(&root.join("b/store")), others);
+    assert_eq!(names(&root.join("b")), ["backup of b", "store"]);
+    assert_eq!(names(&root.join("c")), ["backup of c"]);
+    assert_holds(&options().open(root.join("a/store")).unwrap(), 0..140);
+    assert_holds(&options().open("backup of c").unwrap(), 0..140);
+    assert_holds(&options().open("../b/store").unwrap(), 0..3);
+}
+
+/// Goal: a store whose directory is renamed goes on there, whatever takes its name; what opens the old name gets a new
+/// store, what opens the new name gets the open one. Method: over several segments, compaction, a checkpoint and a
+/// reopening; a directory with a store of its own, and nothing, under the old name.
+#[test]
+fn the_directory_is_renamed() {
+    let root = tempfile::tempdir().unwrap();
+    let (old, new) = (root.path().join("old"), root.path().join("new"));
+    let store = options().open(&old).unwrap();
+    fill(&store, 0..20);
+    fs::rename(&old, &new).unwrap();
+    let second = options().open(&old).unwrap();
+    assert_eq!(second.iter().unwrap().count(), 0);
+    fill(&second, 0..5);
+    fill(&store, 20..80);
+    store.compact().unwrap();
+    store.checkpoint().unwrap();
+    assert_holds(&second, 0..5);
+    let again = options().open(&new).unwrap();
+    assert_holds(&again, 0..80);
+    drop(again);
+    store.close().unwrap();
+    second.close().unwrap();
+    assert_holds(&options().open(&old).unwrap(), 0..5);
+    assert_holds(&options().open(&new).unwrap(), 0..80);
+    fs::remove_dir_all(&old).unwrap();
+    fs::rename(&new, &old).unwrap();
+    assert_holds(&options().open(&old).unwrap(), 0..80);
+}
+
+/// Goal: when the files of an open store are taken away, it does not go on as if nothing were: writes are refused with
+/// what happened, at the next segment or manifest at the latest and after a second of background work, and what takes
+/// the place gets not one file. Method: the directory removed; emptied and used by another process, as it would look.
+#[test]
+fn the_files_are_taken_away() {
+    for is_emptied in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let clock = tierce_kit::clock::TestClock::new();
+        let store = options().clock(clock.clone()).open(&dir).unwrap();
+        fill(&store, 0..20);
+        store.step().unwrap();
+        let copy = root.path().join("copy");
+        store.back_up(&copy, &Default::default()).unwrap();
+        if is_emptied {
+            for name in names(&dir) {
+                fs::remove_file(dir.join(name)).unwrap();
+            }
+            // What stands there now belongs to another process.
+            for name in names(&copy).iter().filter(|name| *name != "BACKUP") {
+                fs::copy(copy.join(name), dir.join(name)).unwrap();
+            }
+            fs::write(dir.join("LOCK"), "1").unwrap();
+        } else {
+            fs::remove_dir_all(&dir).unwrap();
+            fs::create_dir(&dir).unwrap();
+        }
+        let there = names(&dir);
+        let refused = (20..60_u32).find_map(|key| store.put(key.to_le_bytes(), [7; 600]).err());
+        let refused = refused.unwrap().to_string();
+        assert!(refused.contains("removed or replaced"), "{is_emptied}: {refused}");
+        clock.advance(2_000);
+        while store.step().unwrap_or(false) {}
+        let health = store.health();
+        let says = |cause: &str| cause.contains("removed or replaced");
+        assert!(matches!(&health, Health::Stopped { cause } if says(cause)), "{health:?}");
+        assert!(store.try_recover().is_err());
+        assert_eq!(store.get(3_u32.to_le_bytes()).unwrap().as_deref(), Some(&[7; 600][..]));
+        assert!(store.close().is_err());
+        assert_eq!(names(&dir), there, "{is_emptied}");
+        if is_emptied {
+            assert_holds(&options().open(&dir).unwrap(), 0..20);
+        }
+    }
+}
+
+/// Goal: where a link stands under the name of a file of a store, nothing is written or read through it.
+#[cfg(unix)]
+#[test]
+fn links_in_the_way() {
+    use std::os::unix::fs::symlink;
+    let root = tempfile::tempdir().unwrap();
+    let (dir, mine) = (root.path().join("store"), root.path().join("mine"));
+    let store = options().open(&dir).unwrap();
+    fill(&store, 0..20);
+    // The names that come next.
+    let last = names(&dir).into_iter().rfind(|name| name.ends_with(".seg")).unwrap();
+    let last = u64::from_str_radix(last.trim_end_matches(".seg"), 16).unwrap();
+    fs::write(&mine, "precious").unwrap();
+    for name in [format!("{:016x}.seg", last + 1), "MANIFEST.tmp".to_owned()] {
+        symlink(&mine, dir.join(name)).unwrap();
+    }
+    let mut key = 20;
+    let outcomes: Vec<_> = std::iter::from_fn(|| {
+        key += 1;
+        (key < 60).then(|| store.put(u32::to_le_bytes(key), [7; 600]))
+    })
+    .collect();
+    assert!(outcomes.iter().any(Result::is_ok));
+    let entries = store.iter().unwrap().count();
+    store.close().unwrap();
+    assert_eq!(fs::read(&mine).unwrap(), b"precious");
+    assert_eq!(options().open(&dir).unwrap().iter().unwrap().count(), entries);
+    // A manifest that is a link is none.
+    fs::rename(dir.join("MANIFEST"), root.path().join("elsewhere")).unwrap();
+    symlink(root.path().join("elsewhere"), dir.join("MANIFEST")).unwrap();
+    let refused = options().open(&dir).map(drop);
+    assert!(matches!(refused, Err(Error::Corruption(_) | Error::Io { .. })), "{refused:?}");
+    assert_eq!(fs::read(&mine).unwrap(), b"precious");
+}
