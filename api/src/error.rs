@@ -34,7 +34,7 @@ pub enum Error {
         source: BoxError,
     },
     /// The space holds values or keys of another type. Open it with that type, or use another space.
-    #[error("space `{space}` holds {what} of type `{stored}`, not `{wanted}`")]
+    #[error("space `{space}` holds {what} of type `{stored}`, not `{wanted}`{}", way_out(what))]
     Type {
         /// The space.
         space: String,
@@ -105,6 +105,9 @@ pub enum Error {
         /// What was asked for.
         wanted: &'static str,
     },
+    /// The records of spaces, in the store or in a dump that is loaded, contradict each other. Nothing was changed.
+    #[error("the catalog of spaces: {0}")]
+    Catalog(String),
     /// A number would leave its range. It is unchanged.
     #[error("{what} would overflow")]
     Overflow {
@@ -188,6 +191,13 @@ pub enum Error {
     },
 }
 
+fn way_out(what: &str) -> &'static str {
+    match what {
+        "values" => "; if the type only moved, name it with `SpaceOptions::value_type`",
+        _ => "",
+    }
+}
+
 fn kept(quarantined: Option<&std::path::Path>) -> String {
     quarantined.map_or_else(String::new, |path| format!("; it was moved to {}", path.display()))
 }
@@ -248,6 +258,7 @@ impl Error {
             Self::Migration { .. } => "migration",
             Self::Name { .. } => "name",
             Self::Options { .. } => "options",
+            Self::Catalog(_) => "catalog",
             Self::Overflow { .. } => "overflow",
             Self::Loader(_) | Self::LoaderPanicked(_) | Self::LoaderRecursion => "loader",
             Self::Timeout { .. } => "timeout",

@@ -57,6 +57,8 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
     fn close(&self) -> Result<()>;
     /// Whether others write to it without this process being told: nothing that is in it is known for sure.
     fn is_shared(&self) -> bool;
+    /// The catalog has so many records, which a limit on entries does not count.
+    fn set_internal_entries(&self, _entries: u64) {}
 }
 
 impl Kv for Engine {
@@ -128,6 +130,10 @@ impl Kv for Engine {
 
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn set_internal_entries(&self, entries: u64) {
+        Self::set_internal_entries(self, entries);
     }
 }
 

@@ -85,7 +85,7 @@ pub use map::Map;
 pub use migrations::Migrations;
 #[cfg(feature = "redis")]
 pub use remote::RedisOptions;
-pub use space::{Migrated, SpaceInfo, SpaceOptions, SpaceStats};
+pub use space::{Migrated, SpaceImport, SpaceInfo, SpaceMap, SpaceOptions, SpaceStats};
 pub use store::Store;
 pub use tierce_engine as engine;
 pub use tierce_engine::{Durability, Evict, Options, Timestamp};

@@ -253,6 +253,26 @@ impl Store {
         migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)
     }
 
+    /// Forgets the type of a space's values: whoever opens it next says which one it is. For collections of a type that
+    /// was moved or renamed in the program; maps and caches can name theirs with [`SpaceOptions::value_type`]. Says
+    /// whether there is such a space. No value is changed.
+    ///
+    /// ```
+    /// use tierce::Store;
+    /// mod before { pub type Job = u32; }
+    /// # let store = Store::in_memory()?;
+    /// store.queue::<before::Job>("jobs")?.push(&7)?;
+    /// assert!(store.forget_value_type("jobs")?);
+    /// assert_eq!(store.queue::<i64>("jobs")?.pull()?, Some(7));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn forget_value_type(&self, name: &str) -> Result<bool> {
+        catalog::forget_value_type(&*self.kv, name)
+    }
+
     /// Drops a space with all that is in it, at a cost that does not depend on how much that is; says whether there was
     /// one. Compaction gives the bytes back. Handles of the space that are still around find nothing and refuse writes.
     ///

@@ -187,7 +187,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn aggregate(&self, name: &str) -> Result<Aggregate> {
-        let options = SpaceOptions::new().value_type("summary");
+        let options = SpaceOptions::new().derived_type("summary").internal();
         let typed = Typed::open(self, AGGREGATES, "aggregates", &options)?;
         Ok(Aggregate { typed, name: name.to_owned(), weight: 0.1 })
     }

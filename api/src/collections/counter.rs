@@ -120,7 +120,7 @@ impl<K, N> Clone for Counters<K, N> {
 
 impl<K: OwnedKey, N: Number> Counters<K, N> {
     fn open(store: &Store, name: &str, options: &SpaceOptions) -> Result<Self> {
-        let options = options.clone().value_type("number");
+        let options = options.clone().derived_type("number");
         Ok(Self { typed: Typed::open(store, name, "counters", &options)?, number: PhantomData })
     }
 
@@ -277,7 +277,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn counter(&self, name: &str) -> Result<Counter> {
-        let all = Counters::open(self, COUNTERS, &SpaceOptions::new())?;
+        let all = Counters::open(self, COUNTERS, &SpaceOptions::new().internal())?;
         Ok(Counter { all, name: name.to_owned() })
     }
 
@@ -295,7 +295,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn float_counter(&self, name: &str) -> Result<Counter<f64>> {
-        let all = Counters::open(self, COUNTERS, &SpaceOptions::new())?;
+        let all = Counters::open(self, COUNTERS, &SpaceOptions::new().internal())?;
         Ok(Counter { all, name: name.to_owned() })
     }
 

@@ -72,8 +72,10 @@ where
         kind: &str,
         options: &SpaceOptions,
     ) -> Result<Self> {
-        let mut options = options.clone();
-        options.value_type.get_or_insert_with(|| std::any::type_name::<T>().to_owned());
+        let options = match options.value_type {
+            Some(_) => options.clone(),
+            None => options.clone().derived_type(std::any::type_name::<T>()),
+        };
         let items = Typed::open(store, name, kind, &options)?;
         let heads = Typed::open(store, name, kind, &options)?;
         let turn = shared(store, &items.space().prefix, || Ok(Turn::default()))?;

@@ -118,7 +118,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         if store.engine().is_none() {
             return Err(Error::Unsupported { backend: "a remote store", what: "hold a queue" });
         }
-        let options = SpaceOptions::new().value_type(std::any::type_name::<T>());
+        let options = SpaceOptions::new().derived_type(std::any::type_name::<T>());
         let items: Typed<Slot, T, MsgPack> = Typed::open(store, name, "queue", &options)?;
         let reserved: Typed<Slot, u64, MsgPack> = Typed::open(store, name, "queue", &options)?;
         let prefix = &items.space().prefix;

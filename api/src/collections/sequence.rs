@@ -88,7 +88,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn sequence(&self, name: &str) -> Result<Sequence> {
-        let options = SpaceOptions::new().value_type("sequence");
+        let options = SpaceOptions::new().derived_type("sequence").internal();
         let typed = Typed::<String, u64, MsgPack>::open(self, SEQUENCES, "sequences", &options)?;
         let range = shared(self, &typed.key_bytes(name), || Ok(Range::default()))?;
         Ok(Sequence { typed, name: name.to_owned(), at_once: RESERVED, range })

@@ -95,7 +95,7 @@ impl<T> StoreLastGood<T> {
     /// # Errors
     /// Those of [`Store::map_with`]: [`Error::Type`] if the space holds something else.
     pub fn new(store: &Store, space: &str, key: impl Into<String>) -> Result<Self> {
-        let options = SpaceOptions::new().value_type("last good value");
+        let options = SpaceOptions::new().derived_type("last good value");
         let map = store.map_with(space, &options)?;
         let (store, space) = (store.clone(), space.to_owned());
         Ok(Self { store, map, space, key: key.into(), value: PhantomData })

@@ -198,7 +198,8 @@ impl Store {
     /// # Errors
     /// As [`Store::map_with`].
     pub fn file_cache<V: Serialize + DeserializeOwned>(&self, name: &str) -> Result<FileCache<V>> {
-        let options = SpaceOptions::new().evictable(true).value_type(std::any::type_name::<V>());
+        let options = SpaceOptions::new().evictable(true).derived_type(std::any::type_name::<V>());
+        let options = options.internal();
         let typed = Typed::open(self, &format!("tierce/files/{name}"), "files", &options)?;
         Ok(FileCache { typed })
     }

@@ -6,6 +6,7 @@ use crate::{
     cache::{Cache, Loaded},
     error::{BoxError, Error, Result},
     key::{Lookup, OwnedKey},
+    space::SpaceOptions,
     store::Store,
     ttl::Ttl,
 };
@@ -97,6 +98,8 @@ impl Store {
         name: &str,
         ttl: impl Into<Ttl>,
     ) -> Result<Memo<A, V>> {
-        Ok(Memo { cache: self.cache(&format!("tierce/memos/{name}"))?, ttl: ttl.into() })
+        let options = SpaceOptions::new().internal();
+        let cache = self.cache_with(&format!("tierce/memos/{name}"), &options)?;
+        Ok(Memo { cache, ttl: ttl.into() })
     }
 }

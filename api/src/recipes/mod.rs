@@ -67,7 +67,7 @@ fn open<V: Serialize + DeserializeOwned>(
         Some(name) => format!("tierce/{kind}/{name}"),
         None => format!("tierce/{kind}"),
     };
-    let options = SpaceOptions::new().value_type(kind);
+    let options = SpaceOptions::new().derived_type(kind).internal();
     Typed::open(store, &space, kind, &options)
 }
 

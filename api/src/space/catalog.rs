@@ -2,34 +2,42 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `00 'n'` | the last id given to a space, as JSON |
 //! | `00 's'` name | the space, as JSON |
 //!
-//! Ids are never reused, so that what is left of a dropped space cannot come up in another one.
+//! Beside it are the records of ids (`ids`). Ids are never reused, so that what is left of a dropped space cannot come
+//! up in another one.
 
 use std::ops::ControlFlow;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Change, PutOptions, View};
 
-use super::{SpaceInfo, SpaceOptions, SpaceStats, prefix_of};
+use super::{SpaceInfo, SpaceOptions, SpaceStats, ids, prefix_of};
 use crate::{
     codec::{Codec as _, Json},
     error::{Error, Result},
-    kv::{Edit, Kv},
+    kv::Kv,
 };
 
-const COUNTER: &[u8] = &[0, b'n'];
 const SPACES: &[u8] = &[0, b's'];
 /// Longest name of a space in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
-fn key_of(name: &str) -> Vec<u8> {
+pub(super) fn key_of(name: &str) -> Vec<u8> {
     [SPACES, name.as_bytes()].concat()
 }
 
-/// The name, if it can be one: parts between slashes that are not empty, and no control characters.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// What the names of the spaces of recipes and of named collections begin with.
+pub(super) const RESERVED: &str = "tierce/";
+
+/// The name of the space in whose record `key` stands.
+pub(super) fn name_of(key: &[u8]) -> Option<&str> {
+    key.strip_prefix(SPACES).and_then(|name| std::str::from_utf8(name).ok())
+}
+
+/// Checks that a name can be one: parts between slashes that are not empty, and no control characters. Only the
+/// library's own spaces have reserved ones.
+pub(crate) fn check_name(name: &str, is_internal: bool) -> Result<()> {
     let wrong = |reason| Err(Error::Name { name: name.chars().take(80).collect(), reason });
     if name.is_empty() {
         return wrong("it is empty");
@@ -46,22 +54,39 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.starts_with('$') {
         return wrong("names that begin with `$` are reserved");
     }
+    if name.starts_with(RESERVED) && !is_internal {
+        return wrong("names that begin with `tierce/` are reserved");
+    }
     Ok(())
 }
 
-fn options() -> PutOptions {
+pub(super) fn options() -> PutOptions {
     PutOptions::new().codec(<Json as crate::codec::Codec<()>>::ID, 0)
 }
 
-fn json<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>> {
+pub(super) fn json<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     Json::encode(value, &mut bytes)
         .map_err(|source| Error::Encode { space: "$spaces".to_owned(), source })?;
     Ok(bytes)
 }
 
-fn parse<T: Serialize + DeserializeOwned>(key: &[u8], view: View<'_>) -> Result<T> {
-    Json::decode(view.value, view.codec, view.schema).map_err(|source| Error::Decode {
+pub(super) fn parse<T: Serialize + DeserializeOwned>(key: &[u8], view: View<'_>) -> Result<T> {
+    decode(key, view.value, view.codec, view.schema)
+}
+
+/// A record that comes from a dump.
+pub(super) fn parse_bytes<T: Serialize + DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
+    decode(key, value, <Json as crate::codec::Codec<()>>::ID, 0)
+}
+
+fn decode<T: Serialize + DeserializeOwned>(
+    key: &[u8],
+    value: &[u8],
+    codec: u8,
+    schema: u32,
+) -> Result<T> {
+    Json::decode(value, codec, schema).map_err(|source| Error::Decode {
         space: "$spaces".to_owned(),
         key: key.escape_ascii().to_string(),
         source,
@@ -75,22 +100,18 @@ pub(crate) fn find(kv: &dyn Kv, name: &str) -> Result<Option<SpaceInfo>> {
     found.transpose()
 }
 
-/// The space `wanted.name`, made if it is not there.
+/// The space `wanted.name`, created if it is not there.
 pub(crate) fn open(kv: &dyn Kv, wanted: &SpaceInfo, options: &SpaceOptions) -> Result<SpaceInfo> {
     loop {
+        // Another process may create it, or change it, meanwhile: then it is looked up again.
         if let Some(stored) = find(kv, &wanted.name)? {
+            ids::check(kv, &stored)?;
             let info = stored.reconcile(wanted, options)?;
             if info == stored || replace(kv, &stored, &info)? {
                 return Ok(info);
             }
-            // Another process changed it meanwhile.
-            continue;
-        }
-        let made = SpaceInfo { id: next_id(kv)?, ..wanted.clone() };
-        // Another process may be making it, too; both are to have the one that was first.
-        match put(kv, &made, &self::options().only_if_absent()) {
-            Err(Error::Engine(tierce_engine::Error::Conflict { .. })) => {}
-            written => return written.map(|()| made),
+        } else if let Some(made) = ids::create(kv, wanted, None)? {
+            return Ok(made);
         }
     }
 }
@@ -109,33 +130,20 @@ fn replace(kv: &dyn Kv, stored: &SpaceInfo, info: &SpaceInfo) -> Result<bool> {
     Ok(put.is_some())
 }
 
-pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
-    put(kv, info, &options())
-}
-
-fn put(kv: &dyn Kv, info: &SpaceInfo, options: &PutOptions) -> Result<()> {
-    kv.put(&key_of(&info.name), &json(info)?, options)?;
-    Ok(())
-}
-
-fn next_id(kv: &dyn Kv) -> Result<u32> {
-    let mut id = Ok(0);
-    kv.update(COUNTER, &mut |view| {
-        let next = view
-            .map_or(Ok(1), |view| parse::<u32>(COUNTER, view).map(|last| last.saturating_add(1)));
-        let bytes = next.and_then(|next| Ok((next, json(&next)?)));
-        match bytes {
-            Ok((next, bytes)) => {
-                id = Ok(next);
-                Change::Put(bytes, options())
-            }
-            Err(error) => {
-                id = Err(error);
-                Change::Keep
-            }
+/// Forgets the type of the values of `name`; `false` if there is no such space.
+pub(crate) fn forget_value_type(kv: &dyn Kv, name: &str) -> Result<bool> {
+    while let Some(stored) = find(kv, name)? {
+        let info = SpaceInfo { values: String::new(), is_named: false, ..stored.clone() };
+        if replace(kv, &stored, &info)? {
+            return Ok(true);
         }
-    })?;
-    id
+    }
+    Ok(false)
+}
+
+pub(super) fn write(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
+    kv.put(&key_of(&info.name), &json(info)?, &options())?;
+    Ok(())
 }
 
 /// Every space, by name.
@@ -174,6 +182,6 @@ pub(crate) fn stats(kv: &dyn Kv, name: &str) -> Result<Option<SpaceStats>> {
 /// Ends the space and all that is in it, together.
 pub(crate) fn end(kv: &dyn Kv, name: &str) -> Result<bool> {
     let Some(info) = find(kv, name)? else { return Ok(false) };
-    kv.commit(vec![Edit::Cut(prefix_of(info.id)), Edit::Delete(key_of(name))], None)?;
+    ids::end(kv, &info)?;
     Ok(true)
 }

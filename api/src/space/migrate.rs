@@ -64,6 +64,10 @@ pub(crate) fn migrate<T: Serialize + DeserializeOwned>(
     wanted: Version,
     is_rehearsal: bool,
 ) -> Result<Migrated> {
+    // Order: before anything is read. What a collection keeps beside its items is no value for a step.
+    if let (found, false) = info.kind_of() {
+        return Err(Error::Kind { found, wanted: "a map, a cache or counters with a name" });
+    }
     check_version(info, wanted)?;
     let found = version_of(info.version.as_deref())?;
     let what = format!("space `{}`", info.name);

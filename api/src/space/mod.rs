@@ -1,6 +1,8 @@
 //! Named spaces: who is in them, how their keys begin, and what was agreed when they were made.
 
 pub(crate) mod catalog;
+mod ids;
+mod import;
 pub(crate) mod migrate;
 mod options;
 
@@ -14,6 +16,7 @@ use std::{
     },
 };
 
+pub use import::{SpaceImport, SpaceMap};
 pub use migrate::Migrated;
 pub use options::{SpaceInfo, SpaceOptions, SpaceStats};
 

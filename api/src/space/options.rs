@@ -27,6 +27,10 @@ pub struct SpaceOptions {
     pub(crate) durability: Option<Durability>,
     pub(crate) change: bool,
     pub(crate) version: Option<Version>,
+    /// Whether `value_type` is no name that the caller gave.
+    is_derived: bool,
+    /// Whether this is a space of the library's own, with a reserved name.
+    is_internal: bool,
 }
 
 impl SpaceOptions {
@@ -61,12 +65,45 @@ impl SpaceOptions {
         self
     }
 
-    /// Names the type of the values in a way that survives moving or renaming it in the program. Default: the name
-    /// Rust gives it.
+    /// Names the type of the values in a way that survives moving or renaming it in the program, or compiling it with
+    /// another compiler. Default: the name Rust gives it, which is its path. Stored with the space.
+    ///
+    /// A space that was opened without a name takes the one that is given here, so a type that moved gets its values
+    /// back by being named once. From then on the space asks for that name; another one replaces it with
+    /// [`Self::change`]. Values of another type than the name promises are decoding errors.
+    ///
+    /// ```
+    /// use tierce::{Map, SpaceOptions, Store};
+    /// mod before { pub type Reading = f64; }
+    /// # let store = Store::in_memory()?;
+    /// store.map::<u32, before::Reading>("readings")?.insert(&1, &0.5)?;
+    /// let named = SpaceOptions::new().value_type("reading");
+    /// let readings: Map<u32, f64> = store.map_with("readings", &named)?;
+    /// assert_eq!(readings.get(&1)?, Some(0.5));
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
     #[must_use]
     pub fn value_type(mut self, name: impl Into<String>) -> Self {
         self.value_type = Some(name.into());
+        self.is_derived = false;
         self
+    }
+
+    /// Names the type of the values of a collection: no name that a caller chose, so it does not replace another one.
+    pub(crate) fn derived_type(mut self, name: impl Into<String>) -> Self {
+        self.value_type = Some(name.into());
+        self.is_derived = true;
+        self
+    }
+
+    /// Allows a reserved name.
+    pub(crate) const fn internal(mut self) -> Self {
+        self.is_internal = true;
+        self
+    }
+
+    fn names_type(&self) -> bool {
+        self.value_type.is_some() && !self.is_derived
     }
 
     /// How safe writes to this space are when they are acknowledged. Not stored. Default: as the store says.
@@ -108,6 +145,9 @@ pub struct SpaceInfo {
     pub keys: String,
     /// The type of its values; empty after a migration, until it is opened.
     pub values: String,
+    /// Whether that is a name that [`SpaceOptions::value_type`] gave.
+    #[serde(default)]
+    pub is_named: bool,
     /// The codec with which it was opened last.
     pub codec: u8,
     /// Lifetime in milliseconds of entries that are stored without one.
@@ -136,7 +176,7 @@ impl SpaceInfo {
         codec: u8,
         options: &SpaceOptions,
     ) -> Result<Self> {
-        super::catalog::check_name(name)?;
+        super::catalog::check_name(name, options.is_internal)?;
         let ttl = match options.ttl {
             None | Some(Ttl::Default | Ttl::Never) => None,
             Some(Ttl::For(ttl)) if !ttl.is_zero() => Some(ttl),
@@ -151,6 +191,7 @@ impl SpaceInfo {
             kind: kind.to_owned(),
             keys: types.0,
             values: options.value_type.clone().unwrap_or(types.1),
+            is_named: options.names_type(),
             codec,
             ttl_ms: ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)),
             evictable: options.evictable.unwrap_or(kind == "cache"),
@@ -160,8 +201,60 @@ impl SpaceInfo {
         })
     }
 
+    /// What it is, with an article, and whether its values may be migrated: they are the caller's, and who opens it can
+    /// say which version they have.
+    pub(super) fn kind_of(&self) -> (&'static str, bool) {
+        let kind = match self.kind.as_str() {
+            "map" => "a map",
+            "cache" => "a cache",
+            "counters" => "counters",
+            "queue" => return ("a queue", false),
+            "deque" => return ("a deque", false),
+            "log" => return ("a log", false),
+            "aggregates" => return ("aggregates", false),
+            "sequences" => return ("sequences", false),
+            _ => return ("a recipe's space", false),
+        };
+        if self.values == "last good value" {
+            return ("last good values", false);
+        }
+        (kind, !self.name.starts_with(super::catalog::RESERVED))
+    }
+
+    fn has_version(&self) -> bool {
+        self.kind_of().1
+    }
+
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.ttl_ms.map(Duration::from_millis)
+    }
+
+    /// Refuses `other` if entries of it would not be right in this space.
+    pub(super) fn check_same(&self, other: &Self) -> Result<()> {
+        let is_of = |what, here: &str, there: &str| match here == there {
+            true => Ok(()),
+            false => Err(Error::Type {
+                space: self.name.clone(),
+                what,
+                stored: here.to_owned(),
+                wanted: there.to_owned(),
+            }),
+        };
+        is_of("a collection", &self.kind, &other.kind)?;
+        is_of("keys", &self.keys, &other.keys)?;
+        if !self.values.is_empty() && !other.values.is_empty() {
+            is_of("values", &self.values, &other.values)?;
+        }
+        if (&self.version, &self.migrating_to) == (&other.version, &other.migrating_to) {
+            return Ok(());
+        }
+        let version = |info: &Self| info.version.clone().unwrap_or_else(|| "0.0.0".to_owned());
+        Err(Error::Catalog(format!(
+            "the values of space `{}` have version {} here and {} in the dump: migrate one of them first",
+            self.name,
+            version(self),
+            version(other)
+        )))
     }
 
     /// This stored space as it is when it is opened as `wanted`.
@@ -177,24 +270,38 @@ impl SpaceInfo {
         };
         is_of("a collection", &self.kind, &wanted.kind)?;
         is_of("keys", &self.keys, &wanted.keys)?;
-        if !self.values.is_empty() {
+        // A name that was given goes before a path that Rust made up, and before another name if it is to change.
+        let takes_name = options.names_type() && (!self.is_named || options.change);
+        if !self.values.is_empty() && !takes_name {
             is_of("values", &self.values, &wanted.values)?;
         }
-        // A program that says no version knows of none: what was migrated is newer.
-        super::migrate::check_version(self, options.version.unwrap_or(Version::ZERO))?;
+        // Of what cannot say a version, none counts: a migration that was let happen to it does not lock it for ever.
+        let versioned = self.has_version();
+        if versioned {
+            // A program that says no version knows of none: what was migrated is newer.
+            super::migrate::check_version(self, options.version.unwrap_or(Version::ZERO))?;
+        }
         let mut complaints = Vec::new();
-        if options.version.is_some()
+        if versioned
+            && options.version.is_some()
             && (self.version != wanted.version || self.migrating_to.is_some())
         {
             let stored = self.version.as_deref().unwrap_or("0.0.0");
-            complaints.push(format!("its values have version {stored}: migrate them first"));
+            complaints.push(format!(
+                "its values have version {stored}: call `Store::migrate_space` before it is opened"
+            ));
         }
-        let mut differs =
-            |is_asked: bool, is_same: bool, what: &str, stored: String, asked: String| {
-                if is_asked && !is_same && !options.change {
-                    complaints.push(format!("{what} is stored as {stored}, and {asked} is asked"));
-                }
-            };
+        let mut differs = |is_asked: bool,
+                           is_same: bool,
+                           what: &str,
+                           stored: String,
+                           asked: String| {
+            if is_asked && !is_same && !options.change {
+                complaints.push(format!(
+                        "{what} is stored as {stored}, and {asked} is asked: `SpaceOptions::change` replaces it"
+                    ));
+            }
+        };
         let show = |ms: Option<u64>| ms.map_or("never".to_owned(), |ms| format!("{ms} ms"));
         let asks_ttl = options.ttl.is_some_and(|ttl| ttl != Ttl::Default);
         let is_same = self.ttl_ms == wanted.ttl_ms;
@@ -216,6 +323,9 @@ impl SpaceInfo {
         }
         Ok(Self {
             values: wanted.values.clone(),
+            is_named: self.is_named || wanted.is_named,
+            version: self.version.clone().filter(|_| versioned),
+            migrating_to: self.migrating_to.clone().filter(|_| versioned),
             codec: wanted.codec,
             ttl_ms: if asks_ttl { wanted.ttl_ms } else { self.ttl_ms },
             evictable: options.evictable.unwrap_or(self.evictable),

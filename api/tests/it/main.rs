@@ -45,3 +45,4 @@ mod state_redis; // states in a real server
 mod state_sqlite; // states in a SQLite file
 mod state_stores; // every place for states, and what each does with damage
 mod trials_codecs; // serde's shapes through every codec
+mod trials_spaces; // spaces from other stores, with one number, with reserved names

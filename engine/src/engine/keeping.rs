@@ -136,7 +136,13 @@ impl Engine {
     /// Changes [`Options::max_entries`](crate::Options::max_entries); what is too much is evicted before the next write
     /// is acknowledged.
     pub fn set_max_entries(&self, limit: Option<u64>) {
-        self.shared.writer.set_live_limits(|limits| limits.entries = limit.unwrap_or(u64::MAX));
+        self.shared.writer.set_live_limits(|limits| limits.set_entries(limit));
+    }
+
+    /// Says how many entries a layer above keeps for itself, as a catalog: [`Options::max_entries`](crate::Options::max_entries)
+    /// does not count them. In memory only, and 0 when the store opens.
+    pub fn set_internal_entries(&self, entries: u64) {
+        self.shared.writer.set_live_limits(|limits| limits.set_internal(entries));
     }
 
     /// Changes [`Options::max_live_bytes`](crate::Options::max_live_bytes); what is too much is evicted before the next

@@ -22,7 +22,10 @@ use crate::{
 /// Most live entries, and most bytes of their records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveLimits {
-    pub(crate) entries: u64,
+    /// Internal entries included.
+    entries: u64,
+    /// Entries of a layer above that the limit does not count.
+    internal: u64,
     pub(crate) bytes: u64,
 }
 
@@ -30,7 +33,18 @@ impl LiveLimits {
     const NONE: u64 = u64::MAX;
 
     pub(crate) fn new(entries: Option<u64>, bytes: Option<u64>) -> Self {
-        Self { entries: entries.unwrap_or(Self::NONE), bytes: bytes.unwrap_or(Self::NONE) }
+        let entries = entries.unwrap_or(Self::NONE);
+        Self { entries, internal: 0, bytes: bytes.unwrap_or(Self::NONE) }
+    }
+
+    pub(crate) fn set_entries(&mut self, limit: Option<u64>) {
+        self.entries = limit.map_or(Self::NONE, |limit| limit.saturating_add(self.internal));
+    }
+
+    pub(crate) fn set_internal(&mut self, internal: u64) {
+        let limit = (self.entries != Self::NONE).then(|| self.entries - self.internal);
+        self.internal = internal;
+        self.set_entries(limit);
     }
 
     pub(super) const fn are_none(self) -> bool {
@@ -68,6 +82,10 @@ impl Turn {
         let puts = || ops.iter().filter(|op| op.kind == Kind::Put);
         let more =
             (puts().count() as u64, puts().map(|op| weight(op.frame.len() as u64)).sum::<u64>());
+        if more.0 == 0 {
+            // What only deletes passes, also above a limit that was lowered.
+            return Ok(());
+        }
         let (net, now) = (group.net(), self.lookup.tally.get());
         let (entries, bytes) = (plus(now.entries, net.entries), plus(now.bytes, net.bytes));
         if entries + more.0 <= limits.entries && bytes + more.1 <= limits.bytes {
@@ -83,7 +101,11 @@ impl Turn {
             ),
         };
         if plus(entries, change.entries) > limits.entries.saturating_add(evictable.0) {
-            return Err(Error::Full { what: "entries", used: now.entries, limit: limits.entries });
+            return Err(Error::Full {
+                what: "entries",
+                used: now.entries.saturating_sub(limits.internal),
+                limit: limits.entries - limits.internal,
+            });
         }
         if plus(bytes, change.bytes) > limits.bytes.saturating_add(evictable.1) {
             return Err(Error::Full { what: "live bytes", used: now.bytes, limit: limits.bytes });
