@@ -72,5 +72,7 @@ pub use reader::{Changed, Changes, Entry, Iter, Snapshot, View, Wrote};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::Value;
 pub use stats::Stats;
+#[cfg(feature = "schedule")]
+pub use sync::scheduled as schedule;
 pub use types::{SegmentId, SequenceNumber, Timestamp, is_live};
 pub use writer::Batch;

@@ -1,8 +1,9 @@
 //! Counters, and a snapshot of them. Nothing here decides anything.
 
-use std::cell::Cell;
-
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{
+    atomic::{AtomicU64, Ordering},
+    thread_number,
+};
 
 /// How many copies a thing has that every thread touches all the time.
 pub(crate) const STRIPES: usize = 16;
@@ -10,16 +11,7 @@ pub(crate) const STRIPES: usize = 16;
 /// This thread's copy: threads take them in turn, so that they do not pull one cache line back and forth.
 #[inline]
 pub(crate) fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    MINE.with(|mine| {
-        if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        mine.get()
-    })
+    thread_number() % STRIPES
 }
 
 macro_rules! counters {

@@ -234,7 +234,10 @@ fn homes(files: &[Source]) -> Vec<String> {
         }
         let is_of_library = HOUSES.iter().any(|house| file.path.starts_with(house.sources));
         // What only tests of users call may start threads as tests do.
-        let is_double = file.path.starts_with("api/src/testing/");
+        // The scheduler of tests stands in for the standard library's threads.
+        let is_double = ["api/src/testing/", "engine/src/sync/"]
+            .iter()
+            .any(|double| file.path.starts_with(double));
         if is_of_library && !is_double && !THREADS_HOMES.contains(&file.path.as_str()) {
             let used = first_parts(&file.shipped, "thread");
             for name in used.iter().filter(|name| SPAWNS.contains(&name.as_str())) {

@@ -1,4 +1,4 @@
-//! Chores of this project: `cargo xtask ci`, `sweep`, `golden`, `fuzz`, `hit-ratios`. Plain Rust, so that they run wherever
+//! Chores of this project: `cargo xtask ci`, `sweep`, `golden`, `fuzz`, `schedule`, `hit-ratios`. Plain Rust, so that they run wherever
 //! the project builds.
 
 mod ci;
@@ -21,6 +21,8 @@ usage: cargo xtask <chore>
   golden [--force]               write the store that later versions must be able to open
   fuzz TARGET [--seconds N] [--seed S]
                                  one fuzz target on the built-in mutator (default 60 s)
+  schedule [--seconds N] [--seed S] [--replay PROGRAM]
+                                 programs of a few clients in orders that a seed decides (default 60 s)
   fuzz list                      names of the fuzz targets
   hit-ratios [--traces DIR]      what the eviction policies hit on real traces, beside what others measured";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["golden", "--force"] => golden::run(true),
         ["hit-ratios"] => hit_ratios::run(None),
         ["hit-ratios", "--traces", dir] => hit_ratios::run(Some(dir)),
+        ["schedule", rest @ ..] => schedule(rest),
         ["fuzz", "list"] => fuzz::list(),
         ["fuzz", target, rest @ ..] => fuzz::run(target, rest),
         _ => {
@@ -50,6 +53,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the engine under the deterministic scheduler, with assertions on. A package of its own: its feature must not
+/// reach other builds.
+fn schedule(rest: &[&str]) -> Result<(), Failure> {
+    let mut words =
+        vec!["run", "--quiet", "--package", "tierce-schedule", "--features", "schedule", "--"];
+    words.extend_from_slice(rest);
+    cargo(&words, &[])
 }
 
 /// Runs the crash tests optimised, over many more cases than the ordinary test run.

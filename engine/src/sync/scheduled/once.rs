@@ -1,0 +1,56 @@
+//! A value that is set once. Who makes it may be held back meanwhile: others wait at a lock of ours.
+
+use std::sync::{self, PoisonError};
+
+use super::Mutex;
+
+/// A value that is set once.
+#[derive(Debug, Default)]
+pub struct OnceLock<T> {
+    value: sync::OnceLock<T>,
+    making: Mutex<()>,
+}
+
+impl<T> OnceLock<T> {
+    /// Without a value.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { value: sync::OnceLock::new(), making: Mutex::new(()) }
+    }
+
+    /// The value, if it is set.
+    pub fn get(&self) -> Option<&T> {
+        self.value.get()
+    }
+
+    /// Sets the value.
+    ///
+    /// # Errors
+    /// With `value` if there is one already.
+    #[track_caller]
+    pub fn set(&self, value: T) -> Result<(), T> {
+        super::point();
+        self.value.set(value)
+    }
+
+    /// The value, which `make` makes if it is not set.
+    #[track_caller]
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.value.get() {
+            return value;
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.value.get() {
+            Some(value) => value,
+            None => {
+                let made = make();
+                self.value.get_or_init(|| made)
+            }
+        }
+    }
+
+    /// The value, without the lock.
+    pub fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}

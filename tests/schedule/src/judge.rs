@@ -1,0 +1,266 @@
+//! Runs a program in a world of its own and judges what came of it.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
+
+use tierce_engine::{
+    Durability, Engine, Health,
+    io::Disk,
+    schedule::{Ended, run, thread},
+};
+use tierce_kit::{
+    clock::TestClock,
+    crash::{CrashPlan, image},
+    recorder::RecordingDisk,
+    store::{STORE, soundness},
+};
+
+use crate::{
+    disk::PointDisk,
+    linear::{self, After, Event, Rules},
+    program::{Case, KEYS, Op},
+    run::{Notes, Shared, key, options, seen},
+};
+
+/// How a run came out.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Runs `case`.
+pub(crate) fn execute(case: &Case) -> Ended<Verdict> {
+    let (order, case) = (case.order.clone(), case.clone());
+    run(order, move || whole(case))
+}
+
+/// Everything about one run as one result.
+pub(crate) fn verdict(ended: &Ended<Verdict>) -> Verdict {
+    ended.outcome.clone()?
+}
+
+fn open(case: &Case, disk: &PointDisk, clock: &TestClock) -> Result<Engine, String> {
+    options(case, disk, clock).open(STORE).map_err(|error| format!("it does not open: {error}"))
+}
+
+fn whole(case: Case) -> Verdict {
+    let disk = PointDisk::new(RecordingDisk::new());
+    let clock = TestClock::new().seeded(case.seed);
+    let engine = open(&case, &disk, &clock)?;
+    let follows = |op: &Op| matches!(op, Op::Follow);
+    let is_followed = case.before.iter().chain(case.clients.iter().flatten()).any(follows);
+    // A follower needs a store: one record makes it.
+    let follower = is_followed.then(|| {
+        engine.put("other", "value").and_then(|()| engine.sync()).ok()?;
+        options(&case, &disk, &clock).open_reader(STORE).ok()
+    });
+    let is_os = |durability: Durability| matches!(durability, Durability::Os | Durability::Sync);
+    let all_os = is_os(case.config.durability)
+        && case.before.iter().chain(case.clients.iter().flatten()).all(|op| match op {
+            Op::Put { put, .. } | Op::Submit { put } => put.durability.is_none_or(is_os),
+            Op::Delete { durability, .. } => durability.is_none_or(is_os),
+            Op::Batch { first, .. } => first.durability.is_none_or(is_os),
+            _ => true,
+        });
+    let shared = Arc::new(Shared {
+        is_faulty: case.accident.is_some() || case.fault.is_some(),
+        all_os,
+        disk,
+        clock,
+        engine,
+        follower: Mutex::new(follower.flatten()),
+        notes: Mutex::new(Notes::default()),
+        ids: AtomicU64::new(0),
+        case,
+    });
+    shared.play(&shared.case.before);
+    if let Some((calls, accident)) = shared.case.accident {
+        shared.disk.arm(calls, accident);
+    }
+    if let Some(fault) = &shared.case.fault {
+        shared.disk.inner.arm(fault.clone());
+    }
+    let clients: Vec<_> = (0..shared.case.clients.len())
+        .map(|number| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.play(&shared.case.clients[number]))
+        })
+        .collect();
+    for client in clients {
+        if client.join().is_err() {
+            shared.complain("a client panicked".to_owned());
+        }
+    }
+    let Ok(shared) = Arc::try_unwrap(shared).map_err(|_| "a client is left") else {
+        return Err("a client is left".to_owned());
+    };
+    if shared.is_crash() { crashed(shared) } else { finished(shared) }
+}
+
+fn rules(shared: &Shared) -> Rules {
+    let limits = &shared.case.config;
+    let limited = limits.max_entries.or(limits.max_live_bytes).or(limits.max_bytes).is_some();
+    Rules { evicts: limited || shared.has(|op| matches!(op, Op::Shrink { .. })) }
+}
+
+/// The store's process or machine died: what is there when it is opened again?
+fn crashed(shared: Shared) -> Verdict {
+    let rules = rules(&shared);
+    shared.disk.inner.power_off();
+    let Shared { engine, disk, clock, follower, notes, case, .. } = shared;
+    let plan = if case.is_power { CrashPlan::Random(case.seed) } else { CrashPlan::Everything };
+    drop((engine, follower));
+    let log = disk.inner.log();
+    let disk = PointDisk::new(RecordingDisk::with_image(&image(&log, log.events.len(), &plan)));
+    let engine = open(&case, &disk, &clock)?;
+    let mut after = Vec::new();
+    for number in 0..KEYS {
+        let entry = engine.entry(key(number)).map_err(|error| format!("reading: {error}"))?;
+        after.push(After { seen: entry.as_ref().map(seen), time: engine.now().0 });
+    }
+    let notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    judge(&notes, rules, Some(&after))?;
+    engine.close().map_err(|error| format!("closing after a crash: {error}"))?;
+    sound(&disk)
+}
+
+/// The store lives: everything must be well again, and the same when it is opened once more.
+fn finished(shared: Shared) -> Verdict {
+    let rules = rules(&shared);
+    shared.disk.disarm();
+    shared.disk.inner.disarm();
+    if shared.is_faulty {
+        well_again(&shared)?;
+    }
+    for _ in 0..40 {
+        match shared.engine.step() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return Err(format!("work in the background at the end: {error}")),
+        }
+    }
+    shared.engine.sync().map_err(|error| format!("sync at the end: {error}"))?;
+    if matches!(shared.engine.health(), Health::CompactionFails { .. }) && shared.is_faulty {
+        // It is tried again after a while.
+        shared.clock.advance(600_000);
+        while shared.engine.step().is_ok_and(|did| did) {}
+    }
+    match shared.engine.health() {
+        Health::Good => {}
+        health => return Err(format!("at the end the store says {health:?}")),
+    }
+    all_keys(&shared);
+    // What is over or cut may be counted for a while.
+    let ends = |op: &Op| match op {
+        Op::Put { put, .. } | Op::Submit { put } | Op::Batch { first: put, .. } => {
+            put.ttl.is_some()
+        }
+        Op::Cut { .. } | Op::Touch { .. } | Op::Slide { .. } => true,
+        _ => false,
+    };
+    let counts = !rules.evicts && !shared.has(ends);
+    let Shared { engine, disk, clock, follower, notes, case, .. } = shared;
+    drop(follower);
+    let stats = engine.stats();
+    engine.close().map_err(|error| format!("closing: {error}"))?;
+    sound(&disk)?;
+    let engine = open(&case, &disk, &clock)?;
+    if engine.stats().entries != stats.entries && counts {
+        let (before, now) = (stats.entries, engine.stats().entries);
+        return Err(format!("the index had {before} entries, and has {now} opened again"));
+    }
+    let notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let again = Shared {
+        engine,
+        disk,
+        clock,
+        case,
+        follower: Mutex::new(None),
+        notes: Mutex::new(notes),
+        ids: AtomicU64::new(u64::MAX / 2),
+        is_faulty: false,
+        all_os: false,
+    };
+    all_keys(&again);
+    let Shared { engine, notes, .. } = again;
+    drop(engine);
+    let notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    judge(&notes, rules, None)
+}
+
+fn sound(disk: &PointDisk) -> Verdict {
+    let files: Arc<dyn Disk> = Arc::new(disk.inner.clone());
+    // A store that never took a write has no manifest.
+    let is_store = disk.inner.paths().iter().any(|path| path.ends_with("MANIFEST"));
+    if is_store { soundness(&files, Path::new(STORE)) } else { Ok(()) }
+}
+
+fn all_keys(shared: &Shared) {
+    for number in 0..KEYS {
+        shared.read(&Op::Get { key: number }, number);
+    }
+}
+
+/// After failures whose cause is gone: the store takes writes again, and somebody works in the background.
+fn well_again(shared: &Shared) -> Verdict {
+    let recovered = shared.engine.try_recover();
+    recovered.map_err(|error| format!("it does not recover: {error}"))?;
+    if let Health::Stopped { cause } = shared.engine.health() {
+        return Err(format!("recovered, but stopped: {cause}"));
+    }
+    if !shared.case.config.background {
+        return Ok(());
+    }
+    if shared.engine.stats().staged == 0 {
+        return Ok(());
+    }
+    for _ in 0..40 {
+        shared.clock.advance(10_000);
+        thread::sleep(std::time::Duration::from_secs(1));
+        if shared.engine.stats().staged == 0 || shared.engine.health() != Health::Good {
+            return Ok(());
+        }
+    }
+    Err("the store says it is well, and nothing staged is flushed in the background".to_owned())
+}
+
+fn judge(notes: &Notes, rules: Rules, after: Option<&[After]>) -> Verdict {
+    if let Some(complaint) = notes.complaints.first() {
+        return Err(complaint.clone());
+    }
+    for number in 0..KEYS {
+        // Positions change: what comes after what is told by position.
+        let mut places = vec![0; notes.events.len()];
+        let mut events: Vec<Event> = Vec::new();
+        for (at, noted) in notes.events.iter().enumerate().filter(|(_, n)| n.key == number) {
+            places[at] = events.len();
+            let before = noted.event.after.map(|before| places[before]);
+            events.push(Event { after: before, ..noted.event.clone() });
+        }
+        let after = after.map(|after| &after[usize::from(number)]);
+        linear::check(&events, rules, after).map_err(|text| format!("key {number}: {text}"))?;
+    }
+    moments(notes)
+}
+
+/// A snapshot shows all of a batch or nothing of it.
+fn moments(notes: &Notes) -> Verdict {
+    for snapshot in &notes.snapshots {
+        for batch in &notes.batches {
+            let part = |(key, id): &(u8, u64)| {
+                snapshot.iter().find(|(of, seen)| of == key && seen.id == *id)
+            };
+            let Some((_, shown)) = batch.iter().find_map(part) else { continue };
+            for (number, id) in batch {
+                let old = snapshot.iter().find(|(of, seen)| {
+                    of == number && seen.id != *id && seen.sequence < shown.sequence
+                });
+                if let Some((_, old)) = old {
+                    return Err(format!(
+                        "a snapshot shows {shown:?} of a batch, and of key {number} the older {old:?}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}

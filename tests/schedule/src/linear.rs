@@ -1,0 +1,375 @@
+//! Linearizability checker: looks for an order of what clients did to one key that explains all they saw.
+//!
+//! The search is that of Wing and Gong: of the operations that may come first, each is tried in turn, and what was
+//! tried is remembered by the set of operations that are done and the state they left. An operation that failed may
+//! take effect at any time after it began, or never. Time is part of the state: an entry is live or not as its
+//! expiry and the store time of the operation say.
+
+use std::collections::{BTreeSet, HashSet};
+
+/// When an entry ends: a range, since a slide counts from a moment that only the store knows. `None`: never.
+pub(crate) type Expiry = Option<(u64, u64)>;
+
+/// What a put stores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Stored {
+    /// Names the value: every put of a run stores another one.
+    pub(crate) id: u64,
+    /// When it ends.
+    pub(crate) expires: Expiry,
+    /// Whether the store may evict it.
+    pub(crate) evictable: bool,
+    /// The scope it belongs to.
+    pub(crate) scope: Option<u8>,
+    /// Its sequence number, if the store said it.
+    pub(crate) sequence: Option<u64>,
+    /// Whether its expiry was moved by a slide, which a crash may take back in part.
+    pub(crate) slid: bool,
+}
+
+/// What a read saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The value.
+    pub(crate) id: u64,
+    /// When it ends.
+    pub(crate) expires: Option<u64>,
+    /// Its sequence number; 0 if it is only staged.
+    pub(crate) sequence: u64,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// A put; conditional on absence if `absent` is set, and then whether it was done.
+    Put { stored: Stored, absent: bool, done: bool },
+    /// A delete, and whether it found something.
+    Delete { found: Option<bool> },
+    /// A touch or slide, and whether it found something.
+    Touch { expires: Expiry, found: Option<bool>, slides: bool },
+    /// An update: what it saw last, and what it stored; `None` deletes.
+    Update { saw: Option<Seen>, stored: Option<Stored> },
+    /// A read.
+    Read { seen: Option<Seen> },
+    /// The entries of a scope are ended.
+    Cut { scope: u8 },
+    /// Everything before is on the device.
+    Sync,
+}
+
+/// Something that a client did to the key.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    /// When it began and ended, in steps of the scheduler; `u64::MAX` if it failed or never ended.
+    pub(crate) start: u64,
+    /// See `start`.
+    pub(crate) end: u64,
+    /// Store time when it began and ended.
+    pub(crate) time: (u64, u64),
+    /// What.
+    pub(crate) kind: Kind,
+    /// Whether a crash may not take it.
+    pub(crate) durable: bool,
+    /// An event that comes before this one although both were going on: tickets are carried out in order.
+    pub(crate) after: Option<usize>,
+}
+
+/// What the store allows beyond plain keeping.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    /// Evictable entries may go at any time.
+    pub(crate) evicts: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    now: Option<Stored>,
+    /// What may be there after a crash.
+    survivors: BTreeSet<Option<Stored>>,
+    /// What was evicted: that is not on record.
+    ghost: Option<Stored>,
+    newest: u64,
+}
+
+impl State {
+    fn set(&self, now: Option<Stored>, durable: bool) -> Self {
+        let mut next = self.clone();
+        if let Some(sequence) = now.as_ref().and_then(|stored| stored.sequence) {
+            next.newest = next.newest.max(sequence);
+        }
+        next.now.clone_from(&now);
+        next.ghost = None;
+        if durable {
+            next.survivors.clear();
+        }
+        next.survivors.insert(now);
+        next
+    }
+
+    fn evicted(&self) -> Self {
+        let mut next = self.clone();
+        next.ghost = next.now.take();
+        next.survivors.insert(None);
+        next
+    }
+
+    fn synced(&self) -> Self {
+        let mut next = self.clone();
+        next.survivors = BTreeSet::from([next.now.clone()]);
+        if next.ghost.is_some() {
+            next.survivors.insert(next.ghost.clone());
+        }
+        next
+    }
+}
+
+fn may_live(stored: &Stored, time: (u64, u64)) -> bool {
+    stored.expires.is_none_or(|(_, latest)| latest > time.0)
+}
+
+fn may_be_over(stored: &Stored, time: (u64, u64)) -> bool {
+    stored.expires.is_some_and(|(earliest, _)| earliest <= time.1)
+}
+
+/// Whether a read that saw `seen` may have read `stored`; what is known of the entry then.
+fn shown(stored: &Stored, seen: &Seen) -> Option<Stored> {
+    let fits = match (stored.expires, seen.expires) {
+        (None, None) => true,
+        (Some((earliest, latest)), Some(at)) => (earliest..=latest).contains(&at),
+        _ => false,
+    };
+    let same = match stored.sequence {
+        Some(sequence) if seen.sequence > 0 => sequence == seen.sequence,
+        _ => true,
+    };
+    let expires = seen.expires.map(|at| (at, at));
+    (stored.id == seen.id && fits && same).then(|| Stored { expires, ..stored.clone() })
+}
+
+/// The states that `event` may leave.
+fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
+    let time = event.time;
+    let live = state.now.as_ref().is_some_and(|stored| may_live(stored, time));
+    let gone = state
+        .now
+        .as_ref()
+        .is_none_or(|stored| may_be_over(stored, time) || (rules.evicts && stored.evictable));
+    let durable = event.durable;
+    match &event.kind {
+        Kind::Put { stored, absent, done } => {
+            if *absent && !done {
+                return if live { vec![state.clone()] } else { Vec::new() };
+            }
+            let in_order = stored.sequence.is_none_or(|sequence| sequence > state.newest);
+            if (*absent && !gone) || !in_order {
+                return Vec::new();
+            }
+            vec![state.set(Some(stored.clone()), durable)]
+        }
+        Kind::Delete { found } => {
+            let fits = match found {
+                Some(true) => live,
+                Some(false) => gone,
+                None => true,
+            };
+            if fits { vec![state.set(None, durable)] } else { Vec::new() }
+        }
+        Kind::Touch { expires, found, slides } => {
+            let mut next = Vec::new();
+            if live && *found != Some(false) {
+                let now = state.now.clone().map(|stored| Stored {
+                    expires: *expires,
+                    slid: *slides,
+                    ..stored
+                });
+                next.push(state.set(now, durable && !slides));
+            }
+            if gone && *found != Some(true) {
+                next.push(without(state));
+            }
+            next
+        }
+        Kind::Update { saw, stored } => match saw {
+            Some(seen) => {
+                let fits = state.now.as_ref().filter(|_| live).and_then(|now| shown(now, seen));
+                fits.map(|_| vec![state.set(stored.clone(), durable)]).unwrap_or_default()
+            }
+            None if gone => vec![state.set(stored.clone(), durable && stored.is_some())],
+            None => Vec::new(),
+        },
+        Kind::Read { seen: None } => {
+            if gone {
+                vec![without(state)]
+            } else {
+                Vec::new()
+            }
+        }
+        Kind::Read { seen: Some(seen) } => {
+            let fits = state.now.as_ref().filter(|_| live).and_then(|now| shown(now, seen));
+            fits.map(|now| vec![State { now: Some(now), ..state.clone() }]).unwrap_or_default()
+        }
+        Kind::Cut { scope } => {
+            let hit = state.now.as_ref().is_some_and(|stored| stored.scope == Some(*scope));
+            if hit { vec![state.set(None, durable)] } else { vec![state.clone()] }
+        }
+        Kind::Sync => vec![state.synced()],
+    }
+}
+
+/// The key was found absent: what stood there is over, or was evicted.
+fn without(state: &State) -> State {
+    if state.now.as_ref().is_some_and(|stored| stored.evictable) {
+        state.evicted()
+    } else {
+        state.clone()
+    }
+}
+
+/// What a crash left of the key.
+#[derive(Clone, Debug)]
+pub(crate) struct After {
+    /// What is read then.
+    pub(crate) seen: Option<Seen>,
+    /// Store time.
+    pub(crate) time: u64,
+}
+
+fn survives(state: &State, after: &After, rules: Rules) -> bool {
+    let time = (after.time, after.time);
+    state.survivors.iter().any(|survivor| match (survivor, &after.seen) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(stored), None) => {
+            may_be_over(stored, time) || stored.slid || (rules.evicts && stored.evictable)
+        }
+        (Some(stored), Some(seen)) => {
+            let same = stored.sequence.is_none_or(|sequence| sequence == seen.sequence);
+            let slid = stored.slid && stored.id == seen.id && same;
+            slid || (may_live(stored, time) && shown(stored, seen).is_some())
+        }
+    })
+}
+
+struct Search<'a> {
+    events: &'a [Event],
+    rules: Rules,
+    after: Option<&'a After>,
+    tried: HashSet<(u128, State)>,
+    best: u128,
+}
+
+impl Search<'_> {
+    fn go(&mut self, done: u128, state: &State) -> bool {
+        if done.count_ones() > self.best.count_ones() {
+            self.best = done;
+        }
+        let is_open = |at: usize| done & (1 << at) == 0;
+        let all = self.events.iter().enumerate().all(|(at, e)| !is_open(at) || e.end == u64::MAX);
+        if all && self.after.is_none_or(|after| survives(state, after, self.rules)) {
+            return true;
+        }
+        if !self.tried.insert((done, state.clone())) {
+            return false;
+        }
+        let open = self.events.iter().enumerate().filter(|(at, _)| is_open(*at));
+        let first_end = open.map(|(_, event)| event.end).min().unwrap_or(u64::MAX);
+        for (at, event) in self.events.iter().enumerate() {
+            let waits = event
+                .after
+                .is_some_and(|before| is_open(before) && self.events[before].end != u64::MAX);
+            if !is_open(at) || event.start > first_end || waits {
+                continue;
+            }
+            for next in outcomes(state, event, self.rules) {
+                if self.go(done | (1 << at), &next) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Whether some order explains `events`, and what a crash left if there was one.
+///
+/// # Errors
+/// The events, with a mark at those that the best attempt explained.
+pub(crate) fn check(events: &[Event], rules: Rules, after: Option<&After>) -> Result<(), String> {
+    assert!(events.len() <= 128, "more events of one key than the search can hold");
+    let state = State { now: None, survivors: BTreeSet::from([None]), ghost: None, newest: 0 };
+    let mut search = Search { events, rules, after, tried: HashSet::new(), best: 0 };
+    if search.go(0, &state) {
+        return Ok(());
+    }
+    let lines = events.iter().enumerate().map(|(at, event)| {
+        let mark = if search.best & (1 << at) == 0 { "??" } else { "ok" };
+        let end = if event.end == u64::MAX { "-".to_owned() } else { event.end.to_string() };
+        let (from, to) = event.time;
+        let durable = if event.durable { " durable" } else { "" };
+        format!("  {mark} {}..{end} at {from}..{to} {:?}{durable}", event.start, event.kind)
+    });
+    let after = after.map(|after| format!("\n  then {after:?}")).unwrap_or_default();
+    Err(format!("no order explains\n{}{after}", lines.collect::<Vec<_>>().join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(id: u64) -> Stored {
+        Stored { id, expires: None, evictable: false, scope: None, sequence: None, slid: false }
+    }
+
+    fn event(start: u64, end: u64, kind: Kind) -> Event {
+        Event { start, end, time: (start, end), kind, durable: true, after: None }
+    }
+
+    fn put(id: u64) -> Kind {
+        Kind::Put { stored: stored(id), absent: false, done: true }
+    }
+
+    fn read(id: u64) -> Kind {
+        Kind::Read { seen: Some(Seen { id, expires: None, sequence: 0 }) }
+    }
+
+    /// Goal: a read that saw an older value after a newer one was acknowledged is found, and one that overlaps the
+    /// newer write is not taken for a fault.
+    #[test]
+    fn a_stale_read_is_found() {
+        let two = [event(0, 1, put(1)), event(2, 3, put(2))];
+        let with = |start, end, kind| [&two[..], &[event(start, end, kind)]].concat();
+        assert!(check(&with(4, 5, read(2)), Rules::default(), None).is_ok());
+        assert!(check(&with(4, 5, read(1)), Rules::default(), None).is_err());
+        assert!(check(&with(2, 5, read(1)), Rules::default(), None).is_ok());
+    }
+
+    /// Goal: an update that did not see an acknowledged touch is found.
+    #[test]
+    fn a_lost_touch_is_found() {
+        let brief = Stored { expires: Some((50, 50)), ..stored(1) };
+        let touch = Kind::Touch { expires: Some((900, 900)), found: Some(true), slides: false };
+        let saw = Some(Seen { id: 1, expires: Some(50), sequence: 0 });
+        let update = Kind::Update { saw, stored: Some(Stored { id: 2, ..brief.clone() }) };
+        let first = event(0, 1, Kind::Put { stored: brief, absent: false, done: true });
+        let late = Seen { id: 2, expires: Some(50), sequence: 0 };
+        let events = [
+            first,
+            event(2, 5, update),
+            event(3, 4, touch),
+            event(6, 7, Kind::Read { seen: Some(late) }),
+        ];
+        assert!(check(&events, Rules::default(), None).is_err());
+        assert!(check(&events[..3], Rules::default(), None).is_ok());
+    }
+
+    /// Goal: what a crash may not take is asked for.
+    #[test]
+    fn a_lost_write_is_found() {
+        let events = [event(0, 1, put(1)), event(2, 3, put(2))];
+        let after = |id| After { seen: Some(Seen { id, expires: None, sequence: 0 }), time: 9 };
+        assert!(check(&events, Rules::default(), Some(&after(2))).is_ok());
+        assert!(check(&events, Rules::default(), Some(&after(1))).is_err());
+        let loose = [events[0].clone(), Event { durable: false, ..events[1].clone() }];
+        assert!(check(&loose, Rules::default(), Some(&after(1))).is_ok());
+    }
+}
