@@ -24,7 +24,7 @@ use crate::{
     progress::Progress,
     size::human_bytes,
     store::disk,
-    talk::{complain, say},
+    talk::{document, say},
     text::moment,
 };
 
@@ -68,7 +68,7 @@ pub(crate) fn backup(args: &BackupArgs, json: bool, out: &mut Out) -> Outcome {
     progress.finish();
     match (json, is_stream) {
         (true, false) => out.json(&backup_json(&report))?,
-        (true, true) => complain(backup_json(&report)),
+        (true, true) => document(&backup_json(&report)),
         (false, false) => out.line(sentence(&report))?,
         (false, true) => say(format_args!("tierce: {}", sentence(&report))),
     }

@@ -12,7 +12,7 @@ use crate::{
     out::Out,
     place::Place,
     progress::Progress,
-    store::open,
+    store::open_as_given,
 };
 
 /// What is done with every key.
@@ -21,7 +21,7 @@ const STEPS: [&str; 3] = ["put", "get", "delete"];
 /// Runs the steps and prints how fast each was.
 pub(crate) fn bench(args: &BenchArgs, json: bool, out: &mut Out) -> Outcome {
     let place = Place::new(args.dir.as_deref(), "bench")?;
-    let engine = open(&place.dir, Options::new().durability(args.durability.into()))?;
+    let engine = open_as_given(&place.dir, Options::new().durability(args.durability.into()))?;
     if engine.stats().entries > 0 {
         engine.close()?;
         return Err(Fail::Usage(format!(

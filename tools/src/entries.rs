@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use tierce_engine::{Batch, Engine, Options};
+use tierce_engine::{Batch, Engine, Options, Snapshot};
 
 use crate::{
     args::{ClearArgs, DelArgs, KeyArgs, PutArgs, TouchArgs},
@@ -68,7 +68,7 @@ pub(crate) fn put(args: &PutArgs, face: Face, out: &mut Out) -> Outcome {
     let engine =
         open(&args.dir, args.limits.apply(Options::new().durability(args.durability.into())))?;
     let ttl = args.ttl.map_or(Ttl::Default, Ttl::Ms);
-    let mut options = args.limits.defaults().put_options(&engine, ttl);
+    let mut options = args.limits.defaults().put_options(engine.now(), ttl);
     for scope in tags {
         options = options.scope(scope);
     }
@@ -200,12 +200,16 @@ fn delete_all(engine: &Engine) -> Outcome<u64> {
 }
 
 /// The keys that begin with `prefix`, in order of their bytes.
-pub(crate) fn sorted_keys(engine: &Engine, prefix: &[u8]) -> tierce_engine::Result<Vec<Vec<u8>>> {
+///
+/// # Errors
+/// The store's; [`Fail::Interrupted`].
+pub(crate) fn sorted_keys(snapshot: &Snapshot, prefix: &[u8]) -> Outcome<Vec<Vec<u8>>> {
     let mut keys = Vec::new();
-    engine.snapshot()?.scan(prefix, false, &mut |key, _| {
+    snapshot.scan(prefix, false, &mut |key, _| {
         keys.push(key.to_vec());
-        ControlFlow::Continue(())
+        if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    interrupt::check()?;
     keys.sort_unstable();
     Ok(keys)
 }

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 /// How the shell answers when a key is absent.
 pub(crate) const NIL: &str = "(nil)";
 
@@ -64,7 +66,7 @@ pub(crate) fn unescape(word: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A person's sentence on one line: whatever would break the line or move the cursor is shown as `\xNN`.
+/// Formats a message as one line: what would break the line or what a terminal would act upon is written as `\xNN`.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for char in text.chars() {
@@ -76,6 +78,42 @@ pub(crate) fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// Whether a terminal shows `char` and does nothing else because of it. Control characters, format characters (those
+/// that change the direction of text and invisible tags among them), white space other than a blank, and unassigned
+/// characters are not shown; marks that combine with the character before them are.
+pub(crate) fn is_shown(char: char) -> bool {
+    if char.is_ascii() {
+        return (' '..='~').contains(&char);
+    }
+    if char.is_whitespace() {
+        return false;
+    }
+    // On its own, a combining mark is escaped; after another character, it is not.
+    char.escape_debug().count() == 1
+        || ['a', char].iter().collect::<String>().escape_debug().count() == 2
+}
+
+/// JSON text on one line. Characters that are not shown are written as `\uNNNN`, which means the same.
+pub(crate) fn json_text(document: &Value) -> String {
+    let text = document.to_string();
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_shown(char) {
+            out.push(char);
+            continue;
+        }
+        // Outside of strings JSON text of ours is ASCII, so this is inside of one.
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
 }
 
 fn is_plain(char: char) -> bool {
@@ -156,6 +194,19 @@ mod tests {
         {
             assert!(unescape(wrong).is_err(), "{:?}", String::from_utf8_lossy(wrong));
         }
+    }
+
+    /// Goal: JSON text means the same document, and holds nothing that a terminal acts upon: controls of both ranges,
+    /// changes of direction, invisible tags. Text of other scripts stays readable.
+    #[test]
+    fn json_documents() {
+        let hostile = "\u{9b}31m \u{7f}\u{202e}\u{61c}\u{e0041}\u{200d}\u{2028}\0\n";
+        let document = serde_json::json!({ hostile: [hostile, "21 \u{b0}C, e\u{301}, \u{1f600}"] });
+        let text = json_text(&document);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
+        assert!(text.chars().all(is_shown), "{text:?}");
+        assert!(text.contains(r"\u009b31m \u007f\u202e\u061c\udb40\udc41"), "{text}");
+        assert!(text.contains("21 \u{b0}C, e\u{301}, \u{1f600}"), "{text}");
     }
 
     /// Goal: a message never spans two lines, and stays readable otherwise.

@@ -5,7 +5,10 @@ use std::{fmt, io, process::ExitCode};
 use serde_json::{Value, json};
 use tierce_engine::Error;
 
-use crate::{escape::one_line, talk::complain};
+use crate::{
+    escape::one_line,
+    talk::{complain, document},
+};
 
 /// What the process says when it ends. Scripts depend on these numbers; they grow, they do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl Fail {
     /// The exit code that tells a script what to do about it.
     pub(crate) const fn code(&self) -> Code {
         match self {
-            Self::Engine(error) => engine_code(error),
+            Self::Engine(error) => code_of(error),
             Self::Usage(_) => Code::Usage,
             Self::Io { .. } | Self::Input(_) => Code::Operational,
             Self::Interrupted => Code::Interrupted,
@@ -98,9 +101,9 @@ impl Fail {
         if matches!(self, Self::PipeGone) {
             return;
         }
-        complain(format_args!("tierce: {}", one_line(&self.to_string())));
+        complain(format_args!("tierce: {self}"));
         if json {
-            complain(self.json());
+            document(&self.json());
         }
     }
 
@@ -115,7 +118,8 @@ impl Fail {
     }
 }
 
-const fn engine_code(error: &Error) -> Code {
+/// The exit code of an error of the store.
+pub(crate) const fn code_of(error: &Error) -> Code {
     match error {
         Error::Corruption(_) => Code::Problems,
         Error::Locked { .. } => Code::Locked,

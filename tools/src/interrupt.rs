@@ -1,11 +1,12 @@
-//! Ctrl-C and SIGTERM: a flag that every long loop asks for, so that the store is closed well before the process ends.
+//! Ctrl-C and SIGTERM: a flag that every long loop reads, so that the store is closed properly before the process ends.
 //!
-//! Who asks twice, or whom nobody heard for two seconds, gets the end at once: the store survives that by design.
+//! A second signal, or two seconds in which no loop read the flag, ends the process at once: the store survives that by
+//! design. In the second case a command may have something done first, such as making durable what is only staged.
 
 use std::{
     io,
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -42,6 +43,37 @@ pub(crate) fn install() -> io::Result<()> {
     watch()
 }
 
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// What is done before a process is ended that does not react.
+static LAST_DEED: Mutex<Option<Deed>> = Mutex::new(None);
+
+/// Has `deed` done, for at most two seconds, before this process is ended because no loop read the flag.
+pub(crate) fn before_hard_end(deed: impl FnOnce() + Send + 'static) {
+    *LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
+}
+
+/// Takes back what [`before_hard_end`] asked for.
+pub(crate) fn forget_hard_end() {
+    LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+#[cfg(unix)]
+fn run_last_deed() {
+    let Some(deed) = LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
+    let (done, over) = std::sync::mpsc::channel();
+    let spawned = std::thread::Builder::new().name("last deed".to_owned()).spawn(move || {
+        deed();
+        // Past the time limit no one waits for this.
+        let _ = done.send(());
+    });
+    if spawned.is_ok() {
+        let _ = over.recv_timeout(PATIENCE);
+    }
+}
+
 /// Ends a process that does not react: one that waits for input, say.
 #[cfg(unix)]
 fn watch() -> io::Result<()> {
@@ -54,6 +86,7 @@ fn watch() -> io::Result<()> {
         if ours.read(&mut [0]).is_ok_and(|bytes| bytes > 0) {
             thread::sleep(PATIENCE);
             if !HEARD.load(Ordering::Relaxed) {
+                run_last_deed();
                 signal_hook::low_level::exit(i32::from(Code::Interrupted as u8));
             }
         }

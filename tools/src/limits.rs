@@ -1,7 +1,7 @@
 //! How much a store may hold and what becomes of it then, as the commands that write take it.
 
 use clap::{Args, ValueEnum};
-use tierce_engine::{Engine, Evict, Options, PutOptions};
+use tierce_engine::{Evict, Options, PutOptions, Timestamp};
 
 use crate::{
     lifetime::{Ttl, parse_default_ttl_ms},
@@ -97,8 +97,8 @@ pub(crate) struct Defaults {
 }
 
 impl Defaults {
-    /// The options of a put with this lifetime.
-    pub(crate) fn put_options(self, engine: &Engine, ttl: Ttl) -> PutOptions {
+    /// The options of a put with this lifetime from `now` on.
+    pub(crate) fn put_options(self, now: Timestamp, ttl: Ttl) -> PutOptions {
         let options = PutOptions::new().evictable(self.evictable);
         let ms = match ttl {
             Ttl::Default => self.ttl_ms,
@@ -106,7 +106,7 @@ impl Defaults {
             Ttl::Ms(ms) => Some(ms),
         };
         match ms {
-            Some(ms) => options.expires_at(engine.now().saturating_add_ms(ms)),
+            Some(ms) => options.expires_at(now.saturating_add_ms(ms)),
             None => options,
         }
     }

@@ -12,7 +12,7 @@ use tierce_engine::{
 use crate::{
     args::{DirArgs, RecordsArgs},
     encoding::Face,
-    escape::escape,
+    escape::{escape, json_text},
     exit::{Code, Fail, Outcome},
     interrupt,
     out::Out,
@@ -324,7 +324,7 @@ fn print_record(
             object.insert("hex".to_owned(), hex(bytes).into());
         }
         let comma = if is_first { "" } else { "," };
-        return out.bytes(format!("{comma}{}", Value::from(object)).as_bytes());
+        return out.bytes(format!("{comma}{}", json_text(&object.into())).as_bytes());
     }
     out.line(record_line(record, face)?)?;
     if with_bytes {

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use tierce_engine::{
-    Options,
-    repair::{self, Action, LostRange, LostRecord, Rebuild, RepairPlan, RepairReport, Step},
+use tierce_engine::repair::{
+    self, Action, LostRange, LostRecord, Rebuild, RepairPlan, RepairReport, Step,
 };
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     exit::{Code, Outcome},
     look::finding_line,
     out::Out,
-    store::patiently,
+    store::{patiently, settings},
     talk::say,
 };
 
@@ -40,7 +39,7 @@ pub(crate) fn repair(args: &RepairArgs, face: Face, out: &mut Out) -> Outcome {
 }
 
 fn repair_or_go_back(args: &RepairArgs, face: Face, out: &mut Out) -> Outcome {
-    let options = Options::new();
+    let options = settings();
     let dir = &args.dir;
     if let Some(undo) = &args.undo_from {
         let report = patiently(dir, || repair::undo(&options, dir, undo))?;
@@ -174,7 +173,7 @@ fn verdict_of_repair(report: &RepairReport, face: Face, out: &mut Out) -> Outcom
 
 /// Reads what can be read into a new store: 4 if not everything could.
 pub(crate) fn salvage(args: &SalvageArgs, face: Face, out: &mut Out) -> Outcome {
-    let report = repair::salvage(&Options::new(), &args.dir, &args.out)?;
+    let report = repair::salvage(&settings(), &args.dir, &args.out)?;
     print_losses(&report.lost, &report.unknown, face, out)?;
     for file in &report.left_out {
         let file = file.display().to_string();
@@ -210,7 +209,7 @@ pub(crate) fn salvage(args: &SalvageArgs, face: Face, out: &mut Out) -> Outcome 
 pub(crate) fn rebuild(args: &RebuildArgs, json: bool, out: &mut Out) -> Outcome {
     let both = !args.footers && !args.checkpoint;
     let what = Rebuild { footers: args.footers || both, checkpoint: args.checkpoint || both };
-    let options = Options::new();
+    let options = settings();
     let report = patiently(&args.dir, || repair::rebuild(&options, &args.dir, what))?;
     if json {
         out.json(&json!({"footers": report.footers, "checkpoint": report.checkpoint}))?;
@@ -223,7 +222,7 @@ pub(crate) fn rebuild(args: &RebuildArgs, json: bool, out: &mut Out) -> Outcome 
 
 /// Says of which version a store is: there is one.
 pub(crate) fn migrate(args: &MigrateArgs, json: bool, out: &mut Out) -> Outcome {
-    let done = repair::migrate(&Options::new(), &args.dir, args.to)?;
+    let done = repair::migrate(&settings(), &args.dir, args.to)?;
     let word = |(major, minor): (u16, u16)| format!("{major}.{minor}");
     let (from, to) = (word(done.from), word(done.to));
     if json {

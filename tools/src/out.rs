@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::exit::{Fail, Outcome};
+use crate::{
+    escape::json_text,
+    exit::{Fail, Outcome},
+};
 
 /// Standard output, locked and buffered. A reader who went away ends the command quietly; any other failure to
 /// write is an error, so that a full disk behind a redirection is not taken for success.
@@ -29,9 +32,9 @@ impl Out {
         outcome(writeln!(self.writer, "{text}"))
     }
 
-    /// One JSON document on a line.
+    /// Writes one JSON document on a line.
     pub(crate) fn json(&mut self, value: &Value) -> Outcome<()> {
-        self.line(value)
+        self.line(json_text(value))
     }
 
     /// Bytes as they are, and nothing after them.
@@ -80,11 +83,36 @@ impl Write for Stream<'_> {
     }
 }
 
-fn outcome(written: io::Result<()>) -> Outcome<()> {
+/// What a write to standard output came to.
+pub(crate) fn outcome(written: io::Result<()>) -> Outcome<()> {
     written.map_err(|source| match source.kind() {
         io::ErrorKind::BrokenPipe => Fail::PipeGone,
         _ => Fail::io("write to standard output", source),
     })
+}
+
+/// Bytes in memory that several owners write to.
+#[cfg(feature = "fuzzing")]
+#[derive(Clone, Default)]
+pub(crate) struct Shared(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+#[cfg(feature = "fuzzing")]
+impl Shared {
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.0.take()
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     settings::{Telling, telling},
     size::human_bytes,
-    talk::{complain, overwrite},
+    talk::{complain, document, overwrite},
 };
 
 /// The first word comes after so long.
@@ -76,7 +76,7 @@ impl Progress {
             Telling::Silent => {}
             Telling::Terminal => overwrite(self.words(pace)),
             Telling::Lines => complain(self.words(pace)),
-            Telling::Json => complain(self.document(pace, is_over)),
+            Telling::Json => document(&self.document(pace, is_over)),
         }
         self.is_shown = true;
     }

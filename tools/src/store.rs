@@ -24,19 +24,20 @@ pub(crate) fn disk() -> Arc<dyn Disk> {
     Arc::new(OsDisk)
 }
 
+/// Settings of every command. Files are never mapped: a block that the device cannot read is then an error with a
+/// message, where a map would end the process by a signal, and files do not count as memory of this process.
+pub(crate) fn settings() -> Options {
+    Options::new().read_mode(ReadMode::Positioned)
+}
+
 /// Reads a store that is there, whoever has it open.
 pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
-    open_to_read_by(dir, ReadMode::Auto)
+    open_beside(dir, RecoveryPolicy::default())
 }
 
-/// As [`open_to_read`], for commands that read every value once: files that are not mapped do not count as memory of
-/// this process, however large the store is.
-pub(crate) fn open_to_stream(dir: &Path) -> Outcome<Follower> {
-    open_to_read_by(dir, ReadMode::Positioned)
-}
-
-fn open_to_read_by(dir: &Path, mode: ReadMode) -> Outcome<Follower> {
-    let options = Options::new().read_mode(mode);
+/// As [`open_to_read`], with another policy about damage.
+pub(crate) fn open_beside(dir: &Path, policy: RecoveryPolicy) -> Outcome<Follower> {
+    let options = settings().recovery(policy);
     let reader = with_progress(options, |options| Ok(options.open_reader(dir)?))?;
     // What another process is just writing is no loss.
     if holder(dir).is_none() {
@@ -49,7 +50,7 @@ fn open_to_read_by(dir: &Path, mode: ReadMode) -> Outcome<Follower> {
 
 /// Reads what can be read of a store, damaged or not, for pictures. Says nothing of what was found: they do.
 pub(crate) fn open_to_draw(dir: &Path) -> Outcome<Follower> {
-    let options = Options::new().recovery(RecoveryPolicy::Salvage);
+    let options = settings().recovery(RecoveryPolicy::Salvage);
     with_progress(options, |options| Ok(options.open_reader(dir)?))
 }
 
@@ -86,8 +87,13 @@ pub(crate) fn open_or_create(dir: &Path, durability: Durability) -> Outcome<Engi
     open(dir, Options::new().durability(durability))
 }
 
-/// Opens a store with these settings.
+/// Opens a store with these settings, without mapping its files.
 pub(crate) fn open(dir: &Path, options: Options) -> Outcome<Engine> {
+    open_as_given(dir, options.read_mode(ReadMode::Positioned))
+}
+
+/// As [`open`], with files mapped as the library does, for commands that measure a store of their own.
+pub(crate) fn open_as_given(dir: &Path, options: Options) -> Outcome<Engine> {
     let engine = with_progress(options, |options| open_waiting(dir, &options))?;
     let report = engine.recovery_report();
     detail(format_args!(

@@ -5,7 +5,12 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::settings;
+use serde_json::Value;
+
+use crate::{
+    escape::{json_text, one_line},
+    settings,
+};
 
 /// A line for the person at the terminal, unless they want quiet. Nobody there is no error.
 pub(crate) fn say(text: impl Display) {
@@ -21,9 +26,15 @@ pub(crate) fn detail(text: impl Display) {
     }
 }
 
-/// A line that quiet does not keep back: why a command failed.
+/// Prints a line that `--quiet` does not suppress: why a command failed. Names in it may come from anywhere, so what a
+/// terminal would act upon is escaped.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", one_line(&text.to_string()));
+}
+
+/// Prints a JSON document on a line that `--quiet` does not suppress.
+pub(crate) fn document(document: &Value) {
+    let _ = writeln!(io::stderr().lock(), "{}", json_text(document));
 }
 
 /// Text in place of what stood on this line of the terminal before; nothing clears it.

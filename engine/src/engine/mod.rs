@@ -88,6 +88,19 @@ pub enum Health {
     },
 }
 
+impl Health {
+    /// A short, stable name: `good`, `behind`, `compaction-fails`, `stopped`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Behind => "behind",
+            Self::CompactionFails { .. } => "compaction-fails",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+}
+
 /// What [`Engine::update`] is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -20,7 +20,7 @@ fn refusals() {
     for (option, value) in [
         ("--max-bytes", "0"),
         ("--max-bytes", "-1"),
-        ("--max-bytes", "64M"),
+        ("--max-bytes", "64X"),
         ("--max-entries", "0"),
         ("--max-entries", "10%"),
         ("--evict", "random"),

@@ -4,15 +4,18 @@ mod backup;
 mod check;
 mod codes;
 mod docs;
+mod foreign;
 mod keep;
 mod limits;
 mod look;
+mod matrix;
 mod mend;
 mod moving;
 mod output;
 mod replay;
 mod report;
 mod shell;
+mod signals;
 mod tour;
 
 use std::{

@@ -11,11 +11,11 @@ use crate::{lifetime::parse_lifetime_ms, size::parse_size};
 #[derive(Debug, Args)]
 pub(crate) struct SelectArgs {
     /// Only keys that begin with this.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub(crate) prefix: Option<OsString>,
     /// Only keys that match all of this pattern: * any bytes, ? one, [a-z] one of these, [!a-z] one of the others; a
     /// backslash takes the next as it is, and \xNN is that byte.
-    #[arg(long, value_name = "PATTERN", conflicts_with = "prefix")]
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, conflicts_with = "prefix")]
     pub(crate) glob: Option<OsString>,
 }
 
@@ -40,10 +40,10 @@ pub(crate) struct ScanArgs {
     #[command(flatten)]
     pub(crate) select: SelectArgs,
     /// The first key, in order of bytes.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) from: Option<OsString>,
     /// The first key that is not shown any more.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) to: Option<OsString>,
     /// So many entries at most.
     #[arg(long, value_name = "N")]

@@ -5,9 +5,10 @@ mod keep;
 mod look;
 mod mend;
 mod moving;
+mod tip;
 mod write;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{env, ffi::OsString, path::PathBuf};
 
 use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
@@ -22,7 +23,7 @@ use crate::{
     limits::{self, LimitArgs},
     replay::{Capacity, parse_capacity},
     settings::GlobalArgs,
-    size::parse_limit,
+    size::{parse_limit, parse_value_bytes},
 };
 
 pub(crate) use backup::{BackupArgs, RestoreArgs, VerifyArgs};
@@ -72,7 +73,17 @@ impl Cli {
     /// # Errors
     /// The parser's; help and version among them.
     pub(crate) fn from_environment() -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&definition().try_get_matches()?)
+        Self::parse_words(env::args_os())
+    }
+
+    fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let definition = definition();
+        let matches = definition.clone().try_get_matches_from(&words).map_err(|error| {
+            let words: Vec<_> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+            tip::correct(error, &definition, &words)
+        })?;
+        Self::from_arg_matches(&matches)
     }
 }
 
@@ -86,10 +97,13 @@ pub(crate) fn definition() -> clap::Command {
             Some(long) => {
                 let variable = format!("{prefix}_{long}").to_uppercase().replace('-', "_");
                 let is_flag = matches!(argument.get_action(), ArgAction::SetTrue);
-                let argument = argument.env(variable);
+                // An empty variable is one that is not set, as in the library's configuration.
+                let is_empty = env::var_os(&variable).is_some_and(|value| value.is_empty());
+                let argument = if is_empty { argument } else { argument.env(variable) };
                 match is_flag {
                     true => argument.value_parser(FalseyValueParser::new()),
-                    false => argument,
+                    // `--limit -1` is a wrong number, not an unknown option.
+                    false => argument.allow_negative_numbers(true),
                 }
             }
         })
@@ -209,6 +223,7 @@ pub(crate) struct KeyArgs {
     /// The store.
     pub(crate) dir: PathBuf,
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
 }
 
@@ -234,8 +249,8 @@ pub(crate) struct ShellArgs {
     /// What is behind an acknowledgement.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Mode,
-    /// Target size of a segment file.
-    #[arg(long, value_name = "N")]
+    /// Target size of a segment file: 8KiB, 64MiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     pub(crate) segment_bytes: Option<u64>,
     /// How often writes with --durability periodic go to the device.
     #[arg(long, value_name = "N")]
@@ -243,9 +258,12 @@ pub(crate) struct ShellArgs {
     /// What to do about damage found when opening.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) recovery: Policy,
-    /// Refuse every command that would write.
+    /// Read beside a writer, without a lock: every command sees what is on disk by then, and writes are refused.
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// End at the first command that is refused, with the exit code of its error. Default: go on, and exit with 0.
+    #[arg(long, short = 'e')]
+    pub(crate) stop_on_error: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }
@@ -270,8 +288,8 @@ pub(crate) struct ReplayArgs {
     /// How long an entry lives of which the trace does not tell. Default: for ever.
     #[arg(long, value_name = "LIFETIME", value_parser = parse_lifetime_ms)]
     pub(crate) ttl: Option<u64>,
-    /// Bytes of the value of an entry of which the trace tells no size.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(..=1 << 30))]
+    /// Size of the value of an entry of which the trace tells no size.
+    #[arg(long, value_name = "SIZE", default_value_t = 8, value_parser = parse_value_bytes)]
     pub(crate) value_bytes: u64,
     /// Stop after so many requests.
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -398,6 +416,33 @@ mod tests {
             assert!(parsed.is_err() || wrong == "00000000000000000", "{wrong}: {parsed:?}");
         }
         assert!(parse_segment("10000000000000000").is_err(), "17 digits");
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::parse_words(line.split(' ').map(OsString::from))
+    }
+
+    /// Goal: what begins with a hyphen is a key where a key is wanted, and where it is refused, the advice works.
+    #[test]
+    fn hyphens() {
+        let cli = parse("tierce keys dir --prefix -1").unwrap();
+        let Command::Keys(keys) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(keys.select.prefix, Some("-1".into()));
+        for line in
+            ["tierce get dir -1", "tierce del dir -1 -2", "tierce scan dir --from -a --to -b"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for (line, advice) in [
+            ("tierce get dir -x", "-- -x"),
+            ("tierce scan dir --limit -x", "--limit=-x"),
+            ("tierce put dir k v --ttl -x", "--ttl=-x"),
+        ] {
+            let message = parse(line).unwrap_err().to_string();
+            assert!(message.contains(&format!("use '{advice}'")), "{line}: {message}");
+        }
+        let message = parse("tierce scan dir --limit -1").unwrap_err().to_string();
+        assert!(message.contains("invalid value '-1'"), "{message}");
     }
 
     /// Goal: values that look like numbers below zero are values, not options.

@@ -8,6 +8,7 @@ use super::Mode;
 use crate::{
     lifetime::{Ttl, parse_lifetime_ms},
     limits::LimitArgs,
+    size::parse_size_to,
 };
 
 #[derive(Debug, Args)]
@@ -15,6 +16,7 @@ pub(crate) struct PutArgs {
     /// The store.
     pub(crate) dir: PathBuf,
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
     /// The value; `-` takes standard input as it is, to its end.
     #[arg(allow_negative_numbers = true)]
@@ -23,7 +25,7 @@ pub(crate) struct PutArgs {
     #[arg(long, value_name = "LIFETIME", value_parser = parse_lifetime_ms)]
     pub(crate) ttl: Option<u64>,
     /// A scope it belongs to; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", allow_hyphen_values = true)]
     pub(crate) tag: Vec<OsString>,
     /// Do nothing and exit with 1 if the key is there.
     #[arg(long)]
@@ -40,7 +42,7 @@ pub(crate) struct DelArgs {
     /// The store.
     pub(crate) dir: PathBuf,
     /// The keys.
-    #[arg(required = true)]
+    #[arg(required = true, allow_negative_numbers = true)]
     pub(crate) key: Vec<OsString>,
 }
 
@@ -49,6 +51,7 @@ pub(crate) struct TouchArgs {
     /// The store.
     pub(crate) dir: PathBuf,
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
     /// How long it lives from now on: 250ms, 30s, 5m, 2h, 1d, or seconds; or never, and it does not end.
     #[arg(value_name = "LIFETIME", value_parser = parse_lifetime_or_never)]
@@ -71,12 +74,16 @@ pub(crate) struct BenchArgs {
     /// So many puts, then gets, then deletes.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) ops: u64,
-    /// Bytes of a value.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=1 << 24))]
+    /// Size of a value, at most 16MiB.
+    #[arg(long, value_name = "SIZE", default_value_t = 100, value_parser = parse_bench_bytes)]
     pub(crate) value_bytes: u64,
     /// What is behind an acknowledgement.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Mode,
+}
+
+fn parse_bench_bytes(text: &str) -> Result<u64, String> {
+    parse_size_to(text, 16 << 20)
 }
 
 fn parse_lifetime_or_never(text: &str) -> Result<Ttl, String> {

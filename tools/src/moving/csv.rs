@@ -101,8 +101,7 @@ impl Reader {
         let Some(names) = self.record()? else { return Err(self.fault("there is no header")) };
         let mut columns = Vec::new();
         for name in &names {
-            let known =
-                COLUMNS.iter().position(|column| *column == name.trim_start_matches('\u{feff}'));
+            let known = COLUMNS.iter().position(|column| column == name);
             match known {
                 Some(column) if !columns.contains(&column) => columns.push(column),
                 Some(_) => return Err(self.fault(format_args!("the column {name} is there twice"))),

@@ -7,17 +7,18 @@ use tierce_engine::Snapshot;
 use super::{csv, item::Item, jsonl, lmdb};
 use crate::{
     args::{DumpArgs, TextFormat},
+    entries::sorted_keys,
     exit::{Code, Outcome},
     interrupt,
     out::Out,
     progress::Progress,
-    store::open_to_stream,
+    store::open_to_read,
     talk::say,
 };
 
 /// Writes every entry to standard output.
 pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
-    let engine = open_to_stream(&args.dir)?;
+    let engine = open_to_read(&args.dir)?;
     let mut progress = Progress::new("dump", Some(engine.stats().entries), "entries");
     let snapshot = engine.snapshot();
     let mut text = Text::new(args.format);
@@ -30,7 +31,7 @@ pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
         out.bytes(&text.entry(&item))
     };
     if args.sort {
-        for key in sorted_keys(&snapshot)? {
+        for key in sorted_keys(&snapshot, b"")? {
             if let Some(entry) = snapshot.entry(&key)? {
                 write(Item::of(key, entry))?;
             }
@@ -49,18 +50,6 @@ pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
         say(format_args!("tierce: {sentence}"));
     }
     Ok(Code::Done)
-}
-
-/// All keys, in order of their bytes.
-fn sorted_keys(snapshot: &Snapshot) -> Outcome<Vec<Vec<u8>>> {
-    let mut keys = Vec::new();
-    snapshot.scan(b"", false, &mut |key, _| {
-        keys.push(key.to_vec());
-        if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    interrupt::check()?;
-    keys.sort_unstable();
-    Ok(keys)
 }
 
 /// One of the formats while it is written, and what it could not say.

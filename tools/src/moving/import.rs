@@ -1,8 +1,11 @@
 //! `import`: entries of other programs into a store.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{input::Input, item::Item, sink::Sink};
@@ -25,7 +28,7 @@ pub(crate) fn import(args: &ImportArgs, json: bool, out: &mut Out) -> Outcome {
 
 /// One JSON document. It is read whole, so a fault in it stores nothing.
 fn from_json(args: &ImportJsonArgs, json: bool, out: &mut Out) -> Outcome {
-    let pairs = pairs(&read_all(&args.source)?)?;
+    let (pairs, repeated) = last_of_each(pairs(&read_all(&args.source)?)?);
     let mut sink = Sink::open(&args.dir, &args.storing)?;
     let now_ms = sink.now_ms();
     let mut progress = Progress::new("import", Some(pairs.len() as u64), "entries");
@@ -44,11 +47,27 @@ fn from_json(args: &ImportJsonArgs, json: bool, out: &mut Out) -> Outcome {
     ended?;
     progress.finish();
     if json {
-        out.json(&counts.document().into())?;
+        let mut document = counts.document();
+        document.insert("repeated".to_owned(), repeated.into());
+        out.json(&document.into())?;
     } else {
         out.line(counts.sentence())?;
     }
+    if repeated > 0 {
+        say(format_args!("tierce: {repeated} values are left out: the same key has a later one"));
+    }
     Ok(Code::Done)
+}
+
+/// The last pair of each key, and how many others there were.
+fn last_of_each(pairs: Vec<Pair>) -> (Vec<Pair>, usize) {
+    let all = pairs.len();
+    let mut last = BTreeMap::new();
+    for pair in pairs {
+        last.insert(pair.key.clone(), pair);
+    }
+    let repeated = all - last.len();
+    (last.into_values().collect(), repeated)
 }
 
 fn read_all(path: &Path) -> Outcome<Vec<u8>> {
@@ -66,10 +85,42 @@ fn read_all(path: &Path) -> Outcome<Vec<u8>> {
 
 /// A key with its value, and how long it lives.
 #[derive(Debug, PartialEq, Eq)]
-struct Pair {
+pub(super) struct Pair {
     key: Vec<u8>,
     value: Vec<u8>,
     ttl_ms: Option<u64>,
+}
+
+#[cfg(feature = "fuzzing")]
+impl Pair {
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
+/// The members of an object in their order, those with the same name too.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(All)
+    }
 }
 
 /// An element of an array.
@@ -84,14 +135,13 @@ struct Element {
 }
 
 /// The pairs of a document: an object's members, or an array's objects. Values are their JSON text, as it stands.
-fn pairs(text: &[u8]) -> Outcome<Vec<Pair>> {
+pub(super) fn pairs(text: &[u8]) -> Outcome<Vec<Pair>> {
     let no_json =
         |error: serde_json::Error| Fail::Input(format!("this is not what was expected: {error}"));
     let text_of = |value: Box<RawValue>| String::from(Box::<str>::from(value)).into_bytes();
     match text.trim_ascii_start().get(..1) {
         Some(b"{") => {
-            let members: BTreeMap<String, Box<RawValue>> =
-                serde_json::from_slice(text).map_err(no_json)?;
+            let Members(members) = serde_json::from_slice(text).map_err(no_json)?;
             let pair = |(key, value): (String, _)| {
                 checked(Pair { key: key.into_bytes(), value: text_of(value), ttl_ms: None })
             };

@@ -1,4 +1,4 @@
-//! Text that is read: lines with their numbers, how far it is, and sentences that say where a fault is.
+//! Text input: lines with their numbers, a count of the bytes read, and messages that say where a fault is.
 
 use std::{
     cell::Cell,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::item::Item;
-use crate::exit::{Fail, Outcome};
+use crate::{
+    exit::{Fail, Outcome},
+    text_start::remove_mark,
+};
 
 /// Somebody's text as entries, one after the other.
 pub(super) trait Source {
@@ -63,6 +66,9 @@ impl Input {
         self.line += 1;
         if bytes as u64 == Self::LINE_BYTES_MAX {
             return Err(self.fault(self.line, "the line is longer than any entry"));
+        }
+        if self.line == 1 {
+            remove_mark(line).map_err(|what| self.fault(1, what))?;
         }
         Ok(())
     }

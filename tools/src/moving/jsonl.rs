@@ -12,6 +12,7 @@ use super::{
     item::Item,
 };
 use crate::{
+    escape::json_text,
     exit::Outcome,
     text::{base64, parse_base64},
 };
@@ -50,7 +51,7 @@ impl Writer {
     }
 
     fn line(&mut self, document: &Value) -> Vec<u8> {
-        let mut line = document.to_string().into_bytes();
+        let mut line = json_text(document).into_bytes();
         line.push(b'\n');
         self.hash.update(&line);
         line
@@ -155,8 +156,15 @@ impl Reader {
                 )));
             }
         }
-        self.hash.update(&self.line);
+        self.sum();
         Ok(())
+    }
+
+    /// Takes the line into the checksum with the line end that it was written with: a copy may have those of another
+    /// system.
+    fn sum(&mut self) {
+        self.hash.update(trimmed(&self.line));
+        self.hash.update(b"\n");
     }
 
     fn end(&mut self, end: &Map<String, Value>) -> Outcome<()> {
@@ -199,7 +207,7 @@ impl Source for Reader {
             }
             _ => return Err(self.fault("the type is neither entry nor end")),
         }
-        self.hash.update(&self.line);
+        self.sum();
         self.entries += 1;
         parse(object).map(Some).map_err(|what| self.fault(what))
     }

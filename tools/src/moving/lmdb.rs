@@ -99,8 +99,8 @@ impl Reader {
 
     /// The bytes of the line that was read last.
     fn bytes(&self, is_bytevalue: bool) -> Outcome<Vec<u8>> {
-        let Some(text) = self.line.strip_suffix(b"\n").unwrap_or(&self.line).strip_prefix(b" ")
-        else {
+        // LMDB escapes a carriage return of the data: one that is here came with the line ends of another system.
+        let Some(text) = trimmed(&self.line).strip_prefix(b" ") else {
             let what = if self.line.is_empty() {
                 "the text ends without DATA=END: it was cut"
             } else {

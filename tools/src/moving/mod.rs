@@ -7,6 +7,8 @@ mod csv;
 #[cfg(feature = "sqlite")]
 mod diskcache;
 mod dump;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod import;
 mod input;
 mod item;
@@ -16,5 +18,7 @@ mod load;
 mod sink;
 
 pub(crate) use dump::dump;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzzing::check_text;
 pub(crate) use import::import;
 pub(crate) use load::load;

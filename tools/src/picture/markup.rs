@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::escape::{is_shown, json_text};
+
 /// `text` for element content and for attributes in double quotes, in XML as in HTML. Characters that neither may
 /// hold become the replacement character.
 pub(super) fn text(text: &str) -> String {
@@ -15,32 +17,28 @@ pub(super) fn text(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\n' | '\t' => out.push(' '),
-            char if char.is_control()
-                || is_bidi(char)
-                || matches!(char, '\u{fffe}' | '\u{ffff}') =>
-            {
-                out.push('\u{fffd}');
-            }
-            char => out.push(char),
+            '\n' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
+            char if is_text(char) => out.push(char),
+            _ => out.push('\u{fffd}'),
         }
     }
     out
 }
 
-/// What would turn the text around it.
-const fn is_bidi(char: char) -> bool {
-    matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether `char` is part of a text and does nothing to the text around it. The joiners belong to letters and emoji.
+fn is_text(char: char) -> bool {
+    let is_space = char.is_whitespace() && !char.is_control();
+    is_shown(char) || is_space || matches!(char, '\u{200c}' | '\u{200d}')
 }
 
-/// A document for a script element: nothing in it ends that, begins a comment, or turns the text around it.
+/// A document for a script element: nothing in it ends that element, begins a comment, or turns the text around it.
 pub(super) fn script(document: &Value) -> String {
-    let json = document.to_string();
+    let json = json_text(document);
     let mut out = String::with_capacity(json.len());
     for char in json.chars() {
         match char {
-            // In JSON these stand in strings only, where they may be spelled so.
-            char if matches!(char, '<' | '>' | '&') || is_bidi(char) => {
+            // In JSON these occur in strings only, where they may be written so.
+            '<' | '>' | '&' => {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\\u{:04x}", u32::from(char));
             }
@@ -113,12 +111,14 @@ mod tests {
     /// Goal: nothing that is text can end an element, an attribute or the script.
     #[test]
     fn escapes() {
-        let hostile = "</script><img onerror=\"alert('x')\">&amp;\u{0}\u{202e}<!--";
+        let hostile =
+            "</script><img onerror=\"alert('x')\">&amp;\u{0}\u{9b}\u{61c}\u{202e}\u{e0041}<!--";
         let safe = text(hostile);
-        assert!(!safe.contains(['<', '>', '"', '\'', '\u{0}', '\u{202e}']), "{safe}");
+        let acting = ['\u{0}', '\u{9b}', '\u{61c}', '\u{202e}', '\u{e0041}'];
+        assert!(!safe.contains(['<', '>', '"', '\'']) && !safe.contains(acting), "{safe}");
         assert!(safe.starts_with("&lt;/script&gt;"), "{safe}");
         let embedded = script(&serde_json::json!({ "key": hostile }));
-        assert!(!embedded.contains(['<', '>', '&']), "{embedded}");
+        assert!(!embedded.contains(['<', '>', '&']) && !embedded.contains(acting), "{embedded}");
         let back: Value = serde_json::from_str(&embedded).unwrap();
         assert_eq!(back["key"], hostile);
     }

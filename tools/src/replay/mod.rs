@@ -23,7 +23,7 @@ use crate::{
     out::Out,
     place::Place,
     progress::Progress,
-    store::open,
+    store::open_as_given,
     talk::say,
 };
 use capacity::{Room, Seen};
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ReplayArgs, json: bool, out: &mut Out) -> Outcome {
     let room = Room::of(args)?;
     let mut trace = Trace::open(&args.trace, args.format, args.value_bytes)?;
     let place = Place::new(args.dir.as_deref(), "replay")?;
-    let engine = open(&place.dir, options(args, room))?;
+    let engine = open_as_given(&place.dir, options(args, room))?;
     let mut replay = Replay::new(engine, args);
     let start = Instant::now();
     replay.all(&mut trace, args.limit.unwrap_or(u64::MAX))?;
@@ -163,7 +163,7 @@ impl Replay {
 
     /// Whether it was stored. One that finds no room is not: a cache goes on without it.
     fn put(&mut self, request: &Request) -> Outcome<bool> {
-        let options = self.defaults.put_options(&self.engine, request.ttl);
+        let options = self.defaults.put_options(self.engine.now(), request.ttl);
         let expires = match request.ttl {
             Ttl::Default => self.defaults.ttl_ms.is_some(),
             Ttl::Never => false,

@@ -10,6 +10,7 @@ use crate::{
     escape::{escape, unescape},
     exit::{Fail, Outcome},
     lifetime::{Ttl, parse_lifetime_ms},
+    text_start::remove_mark,
 };
 
 /// Longest line of a trace, its end included.
@@ -152,6 +153,9 @@ impl Trace {
         loop {
             self.source.line(LINE_BYTES_MAX, &mut self.line)?;
             self.lines += 1;
+            if self.lines == 1 {
+                remove_mark(&mut self.line).map_err(|reason| self.wrong(&reason))?;
+            }
             if self.line.len() as u64 == LINE_BYTES_MAX && !self.line.ends_with(b"\n") {
                 return Err(self.wrong(&format!("it is longer than {LINE_BYTES_MAX} bytes")));
             }

@@ -184,7 +184,7 @@ mod tests {
             "put k v w",
             "put k v ttl=0",
             "put k v ttl=",
-            "put k v ttl=1w",
+            "put k v ttl=1x",
             "put k v TTL=1s",
             "put k v ttl=1s more",
             r"put \x2 v",

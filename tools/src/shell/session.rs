@@ -1,18 +1,75 @@
 //! What a command of the shell does, and how it answers.
 
-use tierce_engine::{Batch, Change, Engine, Entry, Error, Health, PutOptions, Stats};
+use tierce_engine::{
+    Batch, Change, Engine, Entry, Error, Follower, PutOptions, Stats, Timestamp, Value,
+};
 
 use super::command::{Command, HELP};
 use crate::{
     entries::sorted_keys,
     escape::{NIL, escape, escape_value, one_line},
+    exit::{Code, Fail, code_of},
     lifetime::Ttl,
     limits::Defaults,
 };
 
+/// The store of a session.
+pub(super) enum Store {
+    /// Open for this process alone.
+    Open(Engine),
+    /// Read as it is on disk, whoever writes to it.
+    Beside(Follower),
+}
+
+impl Store {
+    /// Brings a reader up to what is on disk now. Costs one small read if nothing was written.
+    fn refresh(&self) -> Result<(), Error> {
+        match self {
+            Self::Open(_) => Ok(()),
+            Self::Beside(reader) => reader.refresh().map(drop),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
+        match self {
+            Self::Open(engine) => engine.get(key),
+            Self::Beside(reader) => reader.get(key),
+        }
+    }
+
+    fn keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, Fail> {
+        match self {
+            Self::Open(engine) => sorted_keys(&engine.snapshot()?, prefix),
+            Self::Beside(reader) => sorted_keys(&reader.snapshot(), prefix),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        match self {
+            Self::Open(engine) => engine.now(),
+            Self::Beside(reader) => reader.now(),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        match self {
+            Self::Open(engine) => engine.stats(),
+            Self::Beside(reader) => reader.stats(),
+        }
+    }
+
+    /// Whether it works. Only the process that writes knows.
+    fn health(&self) -> &'static str {
+        match self {
+            Self::Open(engine) => engine.health().name(),
+            Self::Beside(_) => "unknown",
+        }
+    }
+}
+
 /// A store with at most one batch being collected.
 pub(super) struct Session {
-    engine: Engine,
+    store: Store,
     defaults: Defaults,
     batch: Option<Collected>,
 }
@@ -31,6 +88,17 @@ pub(super) type Reply = Vec<String>;
 pub(super) enum Refusal {
     Usage(String),
     Engine(Error),
+    Interrupted,
+}
+
+impl From<Fail> for Refusal {
+    fn from(fail: Fail) -> Self {
+        match fail {
+            Fail::Engine(error) => Self::Engine(error),
+            Fail::Interrupted => Self::Interrupted,
+            other => Self::Usage(other.to_string()),
+        }
+    }
 }
 
 impl From<Error> for Refusal {
@@ -45,14 +113,24 @@ impl Refusal {
         let (kind, message) = match self {
             Self::Usage(message) => ("usage", message.clone()),
             Self::Engine(error) => (error.kind(), error.to_string()),
+            Self::Interrupted => ("interrupted", "a signal came first".to_owned()),
         };
         format!("ERR {kind} {}", one_line(&message))
+    }
+
+    /// The exit code of a shell that ends because of it.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            Self::Usage(_) => Code::Usage,
+            Self::Engine(error) => code_of(error),
+            Self::Interrupted => Code::Interrupted,
+        }
     }
 }
 
 impl Session {
-    pub(super) const fn new(engine: Engine, defaults: Defaults) -> Self {
-        Self { engine, defaults, batch: None }
+    pub(super) const fn new(store: Store, defaults: Defaults) -> Self {
+        Self { store, defaults, batch: None }
     }
 
     pub(super) const fn is_collecting(&self) -> bool {
@@ -61,7 +139,18 @@ impl Session {
 
     /// Ends the session. A batch that was not committed is forgotten.
     pub(super) fn close(self) -> Result<(), Error> {
-        self.engine.close()
+        match self.store {
+            Store::Open(engine) => engine.close(),
+            Store::Beside(_) => Ok(()),
+        }
+    }
+
+    /// The store, to be written to.
+    const fn writer(&self) -> Result<&Engine, Refusal> {
+        match &self.store {
+            Store::Open(engine) => Ok(engine),
+            Store::Beside(_) => Err(Refusal::Engine(Error::ReadOnly)),
+        }
     }
 
     /// A line was no command: a batch that it may have been meant for is not complete.
@@ -76,30 +165,33 @@ impl Session {
         match command {
             Command::Put { key, value, ttl } => self.put(&key, &value, ttl),
             Command::Get { key } => {
-                let value = self.engine.get(&key)?;
+                self.store.refresh()?;
+                let value = self.store.get(&key)?;
                 one(value.map_or_else(|| NIL.to_owned(), |value| escape_value(&value)))
             }
             Command::Del { key } => self.del(&key),
             Command::Touch { key, ttl_ms } => {
                 self.refuse_in_batch("touch")?;
-                let expires_at = ttl_ms.map(|ms| self.engine.now().saturating_add_ms(ms));
-                one(u8::from(self.engine.touch(&key, expires_at)?))
+                let engine = self.writer()?;
+                let expires_at = ttl_ms.map(|ms| engine.now().saturating_add_ms(ms));
+                one(u8::from(engine.touch(&key, expires_at)?))
             }
             Command::Incr { key, by } => {
                 self.refuse_in_batch("incr")?;
-                one(increment(&self.engine, self.defaults, &key, by)?)
+                one(increment(self.writer()?, self.defaults, &key, by)?)
             }
             Command::Keys { prefix } => {
-                let keys = sorted_keys(&self.engine, &prefix)?;
+                self.store.refresh()?;
+                let keys = self.store.keys(&prefix)?;
                 let count = std::iter::once(keys.len().to_string());
                 Ok(count.chain(keys.iter().map(|key| escape(key))).collect())
             }
             Command::Sync => {
-                self.engine.sync()?;
+                self.writer()?.sync()?;
                 ok()
             }
             Command::Recover => {
-                self.engine.try_recover()?;
+                self.writer()?.try_recover()?;
                 ok()
             }
             Command::Batch => self.begin(),
@@ -108,7 +200,10 @@ impl Session {
                 self.take_batch("abort")?;
                 ok()
             }
-            Command::Stats => one(self.stats_line()),
+            Command::Stats => {
+                self.store.refresh()?;
+                one(self.stats_line())
+            }
             Command::Help => {
                 Ok(HELP.iter().map(|(usage, answer)| format!("{usage:<26}{answer}")).collect())
             }
@@ -117,12 +212,12 @@ impl Session {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], ttl: Ttl) -> Result<Reply, Refusal> {
-        let options = self.defaults.put_options(&self.engine, ttl);
+        let options = self.defaults.put_options(self.store.now(), ttl);
         if let Some(collected) = &mut self.batch {
             collected.batch.put_with(key, value, options);
             return one("QUEUED");
         }
-        self.engine.put_with(key, value, &options)?;
+        self.writer()?.put_with(key, value, &options)?;
         ok()
     }
 
@@ -131,7 +226,7 @@ impl Session {
             collected.batch.delete(key);
             return one("QUEUED");
         }
-        one(u8::from(self.engine.delete(key)?))
+        one(u8::from(self.writer()?.delete(key)?))
     }
 
     fn begin(&mut self) -> Result<Reply, Refusal> {
@@ -146,7 +241,7 @@ impl Session {
             let message = "a line of the batch was refused, so none of it was written";
             return Err(Refusal::Usage(message.to_owned()));
         }
-        self.engine.commit(collected.batch)?;
+        self.writer()?.commit(collected.batch)?;
         ok()
     }
 
@@ -163,11 +258,8 @@ impl Session {
     }
 
     fn stats_line(&self) -> String {
-        let health = match self.engine.health() {
-            Health::Good => "good",
-            _ => "stopped",
-        };
-        let numbers = stats_fields(&self.engine.stats());
+        let health = self.store.health();
+        let numbers = stats_fields(&self.store.stats());
         let numbers = numbers.iter().map(|(name, value)| format!("{name}={value}"));
         let words: Vec<String> = numbers.chain([format!("health={health}")]).collect();
         words.join(" ")
@@ -185,7 +277,7 @@ fn one(line: impl ToString) -> Result<Reply, Refusal> {
 /// Adds to a decimal number, absent counting as 0, and keeps what else goes with the entry.
 fn increment(engine: &Engine, defaults: Defaults, key: &[u8], by: i64) -> Result<i64, Refusal> {
     let mut outcome = Ok(0);
-    let new = defaults.put_options(engine, Ttl::Default);
+    let new = defaults.put_options(engine.now(), Ttl::Default);
     engine.update(key, |entry| {
         outcome = sum(entry, by);
         match (&outcome, entry) {

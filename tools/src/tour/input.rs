@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::exit::{Fail, Outcome};
+use crate::{
+    exit::{Fail, Outcome},
+    text_start::remove_mark,
+};
 
 /// Longest line taken from a file.
 const LINE_BYTES_MAX: u64 = 16 << 20;
@@ -50,6 +53,10 @@ impl Input {
                 reader.skip_until(b'\n').map_err(|source| Fail::io(what(), source))?;
                 input.skipped.push((number, format!("longer than {LINE_BYTES_MAX} bytes")));
                 continue;
+            }
+            if number == 1 {
+                remove_mark(&mut line)
+                    .map_err(|what| Fail::Input(format!("{}: {what}", path.display())))?;
             }
             let line = line.trim_ascii();
             if line.is_empty() {
