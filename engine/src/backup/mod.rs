@@ -331,8 +331,7 @@ fn read_tail(home: &Home, loaded: &Loaded) -> Result<Result<Tail, Missed>> {
     if let Some(missed) = first_fault(home, loaded, &unsealed)? {
         return Ok(Err(missed));
     }
-    let sealed = named.values().filter_map(|state| Some(state.seal?.sequence_max));
-    let durable = sealed.max().unwrap_or_default();
+    let durable = loaded.state.durable();
     let judged = judge(&unsealed, durable);
     if let Some(corruption) = judged.damaged.into_iter().next() {
         return Ok(Err(Missed::Damaged(corruption)));

@@ -3,11 +3,10 @@
 use super::footer::Footer;
 use crate::{
     format::{
-        checksum::checksum_from,
         footer::FooterEntry,
         record::{Flags, Kind},
     },
-    segment::scanner::Met,
+    segment::{batches::Batches, scanner::Met},
     types::{SequenceNumber, Timestamp},
 };
 
@@ -23,7 +22,7 @@ pub(super) struct Comparison<'a> {
     next: usize,
     mask: u64,
     totals: Totals,
-    batch: Batch,
+    batches: Batches,
     difference: Option<Difference>,
 }
 
@@ -37,14 +36,6 @@ struct Totals {
     tombstones: u32,
     not_fresh: u32,
     expiring: u32,
-}
-
-/// Records of a batch whose marker has not come yet.
-#[derive(Debug, Default)]
-struct Batch {
-    first: Option<u64>,
-    records: u32,
-    sum: u32,
 }
 
 /// The bits of a hash that a store uses. All but in tests, where a store may have been opened with a weakened hash: the
@@ -80,7 +71,7 @@ impl<'a> Comparison<'a> {
                 not_fresh: 0,
                 expiring: 0,
             },
-            batch: Batch::default(),
+            batches: Batches::default(),
             difference: None,
         }
     }
@@ -92,7 +83,11 @@ impl<'a> Comparison<'a> {
     /// The next record.
     pub(super) fn show(&mut self, met: &Met) {
         let Some(footer) = self.footer else { return };
-        self.batched(met);
+        // Offsets stand for counts here: where the batch begins that is not whole.
+        let offset = usize::try_from(met.record.offset).unwrap_or(usize::MAX);
+        if let Some(first) = self.batches.show(&met.record, offset) {
+            self.differ(Some(first as u64), "the batch that begins here is not whole");
+        }
         self.totals.sequence_max = self.totals.sequence_max.max(met.record.sequence);
         let Some(entry) = met.entry() else { return };
         self.totals.add(&entry, met.expires_at);
@@ -111,35 +106,11 @@ impl<'a> Comparison<'a> {
         self.difference.get_or_insert_with(|| (offset, message.to_owned()));
     }
 
-    /// A record with the flag counts only if the marker of its batch follows, and matches (I14).
-    fn batched(&mut self, met: &Met) {
-        const BROKEN: &str = "the batch that begins here is not whole";
-        let record = &met.record;
-        if record.flags.has(Flags::BATCH) {
-            self.batch.first.get_or_insert(record.offset);
-            self.batch.records += 1;
-            self.batch.sum = checksum_from(self.batch.sum, &record.head_checksum.to_le_bytes());
-            return;
-        }
-        let ends = record.commit.filter(|marker| marker.batch_records > 0);
-        if ends.is_none() && record.kind == Some(Kind::Commit) {
-            return;
-        }
-        let Batch { first, records, sum } = std::mem::take(&mut self.batch);
-        let is_whole = match ends {
-            Some(marker) => (marker.batch_records, marker.batch_checksum) == (records, sum),
-            None => first.is_none(),
-        };
-        if !is_whole {
-            self.differ(first.or(Some(record.offset)), BROKEN);
-        }
-    }
-
     /// All records were shown; `sum` is the checksum over all their bytes. The first difference, if there is one.
     pub(super) fn end(mut self, sum: Option<u32>) -> Option<Difference> {
         let footer = self.footer?;
-        if let Some(first) = self.batch.first {
-            self.differ(Some(first), "the batch that begins here has no end");
+        if let Some(first) = self.batches.end() {
+            self.differ(Some(first as u64), "the batch that begins here has no end");
         }
         if self.next < self.order.len() {
             let offset = self.order.get(self.next).map(|place| (place >> 32) * 8);

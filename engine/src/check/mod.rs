@@ -220,7 +220,7 @@ impl Check<'_> {
             state.seal.is_none().then_some(state.add)
         };
         let unsealed: Vec<_> = loaded.state.segments.values().filter_map(open).collect();
-        let durable = seals().map(|seal| seal.sequence_max).max().unwrap_or_default();
+        let durable = loaded.state.durable();
         let reads = self.level != CheckLevel::Quick;
         let tail = unsealed::check(&store, &listing, &unsealed, durable, reads);
         report.segments += tail.segments;

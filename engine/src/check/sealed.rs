@@ -17,12 +17,12 @@ use crate::{
     format::{
         footer::FooterEntry,
         manifest::{AddSegment, SealSegment},
-        record::Flags,
         segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader},
     },
     io::{Access, File, PathKind, read_up_to_at},
     segment::{
         FILE_BYTES_MAX,
+        batches::Batches,
         scanner::{Found, Scanner, Sought, Values},
     },
     types::SequenceNumber,
@@ -208,7 +208,7 @@ impl Sealed<'_> {
             }
         }
         // The footer is no help: what was found sound counts.
-        let mut entries = sound_entries(file, sought, self.store)?;
+        let mut entries = sound_entries(file, sought, self.store, self.facts.seal.trailer_checksum != 0)?;
         entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
         self.facts.said = Said::Entries(entries);
         Ok(())
@@ -279,35 +279,29 @@ pub(super) fn header(
     })
 }
 
-/// The entries of the sound records, and where there are none: what a footer would say if it could be read. Records of
-/// a batch without its marker do not count.
+/// The entries of the sound records, and where there are none: what a footer would say if it could be read. Unless the
+/// segment is known to have been sealed (`is_committed`), records of a batch without its marker do not count.
 fn sound_entries(
     file: &dyn File,
     sought: Sought,
     store: &Store<'_>,
+    is_committed: bool,
 ) -> io::Result<Vec<FooterEntry>> {
     let mut scanner = Scanner::new(file, sought, store.hasher);
     let mut entries = Vec::new();
-    let mut batch = None;
+    let mut batches = Batches::default();
     while let Some(found) = scanner.next()? {
         let Found::Record(met) = found else { continue };
         if !met.record.sound {
             continue;
         }
-        if met.record.commit.is_some_and(|marker| marker.batch_records > 0) {
-            batch = None;
-            continue;
-        }
-        match (met.record.flags.has(Flags::BATCH), batch) {
-            (true, None) => batch = Some(entries.len()),
-            (false, Some(start)) => {
-                entries.truncate(start);
-                batch = None;
-            }
-            _ => {}
+        if let Some(kept) = batches.show(&met.record, entries.len()).filter(|_| !is_committed) {
+            entries.truncate(kept);
         }
         entries.extend(met.entry());
     }
-    entries.truncate(batch.unwrap_or(usize::MAX));
+    if let Some(kept) = batches.end().filter(|_| !is_committed) {
+        entries.truncate(kept);
+    }
     Ok(entries)
 }

@@ -42,8 +42,8 @@ struct Open {
     file: Arc<dyn File>,
 }
 
-/// Looks at the unsealed segments, oldest first; `durable` is the greatest sequence number in a sealed one. `reads`: at
-/// their records too.
+/// Looks at the unsealed segments, oldest first; `durable` is the greatest sequence number that the manifest knows to
+/// have been on the device. `reads`: at their records too.
 pub(super) fn check(
     store: &Store<'_>,
     listing: &Listing,

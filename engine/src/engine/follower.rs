@@ -255,7 +255,7 @@ impl Follower {
     /// [`Error::Corruption`], [`Error::Io`] of the first record that cannot be read.
     pub fn changes_since(&self, since: SequenceNumber, limit: usize) -> Result<Changes> {
         let seen = self.seen();
-        seen.reader.changes(since, seen.newest, limit)
+        seen.reader.changes(since, (seen.newest, None), limit)
     }
 
     /// Sizes; counters are this reader's own.

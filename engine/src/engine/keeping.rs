@@ -216,7 +216,7 @@ impl Engine {
     pub fn changes_since(&self, since: SequenceNumber, limit: usize) -> Result<Changes> {
         self.check()?;
         self.shared.writer.settle_staged()?;
-        let newest = self.shared.writer.at_frontier(|newest| newest)?;
-        self.shared.reader.changes(since, newest, limit)
+        let (newest, gap_from) = self.shared.writer.end_of_row();
+        self.shared.reader.changes(since, (newest, gap_from), limit)
     }
 }

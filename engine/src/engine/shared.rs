@@ -91,7 +91,8 @@ impl Shared {
         let home = if lock.is_some() { home.locked() } else { home };
         let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
-        let (manifest, next_sequence) = (Arc::clone(&recovered.manifest), recovered.next_sequence);
+        let (next_sequence, gap_from) = (recovered.next_sequence, recovered.gap_from);
+        let manifest = Arc::clone(&recovered.manifest);
         let (unsealed, damaged) = (take(&mut recovered.unsealed), take(&mut recovered.damaged));
         let report = take(&mut recovered.report);
         let lookup = lookup_of(recovered, &options);
@@ -99,6 +100,7 @@ impl Shared {
             home: home.clone(),
             manifest: Arc::clone(&manifest),
             next_sequence,
+            gap_from,
             unsealed,
             damaged,
             space: Arc::clone(&space),
@@ -188,7 +190,7 @@ impl Shared {
 
     /// Writes a checkpoint of what is there now.
     pub(super) fn write_checkpoint(&self) -> Result<()> {
-        self.writer.sync()?;
+        self.writer.sync_all()?;
         self.writer.without_maintenance(|| {
             let (moment, is_new) =
                 self.writer.at_frontier(|newest| (self.moment(newest), newest.0 > 0))?;

@@ -202,6 +202,8 @@ pub enum Edit {
         /// Its value.
         value: Vec<u8>,
     },
+    /// 11 (skippable): every record of the log up to this one was on the device.
+    Synced(SequenceNumber),
     /// A kind not known here that may be ignored.
     Skipped(u16),
 }
@@ -259,6 +261,11 @@ impl Edit {
                 out.extend_from_slice(name);
                 out.extend_from_slice(value);
                 10
+            }
+            Self::Synced(sequence) => {
+                flags = EDIT_SKIPPABLE;
+                put_u64(out, sequence.0);
+                11
             }
             Self::Skipped(kind) => {
                 flags = EDIT_SKIPPABLE;
@@ -369,6 +376,7 @@ fn decode_content(
             let value = reader.take(reader.remaining())?.to_vec();
             Edit::Property { name, value }
         }
+        11 => Edit::Synced(SequenceNumber(reader.u64()?)),
         _ if may_be_skipped => {
             reader.take(bytes)?;
             Edit::Skipped(kind)

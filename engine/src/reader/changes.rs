@@ -52,11 +52,12 @@ pub struct Changes {
 }
 
 impl Reader {
-    /// Up to `limit` of the writes after `since`; `newest` is the newest that is fully in.
+    /// Up to `limit` of the writes after `since`; `newest` is the newest that is fully in, and from `gap_from` up to it
+    /// no number was given to a write that is left.
     pub(crate) fn changes(
         &self,
         since: SequenceNumber,
-        newest: SequenceNumber,
+        (newest, gap_from): (SequenceNumber, Option<SequenceNumber>),
         limit: usize,
     ) -> Result<Changes> {
         let table = self.lookup.catalog.table();
@@ -70,7 +71,10 @@ impl Reader {
         found.cut();
         let is_cut = found.until < newest;
         let next = if is_cut { found.until } else { newest.max(since) };
-        let is_complete = since.next() >= complete_from(table.iter(), newest);
+        let rows = rows(table.iter(), newest, gap_from);
+        let is_complete = since.next() >= complete_from(&rows, newest)
+            && since <= newest
+            && !rows.iter().any(|row| row.has_lost(since));
         Ok(Changes { changes: found.changes, next, is_complete })
     }
 }
@@ -121,26 +125,50 @@ impl Found {
     }
 }
 
-/// The first sequence number from which on every write is still in the log: segments that users wrote follow each other
-/// without a gap. Compaction takes whole segments out of that row.
-fn complete_from<'a>(
+/// Numbers that follow each other, in which no write is missing: those of a segment, and of the gap before it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// Where the gap begins: from here on no number was given to a write that is left.
+    from: SequenceNumber,
+    /// The first number that a write can have.
+    first: SequenceNumber,
+    last: SequenceNumber,
+}
+
+impl Row {
+    /// Whether a crash took the write with this number back: whoever saw it saw what is no more.
+    fn has_lost(&self, sequence: SequenceNumber) -> bool {
+        self.from <= sequence && sequence.next() < self.first
+    }
+}
+
+/// The segments that users wrote, as rows. Compaction takes whole segments out of them.
+fn rows<'a>(
     segments: impl Iterator<Item = &'a Arc<Segment>>,
     newest: SequenceNumber,
-) -> SequenceNumber {
-    let mut rows: Vec<_> = segments
-        .filter(|segment| segment.add.class < Class::COMPACTED)
-        .map(|segment| {
-            let last = segment.as_sealed().map_or(newest, |sealed| sealed.sequence_max);
-            (segment.add.first_sequence, last)
-        })
-        .collect();
-    rows.sort_unstable_by_key(|(first, _)| std::cmp::Reverse(*first));
+    gap_from: Option<SequenceNumber>,
+) -> Vec<Row> {
+    let row = |segment: &Arc<Segment>| {
+        let (first, horizon) = (segment.add.first_sequence, segment.add.horizon);
+        let last = segment.as_sealed().map_or(newest, |sealed| sealed.sequence_max);
+        Row { from: horizon.min(first), first, last }
+    };
+    let written = segments.filter(|segment| segment.add.class < Class::COMPACTED).map(row);
+    // What a repair wrote anew says that it begins above its own records: nothing is known of it.
+    let mut rows: Vec<_> = written.filter(|row| row.first <= row.last.next()).collect();
+    rows.extend(gap_from.map(|from| Row { from, first: newest.next(), last: newest }));
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.from, row.last)));
+    rows
+}
+
+/// The first sequence number from which on every write is still in the log.
+fn complete_from(rows: &[Row], newest: SequenceNumber) -> SequenceNumber {
     let mut from = newest.next();
-    for (first, last) in rows {
-        if last.next() < from {
+    for row in rows {
+        if row.last.next() < from {
             break;
         }
-        from = from.min(first);
+        from = from.min(row.from);
     }
     from
 }

@@ -38,6 +38,7 @@ use crate::{
         file_name::{self, FileName},
         hash::KeyHasher,
         manifest::{AddSegment, Edit, ManifestHeader, SealSegment},
+        record::HEADER_BYTES,
         segment_header::{SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::u32_at,
     },
@@ -69,6 +70,8 @@ pub(crate) struct Recovered {
     pub(crate) overrides: Overrides,
     pub(crate) hasher: KeyHasher,
     pub(crate) next_sequence: SequenceNumber,
+    /// Numbers from here on were given to no write that is left.
+    pub(crate) gap_from: SequenceNumber,
     pub(crate) high_water: Timestamp,
     pub(crate) unsealed: Vec<OpenSegment>,
     pub(crate) damaged: Vec<SegmentId>,
@@ -76,8 +79,15 @@ pub(crate) struct Recovered {
 }
 
 /// After a crash this many sequence numbers are left out: more than could have been given to records that were
-/// lost, so that none is ever used twice (I5).
-pub(crate) const SEQUENCE_GAP: u64 = 1 << 24;
+/// lost, so that none is ever used twice (I5). Lost is at most what was not sealed: a few segments of the largest size,
+/// filled with the shortest records there are.
+pub(crate) const SEQUENCE_GAP: u64 = 1 << 28;
+const _: () = assert!(
+    SEQUENCE_GAP >= UNSEALED_MAX * Options::SEGMENT_BYTES_MAX / HEADER_BYTES as u64,
+    "I5: a number that was given out would be given out again"
+);
+/// More segments than are unsealed at a time.
+const UNSEALED_MAX: u64 = 4;
 
 struct Recovery<'a> {
     home: &'a Home,
@@ -174,6 +184,7 @@ impl Recovery<'_> {
             overrides,
             hasher,
             next_sequence: self.next_sequence(&open),
+            gap_from: self.state.next_sequence,
             high_water: self.state.high_water,
             unsealed: open.into_iter().map(|(open, _)| open).collect(),
             damaged,
@@ -340,12 +351,13 @@ impl Recovery<'_> {
             }
         };
         let length = bytes.len() as u64;
-        let (entries, _) = entries_by_scan(&bytes, length, add.salt, self.hasher());
-        let end = entries.iter().map(|entry| entry.offset + entry.bytes).max().unwrap_or_default();
+        // One that the manifest names is here because it was sealed; of any other only what is committed counts.
+        let found = entries_by_scan(&bytes, length, add.salt, self.hasher(), known.is_some());
+        let entries = &found.entries;
         let seal = SealSegment {
             id,
             file_bytes: length,
-            records_end: end.max(crate::segment::RECORDS_AT),
+            records_end: found.records_end,
             sequence_max: entries.iter().map(|entry| entry.sequence).max().unwrap_or_default(),
             expiry_min: Timestamp(0),
             expiry_max: Timestamp(u64::MAX),
@@ -389,9 +401,7 @@ impl Recovery<'_> {
         unsealed: Vec<Unsealed>,
         slots: &mut SlotGiver<'_>,
     ) -> Result<Vec<(OpenSegment, bool)>> {
-        let sealed = self.state.segments.values().filter_map(|state| state.seal);
-        let durable = sealed.map(|seal| seal.sequence_max).max().unwrap_or_default();
-        let tail = judge(&unsealed, durable);
+        let tail = judge(&unsealed, self.state.durable());
         self.report.records_scanned = tail.scanned;
         self.state.next_sequence = self.state.next_sequence.max(tail.seen.next());
         for corruption in tail.damaged {
@@ -451,8 +461,9 @@ impl Recovery<'_> {
         for (open, _) in open {
             let mut file = vec![0; crate::segment::RECORDS_AT as usize];
             file.extend_from_slice(&open.segment.image());
-            let (mut entries, _) =
-                entries_by_scan(&file, file.len() as u64, open.segment.add.salt, self.hasher());
+            // What does not count is not in the image any more.
+            let (end, salt) = (file.len() as u64, open.segment.add.salt);
+            let mut entries = entries_by_scan(&file, end, salt, self.hasher(), true).entries;
             entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
             let after = covered.and_then(|c| c.slot_of(open.segment.id()).map(|_| c.sequence));
             let (segment, entries) = (Arc::clone(&open.segment), Entries::Scanned(entries));
@@ -518,12 +529,14 @@ impl Recovery<'_> {
         }
         let bytes = read_file(self.home.disk.as_ref(), &segment.path)
             .map_err(|source| Error::io("read", &segment.path, source))?;
-        let (mut entries, damaged) =
-            entries_by_scan(&bytes, seal.records_end, segment.add.salt, self.hasher());
-        for offset in damaged {
+        let (salt, is_committed) = (segment.add.salt, seal.trailer_checksum != 0);
+        let found =
+            entries_by_scan(&bytes, seal.records_end, salt, self.hasher(), is_committed);
+        for offset in found.damaged {
             let path = segment.path.clone();
             self.damage(RecoveryPolicy::SkipRecord, path, offset, Damage::Checksum)?;
         }
+        let mut entries = found.entries;
         entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
         Ok(Entries::Scanned(entries))
     }

@@ -22,6 +22,9 @@ pub(super) fn keep_credible(state: &mut ManifestState, peeks: &BTreeMap<SegmentI
     for (id, segment) in &mut state.segments {
         segment.seal = segment.seal.map(|seal| credible_seal(*id, seal, peeks.get(id)));
     }
+    if state.synced.0 >= NUMBER_MAX {
+        state.synced = SequenceNumber::default();
+    }
     if state.next_id >= NUMBER_MAX {
         let ids = state.segments.keys().chain(&state.quarantined).map(|id| id.0);
         let given = ids.chain(state.checkpoint.map(|(number, _)| number)).max();

@@ -15,11 +15,12 @@ use crate::{
         hash::KeyHasher,
         manifest::{AddSegment, SealSegment},
         record::{Decoded, Head, Kind, decode_head},
-        segment_header::SegmentHeader,
+        segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader},
         wire::u32_at,
     },
     segment::{
         RECORDS_AT,
+        batches::Batches,
         scan::{Gap, Item, Scanned, scan},
         tail::{Unsealed, judge},
     },
@@ -274,18 +275,30 @@ fn by_footer(
     examined
 }
 
-/// Without a footer every sound record of a sealed segment counts: what was sealed had been committed, batches too.
+/// Without a footer every sound record of a sealed segment counts: what was sealed had been committed, batches too. Of
+/// one that was taken in without a seal of its own, a batch counts only with its marker.
 fn by_records(found: &SealedBytes<'_>, records: &[&Scanned], gaps: &[Gap]) -> Examined {
     let SealedBytes { bytes, add, seal, path, .. } = *found;
     let mut examined = Examined::default();
-    for record in records.iter().filter(|record| is_of_a_key(record)) {
-        if record.sound {
-            examined.kept.extend(kept(found, record, None));
-        } else {
-            examined.lost.extend(lost_head(path, bytes, add.salt, record, found.hasher));
+    let is_adopted = seal.trailer_checksum == 0;
+    let mut batches = Batches::default();
+    for record in records {
+        let kept_so_far = examined.kept.len();
+        let broken = record.sound.then(|| batches.show(record, kept_so_far)).flatten();
+        if let Some(from) = broken.filter(|_| is_adopted) {
+            drop_batch(found, &mut examined, from, record.commit.is_some());
+        }
+        match (is_of_a_key(record), record.sound) {
+            (true, true) => examined.kept.extend(kept(found, record, None)),
+            (true, false) => {
+                examined.lost.extend(lost_head(path, bytes, add.salt, record, found.hasher));
+            }
+            (false, _) => {}
         }
     }
-    let is_adopted = seal.trailer_checksum == 0;
+    if let Some(from) = batches.end().filter(|_| is_adopted) {
+        drop_batch(found, &mut examined, from, false);
+    }
     let told = (!is_adopted).then_some(u64::from(seal.entries));
     let found_here = (examined.kept.len() + examined.lost.len()) as u64;
     let missing = told.map(|told| told.saturating_sub(found_here));
@@ -311,6 +324,23 @@ fn by_records(found: &SealedBytes<'_>, records: &[&Scanned], gaps: &[Gap]) -> Ex
         sequences: None,
     }));
     examined
+}
+
+/// The records kept from `from` on are of a batch that is not whole. With its marker it was whole once (`was_whole`):
+/// then they are lost. Without it they never counted.
+fn drop_batch(found: &SealedBytes<'_>, examined: &mut Examined, from: usize, was_whole: bool) {
+    let dropped: Vec<_> = examined.kept.drain(from.min(examined.kept.len())..).collect();
+    let lost = |kept: Kept| LostRecord {
+        file: found.path.to_owned(),
+        offset: kept.offset,
+        bytes: kept.bytes,
+        kind: name_of(kept.kind),
+        sequence: kept.sequence,
+        hash: kept.hash,
+        key: head_at(found.bytes, found.add.salt, kept.offset).map(|head| head.key.to_vec()),
+        fate: Fate::Gone,
+    };
+    examined.lost.extend(dropped.into_iter().filter(|_| was_whole).map(lost));
 }
 
 fn is_of(record: &Scanned, entry: &FooterEntry) -> bool {
@@ -385,8 +415,8 @@ fn lost_head(
     })
 }
 
-/// Examines the unsealed end of the log, oldest segment first. `durable` is the greatest sequence number in sealed
-/// segments.
+/// Examines the unsealed end of the log, oldest segment first. `durable` is the greatest sequence number that the
+/// manifest knows to have been on the device.
 ///
 /// Of a batch that was durable and of which a record is damaged, the others are kept: each loss is named by itself,
 /// and what had been replaced by the batch does not come back.
@@ -420,6 +450,12 @@ pub(super) fn examine_tail(
             let hash = head.zip(hasher).map(|(head, hasher)| hasher.hash(head.key));
             examined.kept.extend(kept_as(record, hash));
         }
+        if has_no_header(&found.bytes) {
+            // The header is on the device before the manifest names the segment: what stood behind it is gone with it.
+            let file = found.path.clone();
+            let range = LostRange { file, offset: 0, bytes: 0, records: None, sequences: None };
+            examined.unknown.push(range);
+        }
         for corruption in tail.damaged.iter().filter(|corruption| corruption.file == found.path) {
             let Damage::MissingRecords { from, to } = corruption.damage else { continue };
             examined.reasons.push(Reason::Missing);
@@ -428,6 +464,12 @@ pub(super) fn examine_tail(
         all.push(examined);
     }
     all
+}
+
+/// Whether a file was emptied, cut inside its header, or overwritten with zeros there.
+fn has_no_header(bytes: &[u8]) -> bool {
+    let header = bytes.get(..SEGMENT_HEADER_BYTES);
+    header.is_none_or(|header| header.iter().all(|&byte| byte == 0))
 }
 
 /// The records of an unsealed segment whose heads are sound.

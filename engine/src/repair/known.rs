@@ -22,7 +22,7 @@ use crate::{
     },
     io::{DirectoryEntry, PathKind, read_file},
     options::Options,
-    recovery::ours,
+    recovery::{SEQUENCE_GAP, ours},
     segment::{
         Home, RECORDS_AT,
         manifest_file::proves_lost_edits,
@@ -433,7 +433,7 @@ pub(super) fn seal_without_footer(id: SegmentId, peek: &Peek) -> SealSegment {
 }
 
 /// Sequence numbers that a session leaves out after a crash are more than this: so far apart are two sessions.
-const SESSION_GAP: u64 = 1 << 23;
+const SESSION_GAP: u64 = SEQUENCE_GAP / 2;
 
 /// Which of the segments that were taken in are the unsealed end of the log: those without a footer that came after
 /// all that have one, and in one session.

@@ -95,7 +95,7 @@ impl<'a> Outputs<'a> {
             fault.in_file(self.home.path(file_name::MANIFEST), 0)
         })?;
         let sources_again = sources.iter().copied();
-        let written = rewrite(&self.home, &header, Slot(0), self.hasher, sources_again)
+        let written = rewrite(&self.home, &header, Slot(0), (self.hasher, false), sources_again)
             .map_err(|(error, _)| error)?;
         self.edits.push(Edit::Add(written.segment.add));
         self.edits.push(Edit::Seal(written.seal));

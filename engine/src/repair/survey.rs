@@ -85,7 +85,6 @@ pub(super) fn visit(
     visit: &mut dyn FnMut(Visited<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut unsealed = Vec::new();
-    let mut durable = SequenceNumber::default();
     let is_asked = |id: &SegmentId| only.is_none_or(|only| only.contains(id));
     for (id, state) in &known.state.segments {
         let Some(seal) = state.seal else {
@@ -95,7 +94,6 @@ pub(super) fn visit(
             }
             continue;
         };
-        durable = durable.max(seal.sequence_max);
         if !is_asked(id) {
             continue;
         }
@@ -116,6 +114,7 @@ pub(super) fn visit(
         visit(Visited { id: *id, salt: state.add.salt, bytes: &bytes, examined })?;
     }
     unsealed.sort_by_key(|found| found.add.first_sequence);
+    let durable = known.state.durable();
     let examined = examine_tail(&unsealed, durable, known.header.store_id, known.hasher);
     for (found, mut examined) in unsealed.iter().zip(examined) {
         leave_out_repeated(known, found.add.id, &mut examined);

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     format::{
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
-        manifest::AddSegment,
+        manifest::{AddSegment, SealSegment},
         segment_header::SegmentHeader,
     },
     io::{Access, FailStopFile, File},
@@ -42,6 +42,9 @@ pub(crate) struct OpenSegment {
     pub(crate) charged: u64,
     /// Greatest sequence number in the image.
     pub(crate) newest: SequenceNumber,
+    /// How it was sealed, if its footer is on the device and only the manifest does not say so yet. From then on the
+    /// file never changes: the manifest on disk may name it sealed although the edit failed (I1).
+    pub(crate) seal: Option<SealSegment>,
 }
 
 impl OpenSegment {
@@ -83,6 +86,7 @@ impl OpenSegment {
             records: 0,
             charged: capacity,
             newest: SequenceNumber::default(),
+            seal: None,
         })
     }
 
@@ -108,6 +112,7 @@ impl OpenSegment {
             records: 0,
             charged,
             newest,
+            seal: None,
         }
     }
 

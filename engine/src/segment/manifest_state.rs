@@ -31,6 +31,8 @@ pub(crate) struct ManifestState {
     pub(crate) next_id: u64,
     /// Least sequence number never used, as far as the manifest knows.
     pub(crate) next_sequence: SequenceNumber,
+    /// Every record of the log up to this one was on the device.
+    pub(crate) synced: SequenceNumber,
     /// Closed properly.
     pub(crate) clean: bool,
     pub(crate) quarantined: Vec<SegmentId>,
@@ -92,9 +94,20 @@ impl ManifestState {
             Edit::Property { name, value } => {
                 self.properties.insert(name.clone(), value.clone());
             }
+            Edit::Synced(sequence) => {
+                (sequence.0 < NUMBERS_MAX).then_some(()).ok_or("a mark above every number")?;
+                self.synced = self.synced.max(*sequence);
+                self.next_sequence = self.next_sequence.max(sequence.next());
+            }
             Edit::Skipped(_) => {}
         }
         Ok(())
+    }
+
+    /// The greatest sequence number that was on the device, with all before it, as far as the manifest tells.
+    pub(crate) fn durable(&self) -> SequenceNumber {
+        let seals = self.segments.values().filter_map(|segment| segment.seal);
+        seals.map(|seal| seal.sequence_max).max().unwrap_or_default().max(self.synced)
     }
 
     /// Edits that lead from nothing to this state: the content of a new manifest.
@@ -111,6 +124,7 @@ impl ManifestState {
         edits.extend(
             self.checkpoint.map(|(number, sequence)| Edit::Checkpoint { number, sequence }),
         );
+        edits.extend((self.synced.0 > 0).then_some(Edit::Synced(self.synced)));
         for (name, value) in &self.properties {
             edits.push(Edit::Property { name: name.clone(), value: value.clone() });
         }
@@ -145,6 +159,7 @@ mod tests {
             Edit::Property { name: b"a".to_vec(), value: b"b".to_vec() },
             Edit::Quarantine(SegmentId(8)),
             Edit::Clock(Timestamp(5)),
+            Edit::Synced(SequenceNumber(7)),
             Edit::Clean,
         ] {
             state.apply(&edit).expect("sensible");

@@ -11,6 +11,7 @@
 //! This room sees bytes through `format` and disks through `io`. What a key means today is `index`'s business.
 
 pub(crate) mod append;
+pub(crate) mod batches;
 pub(crate) mod catalog;
 pub(crate) mod manifest_file;
 pub(crate) mod manifest_state;

@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Home, RECORDS_AT, Segment,
-    seal::{Collect, open_sealed, seal_edit},
+    seal::{Collect, seal_edit, sealed_through},
     transfer::Leftover,
 };
 use crate::{
@@ -178,7 +178,8 @@ impl Output {
         self.home.disk.sync_dir(self.home.dir()).map_err(failed("sync the directory of"))?;
         let seal = seal_edit(&trailer, records_end + footer.len() as u64);
         let add = AddSegment::from(&self.header);
-        let sealed = open_sealed(&self.home, &seal, maps)?;
+        // No file is opened that might not be had: what was written is read through the file that is open.
+        let sealed = sealed_through(Arc::clone(self.file.inner()), &seal, maps);
         let segment = Arc::new(Segment::sealed(&self.home, add, self.slot, sealed));
         self.is_finished = true;
         Ok(Finished { segment, seal })

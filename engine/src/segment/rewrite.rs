@@ -4,7 +4,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Home, RECORDS_AT, Segment, seal::write_footer};
+use super::{
+    Home, RECORDS_AT, Sealed, Segment,
+    seal::{sealed_through, write_footer},
+};
 use crate::{
     error::{Error, Result},
     format::{
@@ -31,6 +34,8 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Rewritten {
     pub(crate) segment: Arc<Segment>,
     pub(crate) seal: SealSegment,
+    /// How it is read from now on.
+    pub(crate) sealed: Sealed,
     /// Offset of each copied record, in the order of the sources.
     pub(crate) offsets: Vec<u64>,
 }
@@ -41,7 +46,7 @@ pub(crate) fn rewrite<'a>(
     home: &Home,
     header: &SegmentHeader,
     slot: Slot,
-    hasher: KeyHasher,
+    (hasher, maps): (KeyHasher, bool),
     sources: impl Iterator<Item = Source<'a>>,
 ) -> Result<Rewritten, (Error, PathBuf)> {
     let add = AddSegment::from(header);
@@ -65,16 +70,19 @@ pub(crate) fn rewrite<'a>(
         move |source| Error::io(operation, tmp, source)
     };
     // Order: the bytes are durable before the name shows them, the name before the manifest says it (I7).
-    let written = write_aside(home, &tmp, header, &segment, hasher).and_then(|seal| {
+    let written = write_aside(home, &tmp, header, &segment, hasher).and_then(|written| {
         home.disk.rename(&tmp, &segment.path).map_err(failed("rename"))?;
-        Ok(seal)
+        Ok(written)
     });
-    let seal = match written {
-        Ok(seal) => seal,
+    let (seal, file) = match written {
+        Ok(written) => written,
         Err(error) => return Err((error, tmp)),
     };
     match home.disk.sync_dir(home.dir()).map_err(failed("sync the directory of")) {
-        Ok(()) => Ok(Rewritten { segment, seal, offsets }),
+        Ok(()) => {
+            let sealed = sealed_through(Arc::clone(file.inner()), &seal, maps);
+            Ok(Rewritten { segment, seal, sealed, offsets })
+        }
         Err(error) => Err((error, segment.path.clone())),
     }
 }
@@ -85,7 +93,7 @@ fn write_aside(
     header: &SegmentHeader,
     segment: &Segment,
     hasher: KeyHasher,
-) -> Result<SealSegment> {
+) -> Result<(SealSegment, FailStopFile)> {
     home.check_lock()?;
     let failed = |operation| move |source| Error::io(operation, tmp, source);
     remove_if_there(home.disk.as_ref(), tmp).map_err(failed("remove"))?;
@@ -93,5 +101,5 @@ fn write_aside(
     let file = FailStopFile::new(raw);
     file.write(&header.encode(), 0).map_err(failed("write"))?;
     file.write(&segment.image(), RECORDS_AT).map_err(failed("write"))?;
-    write_footer(segment, &file, hasher)
+    Ok((write_footer(segment, &file, hasher)?, file))
 }

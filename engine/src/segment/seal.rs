@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Body, Home, RECORDS_AT, Sealed, Segment,
+    batches::Batches,
     scan::{Item, scan},
 };
 use crate::{
@@ -170,18 +171,29 @@ impl Collect {
     }
 }
 
-/// The entries of the sound records in a file's bytes, and where there are none: what a footer would say if it
-/// could be read.
+/// What a scan finds in a segment whose footer does not tell it.
+#[derive(Debug)]
+pub(crate) struct ByScan {
+    /// Entries of the records that count, in order of offset.
+    pub(crate) entries: Vec<FooterEntry>,
+    /// Where there is something that is no sound record.
+    pub(crate) damaged: Vec<u64>,
+    /// Where the last sound record ends, markers counted.
+    pub(crate) records_end: u64,
+}
+
+/// What a footer would say of a file's bytes if it could be read. `is_committed`: the segment was sealed, so that every
+/// sound record of it counts; otherwise batches without their markers do not.
 pub(crate) fn entries_by_scan(
     bytes: &[u8],
     end: u64,
     salt: u64,
     hasher: KeyHasher,
-) -> (Vec<FooterEntry>, Vec<u64>) {
+    is_committed: bool,
+) -> ByScan {
     let mut collect = Collect::new(0);
-    let mut damaged = Vec::new();
-    // How many entries there were before the batch that has not ended yet: without its marker it does not count.
-    let mut batch = None;
+    let (mut damaged, mut records_end) = (Vec::new(), RECORDS_AT);
+    let mut batches = Batches::default();
     for item in scan(bytes, end, salt, SequenceNumber(0)) {
         let record = match item {
             Item::Record(record) => record,
@@ -196,22 +208,20 @@ pub(crate) fn entries_by_scan(
         let rest = bytes.get(at..).unwrap_or_default();
         if !record.sound {
             damaged.push(record.offset);
-        } else if record.commit.is_some_and(|marker| marker.batch_records > 0) {
-            batch = None;
-        } else if let Ok(Decoded::Head(head)) = decode_head(rest, salt, record.offset) {
-            match (head.flags.has(Flags::BATCH), batch) {
-                (true, None) => batch = Some(collect.entries.len()),
-                (false, Some(start)) => {
-                    collect.entries.truncate(start);
-                    batch = None;
-                }
-                _ => {}
-            }
+            continue;
+        }
+        records_end = record.offset + record.bytes;
+        if let Some(kept) = batches.show(&record, collect.entries.len()).filter(|_| !is_committed) {
+            collect.entries.truncate(kept);
+        }
+        if let Ok(Decoded::Head(head)) = decode_head(rest, salt, record.offset) {
             collect.add(&head, record.offset, hasher);
         }
     }
-    collect.entries.truncate(batch.unwrap_or(usize::MAX));
-    (collect.entries, damaged)
+    if let Some(kept) = batches.end().filter(|_| !is_committed) {
+        collect.entries.truncate(kept);
+    }
+    ByScan { entries: collect.entries, damaged, records_end }
 }
 
 /// Opens a sealed segment's file for reading and checks its length, without reading any of it.
@@ -219,12 +229,12 @@ pub(crate) fn open_sealed(home: &Home, seal: &SealSegment, maps: bool) -> Result
     let path = home.segment(seal.id);
     let file =
         home.disk.open(&path, Access::Read).map_err(|source| missing_or_io(source, &path))?;
-    sealed_from(file, seal, maps).map_err(|error| match error {
-        SealedError::Length(found) => {
-            DecodeError::new(found.min(seal.file_bytes), Damage::Truncated).in_file(&path, 0)
-        }
-        SealedError::Io(source) => Error::io("map", &path, source),
-    })
+    let found = file.bytes().map_err(|source| Error::io("look at", &path, source))?;
+    if found != seal.file_bytes {
+        let at = found.min(seal.file_bytes);
+        return Err(DecodeError::new(at, Damage::Truncated).in_file(&path, 0));
+    }
+    Ok(sealed_through(file, seal, maps))
 }
 
 /// A missing file is damage of the store; any other failure to open it is the system's.
@@ -236,27 +246,12 @@ fn missing_or_io(source: std::io::Error, path: &std::path::Path) -> Error {
     }
 }
 
-enum SealedError {
-    Length(u64),
-    Io(std::io::Error),
-}
-
-fn sealed_from(
-    file: Arc<dyn File>,
-    seal: &SealSegment,
-    maps: bool,
-) -> std::result::Result<Sealed, SealedError> {
-    let found = file.bytes().map_err(SealedError::Io)?;
-    if found != seal.file_bytes {
-        return Err(SealedError::Length(found));
-    }
-    let body = if maps {
-        Body::Map(file.map(seal.file_bytes).map_err(SealedError::Io)?)
-    } else {
-        Body::File(file)
-    };
-    Ok(Sealed {
-        body,
+/// A sealed segment that is read through its open `file`, which has the right length. Cannot fail: where the system
+/// gives no map (there is a limit to their number), the file is read by position.
+pub(crate) fn sealed_through(file: Arc<dyn File>, seal: &SealSegment, maps: bool) -> Sealed {
+    let map = maps.then(|| file.map(seal.file_bytes).ok()).flatten();
+    Sealed {
+        body: map.map_or(Body::File(file), Body::Map),
         records_end: seal.records_end,
         file_bytes: seal.file_bytes,
         sequence_max: seal.sequence_max,
@@ -266,7 +261,7 @@ fn sealed_from(
         not_fresh: seal.not_fresh,
         trailer_checksum: seal.trailer_checksum,
         footer_is_sound: OnceLock::new(),
-    })
+    }
 }
 
 impl Sealed {

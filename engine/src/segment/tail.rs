@@ -2,7 +2,7 @@
 //!
 //! Sequence numbers in the foreground log are dense, so the records of these segments, in order, should count up
 //! without a hole. Where they do not, one of two things happened, and the *watermark* tells which: the highest
-//! sequence number that a commit marker (or a sealed segment) says was on the device.
+//! sequence number that a commit marker, the manifest's mark of the last sync, or a sealed segment says was on the device.
 //!
 //! 1. The first missing number is at or below the watermark: it had been synced. **Media corruption**: what is
 //!    missing is reported, and records after the hole, up to the watermark, still count.
@@ -16,15 +16,12 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use super::{
     RECORDS_AT,
+    batches::Batches,
     scan::{Item, Scanned, scan},
 };
 use crate::{
     error::{Corruption, Damage},
-    format::{
-        checksum::checksum_from,
-        manifest::AddSegment,
-        record::{Flags, Kind},
-    },
+    format::manifest::AddSegment,
     types::SequenceNumber,
 };
 
@@ -81,9 +78,7 @@ pub(crate) struct Judge {
     extents: Vec<Extent>,
     watermark: SequenceNumber,
     accepted: Vec<Accepted>,
-    /// Index into `accepted` of the first record of a batch without its marker so far.
-    batch_start: Option<usize>,
-    batch_checksum: u32,
+    batches: Batches,
     /// The number the next record must have.
     expected: SequenceNumber,
     damaged: Vec<(usize, Corruption)>,
@@ -91,7 +86,8 @@ pub(crate) struct Judge {
     last_fault: Option<((usize, u64), bool)>,
 }
 
-/// Judges the unsealed segments, oldest first. `durable` is the highest sequence number in sealed segments.
+/// Judges the unsealed segments, oldest first. `durable` is the highest sequence number that the manifest knows to have
+/// been on the device.
 pub(crate) fn judge(unsealed: &[Unsealed], durable: SequenceNumber) -> Tail {
     let Some(first) = unsealed.first() else { return Tail::default() };
     let before = SequenceNumber(first.add.first_sequence.0.saturating_sub(1));
@@ -202,24 +198,8 @@ impl Judge {
     fn accept(&mut self, segment: usize, record: &Scanned) {
         self.last_fault = None;
         self.expected = record.sequence.next();
-        if let Some(marker) = record.commit.filter(|marker| marker.batch_records > 0) {
-            let start = self.batch_start.take();
-            let records = start.map_or(0, |start| self.accepted.len() - start);
-            let matches = records as u64 == u64::from(marker.batch_records)
-                && self.batch_checksum == marker.batch_checksum;
-            if !matches {
-                // The marker is sound, so its batch was whole once: what is missing was reported as a hole.
-                self.accepted.truncate(start.unwrap_or(self.accepted.len()));
-            }
-        } else if record.flags.has(Flags::BATCH) {
-            if self.batch_start.is_none() {
-                self.batch_start = Some(self.accepted.len());
-                self.batch_checksum = 0;
-            }
-            let sum = record.head_checksum.to_le_bytes();
-            self.batch_checksum = checksum_from(self.batch_checksum, &sum);
-        } else if record.kind != Some(Kind::Commit) {
-            self.drop_batch();
+        if let Some(kept) = self.batches.show(record, self.accepted.len()) {
+            self.accepted.truncate(kept);
         }
         let (offset, bytes) = (record.offset, record.bytes);
         self.accepted.push(Accepted { segment, offset, bytes, sequence: record.sequence });
@@ -227,8 +207,8 @@ impl Judge {
 
     /// A batch without its marker does not count.
     fn drop_batch(&mut self) {
-        if let Some(start) = self.batch_start.take() {
-            self.accepted.truncate(start);
+        if let Some(kept) = self.batches.end() {
+            self.accepted.truncate(kept);
         }
     }
 

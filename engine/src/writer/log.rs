@@ -62,8 +62,12 @@ pub(super) struct Log {
     pub(super) next_sequence: SequenceNumber,
     /// Every record up to this one is on the device.
     pub(super) durable: SequenceNumber,
-    /// The durable sequence that the last commit marker carried.
+    /// When that last became so by a sync, on the monotonic clock.
+    pub(super) durable_at: u64,
+    /// Something in the files vouches for every record up to this one: the last commit marker, the manifest, a seal.
     pub(super) watermark: SequenceNumber,
+    /// Numbers from here to the next one were given to no write that is left, if no segment was begun since.
+    pub(super) gap_from: Option<SequenceNumber>,
     /// Segments that were found damaged: set aside when they are rewritten, not removed.
     pub(super) damaged: Vec<SegmentId>,
     /// Least segment id not tried yet.
@@ -254,7 +258,8 @@ impl Log {
 
     fn create(&mut self, capacity: u64) -> Result<OpenSegment, Fault> {
         self.settle_doubt().map_err(Fault::Refused)?;
-        let horizon = self.next_sequence;
+        // No number of a gap was given to a record that is left: what came before it is followed by this segment.
+        let horizon = self.gap_from.unwrap_or(self.next_sequence).min(self.next_sequence);
         let header = self.header(Class::FOREGROUND, horizon);
         let slot = self.catalog.free_slot();
         let open = match OpenSegment::create(&self.home, &header, slot, capacity) {
@@ -268,7 +273,10 @@ impl Log {
             Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
         let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
         let applied = self.manifest().apply_or_disown(&edits);
-        let Err(unapplied) = applied else { return Ok(open) };
+        let Err(unapplied) = applied else {
+            self.gap_from = None;
+            return Ok(open);
+        };
         // It has a charge of its own: that of the caller is given back.
         let file =
             Leftover { path: open.segment.path.clone(), slot: Some(slot), charged: capacity };
@@ -326,7 +334,7 @@ impl Log {
         self.watermark = self.durable;
     }
 
-    /// Whether a sync has happened that no marker tells of.
+    /// Whether a sync has happened that nothing in the files tells of.
     pub(super) fn owes_marker(&self) -> bool {
         self.durable > self.watermark
     }
@@ -349,6 +357,7 @@ impl Log {
             open.sync(&self.counters)?;
         }
         self.durable = self.newest();
+        self.durable_at = self.clock.machine().monotonic_ms();
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{
     segment::{
         RECORDS_AT,
         append::OpenSegment,
-        seal::{open_sealed, write_footer},
+        seal::{sealed_through, write_footer},
     },
     sync::{
         PoisonError,
@@ -38,7 +38,7 @@ impl Writer {
 
     /// As [`Self::seal_oldest`], by who holds `maintenance`.
     fn seal_one(&self) -> Result<bool> {
-        let (segment, file, home, manifest, now) = {
+        let (segment, file, sealed_before, manifest, now) = {
             let turn = self.turn();
             if turn.stopped.is_some() {
                 return Ok(false);
@@ -47,50 +47,93 @@ impl Writer {
             (
                 Arc::clone(&oldest.segment),
                 Arc::clone(&oldest.file),
-                turn.log.home.clone(),
+                oldest.seal,
                 Arc::clone(&turn.log.manifest),
                 turn.log.clock.now(),
             )
         };
         // The turn is free meanwhile: writers go on in the segment that came after.
-        let sealed = write_footer(&segment, &file, self.lookup.hasher)
-            .and_then(|seal| Ok((seal, open_sealed(&home, &seal, self.maps)?)));
-        let mut stop_on = None;
-        let sealed = match sealed {
-            Ok((seal, sealed)) => {
-                // Order: footer and length are durable before the manifest says the segment is sealed (I7).
-                let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-                manifest.apply(&[Edit::Seal(seal), Edit::Clock(now)]).map(|()| (seal, sealed))
-            }
-            Err(error) => {
-                stop_on = Some(error.duplicate());
-                Err(error)
-            }
+        let footer = match sealed_before {
+            Some(seal) => Ok(seal),
+            None => write_footer(&segment, &file, self.lookup.hasher),
         };
+        let sealed = footer.as_ref().map_err(Error::duplicate).and_then(|seal| {
+            // Order: footer and length are durable before the manifest says the segment is sealed (I7).
+            let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+            manifest.apply(&[Edit::Seal(*seal), Edit::Clock(now)])
+        });
         let mut turn = self.turn();
-        if let Some(error) = stop_on {
-            turn.stop(&error);
+        if let Err(error) = &footer {
+            turn.stop(error);
         }
-        let result = sealed.map(|(seal, sealed)| {
-            segment.finish(sealed);
+        let result = footer.and_then(|seal| {
+            if let Err(error) = sealed {
+                // The manifest is tried again, and says the same: no second footer is written over this one.
+                turn.log.closing.iter_mut().take(1).for_each(|open| open.seal = Some(seal));
+                return Err(error);
+            }
+            segment.finish(sealed_through(Arc::clone(file.inner()), &seal, self.maps));
             if let Some(open) = turn.log.closing.pop_front() {
                 self.space.give(open.charged.saturating_sub(seal.file_bytes));
             }
-            // The oldest unsealed segment is durable now, so a longer prefix is.
+            // The oldest unsealed segment is durable now, so a longer prefix is, and its seal vouches for it.
             turn.log.durable = turn.log.durable.max(seal.sequence_max);
+            turn.log.watermark = turn.log.watermark.max(seal.sequence_max);
             self.lookup.counters.sealed.add(1);
-            true
+            Ok(true)
         });
         self.note(&turn);
         result
     }
 
-    /// Everything acknowledged so far is on the device when this returns.
+    /// Everything acknowledged so far is on the device when this returns, and on record as being there.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.sync_all()?;
+        self.vouch().map(drop)
+    }
+
+    /// Everything acknowledged so far is on the device when this returns; whoever calls sees to it that something
+    /// vouches for it.
+    pub(crate) fn sync_all(&self) -> Result<()> {
         self.drain_queue();
         self.flush_staged()?;
         let mut turn = self.turn();
         self.sync_turn(&mut turn)
+    }
+
+    /// Puts on record how much of the log is on the device, so that what is missing of it later is known to be damage;
+    /// `false` if that is on record already. Next to nothing while there are writes: their own markers say it.
+    fn vouch(&self) -> Result<bool> {
+        let (durable, manifest) = {
+            let turn = self.turn();
+            if turn.stopped.is_some() || !turn.log.owes_marker() {
+                return Ok(false);
+            }
+            (turn.log.durable, Arc::clone(&turn.log.manifest))
+        };
+        // Order: what the mark vouches for is on the device before the mark may be.
+        let marked = {
+            let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+            manifest.apply(&[Edit::Synced(durable)])
+        };
+        let mut turn = self.turn();
+        match marked {
+            Ok(()) => turn.log.watermark = turn.log.watermark.max(durable),
+            // Not again before the next window.
+            Err(_) => turn.log.durable_at = self.lookup.clock.machine().monotonic_ms(),
+        }
+        marked.map(|()| true)
+    }
+
+    /// [`Self::vouch`] if nothing was written since the last sync, and that is a while ago.
+    fn vouch_when_idle(&self, now: u64) -> Result<bool> {
+        let is_idle = {
+            let log = &self.turn().log;
+            let rests = now.saturating_sub(log.durable_at) >= self.intervals.sync_ms;
+            rests && log.owes_marker() && !log.owes_sync()
+        };
+        // What is staged brings a marker with it when it is flushed.
+        if is_idle && self.staging.len() == 0 { self.vouch() } else { Ok(false) }
     }
 
     /// Brings the log to the device, and nothing else: what waits in the queue would need `maintenance`.
@@ -188,6 +231,9 @@ impl Writer {
                 return Ok(true);
             }
         }
+        if self.vouch_when_idle(now)? {
+            return Ok(true);
+        }
         self.seal_oldest()
     }
 
@@ -259,6 +305,7 @@ impl Writer {
                     open.durable = open.durable.max(mark.map_or(0, |mark| mark.3));
                 }
                 log.durable = log.durable.max(newest);
+                log.durable_at = self.lookup.clock.machine().monotonic_ms();
                 Ok(true)
             }
             Err(error) => {
@@ -318,7 +365,8 @@ impl Writer {
 
     /// Seals everything and makes it durable: the log is complete on disk when this returns.
     pub(crate) fn seal_all(&self) -> Result<()> {
-        self.sync()?;
+        // What is sealed needs no other mark.
+        self.sync_all()?;
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut turn = self.turn();

@@ -118,6 +118,8 @@ pub(crate) struct LogStart {
     pub(crate) home: Home,
     pub(crate) manifest: Arc<Mutex<ManifestFile>>,
     pub(crate) next_sequence: SequenceNumber,
+    /// Numbers from here on were given to no write that is left.
+    pub(crate) gap_from: SequenceNumber,
     /// Segments that were found unsealed; nothing is appended to them, they are rewritten.
     pub(crate) unsealed: Vec<OpenSegment>,
     /// Those of them that are damaged: set aside, not removed.
@@ -150,7 +152,9 @@ impl Writer {
             damaged: start.damaged,
             next_sequence: start.next_sequence,
             durable,
+            durable_at: now,
             watermark: durable,
+            gap_from: Some(start.gap_from),
             next_id: 0,
             space: Arc::clone(&start.space),
             is_in_reserve: false,
@@ -375,6 +379,13 @@ impl Writer {
         let seen = look(turn.log.newest());
         drop(turn);
         Ok(seen)
+    }
+
+    /// The newest sequence number; and where the numbers begin that were given to no write that is left, if they go on
+    /// up to it.
+    pub(crate) fn end_of_row(&self) -> (SequenceNumber, Option<SequenceNumber>) {
+        let turn = self.turn();
+        (turn.log.newest(), turn.log.gap_from)
     }
 
     /// Whether staged writes could not be brought to the device in time.

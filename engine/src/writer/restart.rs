@@ -20,11 +20,10 @@ use crate::{
     index::{Relocation, weight},
     lookup::Lookup,
     segment::{
-        RECORDS_AT, Sealed, Segment,
+        RECORDS_AT, Segment,
         manifest_file::Unapplied,
         rewrite::{Rewritten, Source, rewrite},
         scan::{Item, Scanned, scan},
-        seal::open_sealed,
         transfer::Leftover,
     },
     space::{Purpose, Space},
@@ -61,6 +60,7 @@ impl Writer {
         self.rewrite_open(&mut turn, charge)?;
         turn.stopped = None;
         turn.log.durable = turn.log.newest();
+        turn.log.durable_at = self.lookup.clock.machine().monotonic_ms();
         turn.log.watermark = turn.log.durable;
         self.note(&turn);
         Ok(())
@@ -70,10 +70,15 @@ impl Writer {
         let log = &mut turn.log;
         log.settle_doubt()?;
         let open = log.closing.iter().chain(&log.active);
-        let open: Vec<_> = open.map(|open| Arc::clone(&open.segment)).collect();
+        let (open, newest): (Vec<_>, Vec<_>) =
+            open.map(|open| (Arc::clone(&open.segment), open.newest)).unzip();
         let mut copies = Vec::new();
-        for old in &open {
-            if let Err(error) = copy_one(log, old, (self.maps, charge), &mut copies) {
+        // Where the row of numbers goes on in which nothing is missing, behind what was copied so far.
+        let mut row = None;
+        for (old, newest) in open.iter().zip(newest) {
+            let horizon = old.add.horizon.min(row.unwrap_or(old.add.horizon));
+            row = Some(if newest.0 > 0 { newest.next() } else { horizon });
+            if let Err(error) = copy_one(log, old, (horizon, self.maps, charge), &mut copies) {
                 // The manifest knows none of them: what is left of them only takes room.
                 copies.into_iter().for_each(|copy| log.abandon(copy.into_leftover()));
                 return Err(error);
@@ -94,11 +99,13 @@ impl Writer {
             }
             return Err(unapplied.into());
         }
-        for Copy { old, records, image, written, sealed } in copies {
-            written.segment.finish(sealed);
-            log.catalog.change(vec![Arc::clone(&written.segment)], &[]);
-            self.relocate(&old, &records, &image, &written);
+        for Copy { old, records, image, written } in copies {
+            let Rewritten { segment, sealed, offsets, .. } = written;
+            segment.finish(sealed);
+            log.catalog.change(vec![Arc::clone(&segment)], &[]);
+            self.relocate(&old, &records, &image, (&segment, &offsets));
         }
+        log.gap_from = row.or(log.gap_from);
         // Order: no entry points to the old segments any more when they leave the catalog.
         let slots: Vec<_> = open.iter().map(|old| old.slot).collect();
         log.catalog.change(Vec::new(), &slots);
@@ -117,14 +124,20 @@ impl Writer {
     }
 
     /// Points the index at the copies.
-    fn relocate(&self, old: &Segment, records: &[Scanned], image: &[u8], written: &Rewritten) {
+    fn relocate(
+        &self,
+        old: &Segment,
+        records: &[Scanned],
+        image: &[u8],
+        (new, offsets): (&Segment, &[u64]),
+    ) {
         let Lookup { index, overrides, hasher, .. } = &*self.lookup;
-        for (record, offset) in records.iter().zip(&written.offsets) {
+        for (record, offset) in records.iter().zip(offsets) {
             if record.kind != Some(Kind::Put) {
                 continue;
             }
             let from = Location { slot: old.slot, offset: record.offset };
-            let to = Location { slot: written.segment.slot, offset: *offset };
+            let to = Location { slot: new.slot, offset: *offset };
             let bytes = source_of(record, image).bytes;
             let Ok(head) = old.head(bytes, record.offset) else { continue };
             let hash = hasher.hash(head.key);
@@ -134,7 +147,7 @@ impl Writer {
                 overrides.set_touch(to, touch);
             }
             match index.relocate(hash, from, to) {
-                Relocation::Moved => written.segment.count_live(weight(record.bytes)),
+                Relocation::Moved => new.count_live(weight(record.bytes)),
                 Relocation::Overtaken => {
                     let _ = overrides.take_touch(to);
                 }
@@ -150,7 +163,6 @@ struct Copy {
     records: Vec<Scanned>,
     image: Vec<u8>,
     written: Rewritten,
-    sealed: Sealed,
 }
 
 impl Copy {
@@ -165,7 +177,7 @@ impl Copy {
 fn copy_one(
     log: &mut Log,
     old: &Arc<Segment>,
-    (maps, charge): (bool, Charge),
+    (horizon, maps, charge): (SequenceNumber, bool, Charge),
     copies: &mut Vec<Copy>,
 ) -> Result<()> {
     let image = old.image().clone();
@@ -175,22 +187,19 @@ fn copy_one(
     }
     let bytes_max = file_bytes(&records);
     charge(&log.space, bytes_max)?;
-    let mut header = log.header(Class::REWRITTEN, old.add.horizon);
+    let mut header = log.header(Class::REWRITTEN, horizon);
     header.parents = vec![old.id()];
+    if !log.damaged.contains(&old.id()) {
+        // It takes the place of the old one in the row of segments that follow each other.
+        header.first_sequence = old.add.first_sequence;
+    }
     let slot = log.catalog.free_slot();
     let sources = records.iter().map(|record| source_of(record, &image));
-    let written =
-        rewrite(&log.home, &header, slot, log.hasher, sources).and_then(
-            |written| match open_sealed(&log.home, &written.seal, maps) {
-                Ok(sealed) => Ok((written, sealed)),
-                Err(error) => Err((error, written.segment.path.clone())),
-            },
-        );
-    match written {
-        Ok((written, sealed)) => {
+    match rewrite(&log.home, &header, slot, (log.hasher, maps), sources) {
+        Ok(written) => {
             debug_assert!(written.seal.file_bytes <= bytes_max, "more than was charged");
             log.space.give(bytes_max.saturating_sub(written.seal.file_bytes));
-            copies.push(Copy { old: Arc::clone(old), records, image, written, sealed });
+            copies.push(Copy { old: Arc::clone(old), records, image, written });
             Ok(())
         }
         Err((error, path)) => {
