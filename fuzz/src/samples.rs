@@ -150,6 +150,7 @@ pub fn edits() -> Vec<Edit> {
         Edit::Floors { segment: id, sequence },
         Edit::Quarantine(id),
         Edit::Property { name: b"name".to_vec(), value: b"value".to_vec() },
+        Edit::Synced(sequence),
         Edit::Skipped(99),
         Edit::Clean,
     ]

@@ -164,8 +164,12 @@ fn buffered_writes_go_out_in_time() {
     bench.clock.advance(1);
     assert_eq!(bench.calls(step), Calls { writes: 0, syncs: 1 }, "after a second");
     assert!(bench.survives("k"));
-    bench.clock.advance(100_000);
+    bench.clock.advance(999);
     assert_eq!(bench.calls(step), NONE, "nothing is owed");
+    bench.clock.advance(1);
+    assert_eq!(bench.calls(step), Calls { writes: 1, syncs: 1 }, "idle: the mark in the manifest");
+    bench.clock.advance(100_000);
+    assert_eq!(bench.calls(step), NONE, "idle and marked");
 
     let bench = Bench::new(Durability::Os);
     bench.clock.advance(5_000);

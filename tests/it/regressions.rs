@@ -126,7 +126,7 @@ fn damage_after_a_checkpoint_hides_older_values() {
 #[test]
 fn damage_far_along_the_sequence() {
     let mut disk = MemoryDisk::new();
-    for _ in 0..262 {
+    for _ in 0..17 {
         let engine = options(disk.clone()).open("store").unwrap();
         engine.put("c", "x").unwrap();
         disk = MemoryDisk::with_files(disk.files());

@@ -350,9 +350,10 @@ impl File for OsFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // SAFETY: the bytes must not change and the file must not be cut while the map lives. Only sealed
-        // segments and checkpoints are mapped: this process never writes to or cuts them again (I1), and the
-        // exclusive lock keeps every other process of ours out. Nothing can stop a stranger with write
-        // permission; `ReadMode::Positioned` is for directories where one is feared.
+        // segments and checkpoints are mapped, by the process that has the exclusive lock and by readers that have
+        // none: whoever writes to the store never writes to or cuts a file again that the manifest on disk may name
+        // as sealed (I1). Nothing can stop a stranger with write permission; `ReadMode::Positioned` is for
+        // directories where one is feared.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(&self.0)? };
         Ok(Mapping::from_map(map))
     }

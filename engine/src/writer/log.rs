@@ -320,16 +320,7 @@ impl Log {
             batch_records,
             batch_checksum,
         };
-        let draft = Draft {
-            kind: Kind::Commit,
-            flags: Flags::default(),
-            key: &[],
-            value: &marker.encode(),
-            expires_at: None,
-            extension: None,
-        };
-        let mut frame = Vec::with_capacity(64);
-        let head_bytes = encode(&draft, &mut frame);
+        let (mut frame, head_bytes) = marker_frame(&marker);
         self.append(&mut frame, head_bytes, Flags::default());
         self.watermark = self.durable;
     }
@@ -371,4 +362,19 @@ impl Log {
     pub(super) fn owes_write(&self) -> bool {
         self.active.as_ref().is_some_and(|open| open.written < open.end)
     }
+}
+
+/// A commit marker as a record without a place, and the bytes of its head.
+pub(super) fn marker_frame(marker: &Commit) -> (Vec<u8>, usize) {
+    let draft = Draft {
+        kind: Kind::Commit,
+        flags: Flags::default(),
+        key: &[],
+        value: &marker.encode(),
+        expires_at: None,
+        extension: None,
+    };
+    let mut frame = Vec::with_capacity(64);
+    let head_bytes = encode(&draft, &mut frame);
+    (frame, head_bytes)
 }

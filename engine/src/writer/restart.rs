@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Writer,
-    log::{Doubtful, Log},
+    log::{Doubtful, Log, marker_frame},
     turn::Turn,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         file_name,
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
         manifest::Edit,
-        record::Kind,
+        record::{Commit, Kind},
         segment_header::Class,
     },
     index::{Relocation, weight},
@@ -77,12 +77,14 @@ impl Writer {
         let mut row = None;
         for (old, newest) in open.iter().zip(newest) {
             let horizon = old.add.horizon.min(row.unwrap_or(old.add.horizon));
-            row = Some(if newest.0 > 0 { newest.next() } else { horizon });
-            if let Err(error) = copy_one(log, old, (horizon, self.maps, charge), &mut copies) {
+            let part = Part { old, newest, horizon };
+            if let Err(error) = copy_one(log, &part, (self.maps, charge), &mut copies) {
                 // The manifest knows none of them: what is left of them only takes room.
                 copies.into_iter().for_each(|copy| log.abandon(copy.into_leftover()));
                 return Err(error);
             }
+            let is_copied = copies.last().is_some_and(|copy| copy.old.id() == old.id());
+            row = Some(if is_copied { newest.next() } else { horizon });
         }
         let edits = replacement(log, &open, &copies);
         let applied = log.manifest().apply_or_disown(&edits);
@@ -173,11 +175,20 @@ impl Copy {
     }
 }
 
+/// What is to be written anew.
+struct Part<'a> {
+    old: &'a Arc<Segment>,
+    /// The greatest sequence number that counts in it, markers included.
+    newest: SequenceNumber,
+    /// That of the copy.
+    horizon: SequenceNumber,
+}
+
 /// Writes what counts of a segment into a new one, if anything does.
 fn copy_one(
     log: &mut Log,
-    old: &Arc<Segment>,
-    (horizon, maps, charge): (SequenceNumber, bool, Charge),
+    &Part { old, newest, horizon }: &Part<'_>,
+    (maps, charge): (bool, Charge),
     copies: &mut Vec<Copy>,
 ) -> Result<()> {
     let image = old.image().clone();
@@ -194,7 +205,17 @@ fn copy_one(
         header.first_sequence = old.add.first_sequence;
     }
     let slot = log.catalog.free_slot();
-    let sources = records.iter().map(|record| source_of(record, &image));
+    // Batches need no markers any more, but the row of numbers goes on behind the last one.
+    let none = Commit {
+        durable_offset: 0,
+        durable_sequence: SequenceNumber::default(),
+        batch_records: 0,
+        batch_checksum: 0,
+    };
+    let (marker, head_bytes) = marker_frame(&none);
+    let is_last = records.iter().all(|record| record.sequence < newest);
+    let last = is_last.then_some(Source { bytes: &marker, head_bytes, sequence: newest });
+    let sources = records.iter().map(|record| source_of(record, &image)).chain(last);
     match rewrite(&log.home, &header, slot, (log.hasher, maps), sources) {
         Ok(written) => {
             debug_assert!(written.seal.file_bytes <= bytes_max, "more than was charged");
@@ -209,10 +230,11 @@ fn copy_one(
     }
 }
 
-/// Bytes of a segment of these records.
+/// Bytes of a segment of these records, and a marker.
 fn file_bytes(records: &[Scanned]) -> u64 {
     let footer = records.len() * FOOTER_ENTRY_BYTES + FOOTER_TRAILER_BYTES;
-    RECORDS_AT + records.iter().map(|record| record.bytes).sum::<u64>() + footer as u64
+    let bytes = records.iter().map(|record| record.bytes).sum::<u64>();
+    RECORDS_AT + bytes + Log::MARKER_BYTES + footer as u64
 }
 
 /// The edits that put the copies in place of the originals, and retire those of which nothing counts.

@@ -140,7 +140,8 @@ fn every_call_fails() {
                     }
                     count = nth;
                 }
-                assert!(count > 25, "only {count} calls");
+                // What is written is read through the file that is open: outputs are not opened anew.
+                assert!(count > 20, "only {count} calls");
             }
         }
     }

@@ -51,7 +51,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         Just(Edit::Clean),
         id().prop_map(Edit::Quarantine),
         (name(), name()).prop_map(|(name, value)| Edit::Property { name, value }),
-        (11..=u16::MAX).prop_map(Edit::Skipped),
+        sequence().prop_map(Edit::Synced),
+        (12..=u16::MAX).prop_map(Edit::Skipped),
     ]
 }
 
