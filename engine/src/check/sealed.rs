@@ -208,7 +208,8 @@ impl Sealed<'_> {
             }
         }
         // The footer is no help: what was found sound counts.
-        let mut entries = sound_entries(file, sought, self.store, self.facts.seal.trailer_checksum != 0)?;
+        let mut entries =
+            sound_entries(file, sought, self.store, self.facts.seal.trailer_checksum != 0)?;
         entries.sort_unstable_by_key(|entry| (entry.hash, entry.sequence));
         self.facts.said = Said::Entries(entries);
         Ok(())

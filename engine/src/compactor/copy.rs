@@ -485,8 +485,7 @@ fn entries_of(job: &Job<'_>, input: &Arc<Segment>) -> Result<Vec<FooterEntry>> {
     let bytes = crate::io::read_file(job.home.disk.as_ref(), &input.path)
         .map_err(|source| Error::io("read", &input.path, source))?;
     let (salt, is_committed) = (input.add.salt, sealed.trailer_checksum != 0);
-    let found =
-        entries_by_scan(&bytes, sealed.records_end, salt, job.lookup.hasher, is_committed);
+    let found = entries_by_scan(&bytes, sealed.records_end, salt, job.lookup.hasher, is_committed);
     match found.damaged.first() {
         None => Ok(found.entries),
         Some(offset) => Err(Error::Corruption(Corruption {

@@ -530,8 +530,7 @@ impl Recovery<'_> {
         let bytes = read_file(self.home.disk.as_ref(), &segment.path)
             .map_err(|source| Error::io("read", &segment.path, source))?;
         let (salt, is_committed) = (segment.add.salt, seal.trailer_checksum != 0);
-        let found =
-            entries_by_scan(&bytes, seal.records_end, salt, self.hasher(), is_committed);
+        let found = entries_by_scan(&bytes, seal.records_end, salt, self.hasher(), is_committed);
         for offset in found.damaged {
             let path = segment.path.clone();
             self.damage(RecoveryPolicy::SkipRecord, path, offset, Damage::Checksum)?;
