@@ -21,6 +21,7 @@ use crate::{
         read::{Depth, RecordBytes},
     },
     stats::{Counters, Stats, Tally},
+    sync::atomic::{AtomicU64, Ordering},
     types::{Location, SequenceNumber, Timestamp, is_live},
 };
 
@@ -108,6 +109,31 @@ pub(crate) struct Lookup {
     pub(crate) tally: Tally,
     pub(crate) recency: Recency,
     pub(crate) journal: Journal,
+    pub(crate) first_expiry: FirstExpiry,
+}
+
+/// Lower bound of the expiries that no sweep has acted on: nothing expires before it.
+#[derive(Debug, Default)]
+pub(crate) struct FirstExpiry(AtomicU64);
+
+impl FirstExpiry {
+    /// An entry expires at this moment.
+    #[inline]
+    pub(crate) fn note(&self, expires_at: Option<Timestamp>) {
+        if let Some(expires_at) = expires_at {
+            self.0.fetch_min(expires_at.0, Ordering::AcqRel);
+        }
+    }
+
+    /// A sweep begins: it notes what it leaves.
+    pub(crate) fn forget(&self) {
+        self.0.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Whether an entry may have expired.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.0.load(Ordering::Acquire) <= now.0
+    }
 }
 
 impl Lookup {

@@ -169,6 +169,12 @@ impl Overrides {
         touches.iter().filter_map(is_over).collect()
     }
 
+    /// The first expiry after `now` that a touch gave to a record.
+    pub(crate) fn first_expiry_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let touches = self.touches.read().unwrap_or_else(PoisonError::into_inner);
+        touches.values().filter_map(|touch| touch.expires_at).filter(|at| *at > now).min()
+    }
+
     /// No record is left that this cut ends: forgets it, unless there is a newer one.
     pub(crate) fn forget_cut(&self, scope: &[u8], sequence: SequenceNumber) {
         let mut cuts = self.cuts.write().unwrap_or_else(PoisonError::into_inner);

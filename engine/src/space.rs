@@ -23,6 +23,9 @@ pub(crate) enum Purpose {
     Write,
     /// A segment for deletes only: may use one segment of the reserve, so that a full store can be emptied.
     Delete,
+    /// A segment for staged writes, which were admitted when there was room: may use what deletes may, and what is to
+    /// stay free on the file system, should the room be gone meanwhile.
+    Staged,
     /// Outputs of compaction: may use the reserve.
     Compact,
 }
@@ -120,17 +123,33 @@ impl Space {
         self.limit_for(purpose).saturating_sub(self.used() + self.kept_back(purpose))
     }
 
+    /// Whether any limit is set: on the directory, or on what stays free on the file system.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.limit().is_some() || self.min_free > 0
+    }
+
+    /// Whether users' writes may take so many bytes.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.room(Purpose::Write) >= bytes
+            && (self.min_free == 0 || self.disk_free() >= self.min_free.saturating_add(bytes))
+    }
+
+    /// Bytes free on the file system, as far as it says so.
+    fn disk_free(&self) -> u64 {
+        self.disk.space(&self.dir).map_or(u64::MAX, |space| space.available)
+    }
+
     fn limit_for(&self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Write => self.limit.load(Ordering::Relaxed),
-            Purpose::Delete | Purpose::Compact => self.ceiling.load(Ordering::Relaxed),
+            Purpose::Delete | Purpose::Staged | Purpose::Compact => self.ceiling.load(Ordering::Relaxed),
         }
     }
 
     const fn kept_back(&self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Write => self.reserve(),
-            Purpose::Delete => self.reserve() - self.segment_bytes,
+            Purpose::Delete | Purpose::Staged => self.reserve() - self.segment_bytes,
             Purpose::Compact => 0,
         }
     }
@@ -153,7 +172,7 @@ impl Space {
     /// As [`Self::take`], if as many bytes as `free` are left as well.
     pub(crate) fn take_beside(&self, bytes: u64, free: u64, purpose: Purpose) -> Result<()> {
         if self.min_free > 0 && purpose == Purpose::Write {
-            let free = self.disk.space(&self.dir).map_or(u64::MAX, |space| space.available);
+            let free = self.disk_free();
             let required = self.min_free.saturating_add(bytes);
             if free < required {
                 return Err(Error::LowSpace { free, required });

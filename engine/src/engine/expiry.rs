@@ -100,20 +100,51 @@ impl Shared {
 
     /// As much of a sweep as a write that finds no room waits for: only what costs little for what it brings.
     pub(super) fn sweep_due(&self) -> Result<Swept> {
-        let now = self.lookup.clock.now().0;
-        if now < self.upkeep.sweep_at.load(Ordering::Relaxed) {
+        if self.lookup.clock.now().0 < self.upkeep.sweep_at.load(Ordering::Relaxed) {
+            return Ok(Swept::default());
+        }
+        self.sweep_expired()
+    }
+
+    /// The same for a write that would be refused: it waits whenever an expiry has passed.
+    pub(super) fn sweep_expired(&self) -> Result<Swept> {
+        let now = self.lookup.clock.now();
+        if !self.lookup.first_expiry.is_over(now) && !self.has_new_cut() {
             return Ok(Swept::default());
         }
         let swept = self.mark_ended(&|| false)?;
-        self.upkeep.sweep_at.store(now + SWEEP_EVERY_MS, Ordering::Relaxed);
+        self.upkeep.sweep_at.store(now.0 + SWEEP_EVERY_MS, Ordering::Relaxed);
         Ok(swept)
+    }
+
+    fn has_new_cut(&self) -> bool {
+        self.lookup.overrides.newest_of_all_cuts() > hold(&self.upkeep.seen).cuts
     }
 
     /// Marks what has ended as gone: expired, or cut off. Reads the heads of records with an expiry in segments where
     /// one may be over, and, when there is a cut that was not looked at yet, of records that belong to a scope.
     pub(super) fn mark_ended(&self, is_over: &dyn Fn() -> bool) -> Result<Swept> {
-        let now = self.lookup.clock.now();
         let mut seen = hold(&self.upkeep.seen);
+        // Order: forgotten before anything is looked at. What is written from now on notes its own expiry.
+        let first_expiry = &self.lookup.first_expiry;
+        first_expiry.forget();
+        let mut first = Timestamp(u64::MAX);
+        let swept = self.mark_ended_in(&mut seen, &mut first, is_over);
+        let is_done = swept.as_ref().is_ok_and(|swept| !swept.is_cut_short);
+        first_expiry.note(Some(if is_done { first } else { Timestamp(0) }));
+        swept
+    }
+
+    /// As [`Self::mark_ended`]; `first` becomes the first expiry of what is left.
+    fn mark_ended_in(
+        &self,
+        seen: &mut Seen,
+        first: &mut Timestamp,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Swept> {
+        let now = self.lookup.clock.now();
+        let of_touches = self.lookup.overrides.first_expiry_after(now);
+        *first = of_touches.unwrap_or(*first);
         let table = self.lookup.catalog.table();
         seen.next_expiry.retain(|id, _| table.iter().any(|segment| segment.id() == *id));
         let newest_cut = self.lookup.overrides.newest_of_all_cuts();
@@ -130,6 +161,11 @@ impl Shared {
         };
         let due: HashMap<Slot, Arc<Segment>> =
             table.iter().filter(may_hold).map(|s| (s.slot, Arc::clone(s))).collect();
+        for segment in table.iter().filter(|segment| !due.contains_key(&segment.slot)) {
+            let known = seen.next_expiry.get(&segment.id()).copied();
+            let least = known.or_else(|| Some(segment.as_sealed()?.expiry_min));
+            *first = (*first).min(least.unwrap_or(Timestamp(0)));
+        }
         drop(table);
         let mut swept = Swept::default();
         for (slot, suspects) in self.suspects(&due, has_cut) {
@@ -140,6 +176,7 @@ impl Shared {
                 swept.entries += entries;
                 swept.bytes += bytes;
             }
+            *first = (*first).min(ended.next);
             if segment.as_sealed().is_some() {
                 seen.next_expiry.insert(segment.id(), ended.next);
             }

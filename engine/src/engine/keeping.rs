@@ -215,7 +215,7 @@ impl Engine {
     /// cannot be read.
     pub fn changes_since(&self, since: SequenceNumber, limit: usize) -> Result<Changes> {
         self.check()?;
-        self.shared.writer.settle_staged()?;
+        self.shared.writer.drain_staged()?;
         let (newest, gap_from) = self.shared.writer.end_of_row();
         self.shared.reader.changes(since, (newest, gap_from), limit)
     }

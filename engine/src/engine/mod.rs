@@ -75,6 +75,12 @@ pub enum Health {
     /// Staged writes ([`Durability::Periodic`]) could not be brought to the device in time. They are tried again;
     /// until that succeeds no more are staged.
     Behind,
+    /// A staged write ([`Durability::Periodic`]) was dropped because it can never be written: it has become larger than
+    /// the limits allow, or stands for a record that is damaged. Until [`Engine::try_recover`].
+    StagedLost {
+        /// The key, and why.
+        cause: String,
+    },
     /// Compaction failed, or could not read a segment; nothing is lost, and it is tried again. Writes go on while
     /// there is room.
     CompactionFails {
@@ -407,7 +413,7 @@ impl Engine {
         self.check_write()?;
         let key = key.as_ref();
         loop {
-            self.shared.writer.settle_staged()?;
+            self.shared.writer.settle_staged(key)?;
             let old = self.shared.reader.entry(key)?;
             let outcome = match (change(old.as_ref()), &old) {
                 (Change::Keep, _) => return Ok(None),
@@ -510,9 +516,10 @@ impl Engine {
             Some(_) if self.shared.options.read_only => Health::Good,
             Some(cause) => Health::Stopped { cause },
             None if self.shared.writer.is_overdue() => Health::Behind,
-            None => match self.shared.upkeep.failure() {
-                Some(cause) => Health::CompactionFails { cause },
-                None => Health::Good,
+            None => match (self.shared.writer.lost(), self.shared.upkeep.failure()) {
+                (Some(cause), _) => Health::StagedLost { cause },
+                (None, Some(cause)) => Health::CompactionFails { cause },
+                (None, None) => Health::Good,
             },
         }
     }

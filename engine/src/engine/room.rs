@@ -128,6 +128,15 @@ impl Shared {
         Ok(self.space.room(Purpose::Write) >= wanted || did_anything)
     }
 
+    /// Evicts until the limits on what is live hold; says how many went. What has expired goes first.
+    pub(super) fn keep_live_limits(&self) -> Result<u64> {
+        if self.writer.excess() == Need::default() {
+            return Ok(0);
+        }
+        let swept = self.sweep_expired()?.entries;
+        Ok(swept + self.writer.evict(self.writer.excess()))
+    }
+
     /// Whether compaction could bring back so many bytes at all.
     fn has_garbage(&self, wanted: u64) -> bool {
         let table = self.lookup.catalog.table();
@@ -167,7 +176,8 @@ impl Shared {
     /// Evicts the coldest entries if too much is live for compaction to find garbage; says how many.
     fn evict_for_room(&self, wanted: u64) -> Result<u64> {
         if self.lookup.tally.get().evictable_entries == 0 {
-            return Ok(0);
+            // Nothing may go but what has expired.
+            return Ok(self.sweep_expired()?.entries);
         }
         let live = self.live_with_overhead();
         let most = self.segments_may_have().saturating_sub(wanted) * LIVE_MAX_PERCENT / 100;
@@ -223,6 +233,10 @@ impl Housekeeper for Shared {
     fn end_first(&self) {
         // What cannot be read now is left to upkeep, which says so.
         let _ = self.sweep_due();
+    }
+
+    fn end_expired(&self) -> bool {
+        self.sweep_expired().is_ok_and(|swept| swept.entries > 0)
     }
 
     fn pace(&self, bytes: u64) {

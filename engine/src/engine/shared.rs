@@ -24,7 +24,7 @@ use crate::{
     },
     index::{Entry as IndexEntry, SHARDS},
     io::{ForkGuard, StoreClock},
-    lookup::Lookup,
+    lookup::{FirstExpiry, Lookup},
     options::{Evict, Options},
     reader::Reader,
     recency::Recency,
@@ -116,7 +116,7 @@ impl Shared {
         }
         writer.charge_others();
         space.set_ceiling(u64::MAX);
-        Ok(Self {
+        let shared = Self {
             reader: Reader::new(Arc::clone(&lookup)),
             lookup,
             writer,
@@ -134,18 +134,30 @@ impl Shared {
             attached: Attached::default(),
             home,
             options,
-        })
+        };
+        if !shared.options.read_only {
+            // A lower limit than before holds from the first look on. What cannot be read now is left to upkeep.
+            let _ = shared.keep_live_limits();
+        }
+        Ok(shared)
     }
 
     pub(crate) fn step(&self) -> Result<bool> {
-        if self.writer.step()? {
-            return Ok(true);
+        let wrote = self.writer.step();
+        if matches!(wrote, Ok(true)) {
+            return wrote;
         }
-        self.upkeep()
+        // Order: upkeep has its turn whatever became of the writes: it makes the room that they want.
+        let kept = self.upkeep();
+        wrote.and(kept)
     }
 
     /// Writes everything out, seals it, writes a checkpoint, and says in the manifest that all is well.
     pub(super) fn close(&self) -> Result<()> {
+        if !self.options.read_only && !self.fork.is_in_child() {
+            // Order: while compaction may still run, so that room can be made. What is left is met again below.
+            let _ = self.writer.flush_before_close();
+        }
         if self.closed.swap(true, Ordering::AcqRel) || self.fork.is_in_child() {
             // In a forked child there is no thread to wait for, and the files are the parent's.
             return Ok(());
@@ -291,6 +303,7 @@ pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> 
         tally: Tally::default(),
         recency: Recency::new(options.evict),
         journal: Journal::default(),
+        first_expiry: FirstExpiry::default(),
     };
     restore(&lookup, &hold(&recovered.manifest));
     Arc::new(lookup)

@@ -144,6 +144,9 @@ impl Shared {
         if self.writer.unlink_retired() > 0 {
             return Ok(true);
         }
+        if self.keep_live_limits()? > 0 {
+            return Ok(true);
+        }
         if self.lookup.recency.needs_renumbering() {
             self.lookup.recency.renumber(&self.lookup.index);
             return Ok(true);

@@ -133,7 +133,8 @@ pub struct Options {
     pub sync_interval_ms: u64,
     /// How often [`Durability::Periodic`] writes go to the device. Default 5,000 ms.
     pub periodic_ms: u64,
-    /// Bytes of staged periodic writes that force a flush before its time. Default 1 MiB.
+    /// Bytes of staged periodic writes that force a flush before its time; a write that is larger is not staged. 1 to
+    /// [`Self::PERIODIC_BYTES_MAX`]. Default 1 MiB.
     pub periodic_bytes_max: u64,
     /// What to do about damage found at open. Default: [`RecoveryPolicy::Strict`].
     pub recovery: RecoveryPolicy,
@@ -178,6 +179,8 @@ impl Options {
     pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
     /// Largest [`Self::value_bytes_max`].
     pub const VALUE_BYTES_MAX: u64 = 1 << 30;
+    /// Largest [`Self::periodic_bytes_max`]: staged writes are memory of this process.
+    pub const PERIODIC_BYTES_MAX: u64 = 1 << 30;
     /// Most bytes in one batch, so that a segment that holds it stays addressable.
     pub const BATCH_BYTES_MAX: u64 = (2 << 30) - (1 << 20);
 
@@ -396,6 +399,13 @@ impl Options {
             if ms == 0 {
                 complaints.push(format!("{name} is 0; use Durability::Sync to wait for nothing"));
             }
+        }
+        if !(1..=Self::PERIODIC_BYTES_MAX).contains(&self.periodic_bytes_max) {
+            complaints.push(format!(
+                "periodic_bytes_max is {}, allowed are 1 to {}",
+                self.periodic_bytes_max,
+                Self::PERIODIC_BYTES_MAX
+            ));
         }
         let least = least_bytes(Self::SEGMENT_BYTES_MIN);
         if let Some(limit) = self.max_bytes.filter(|limit| *limit < least) {

@@ -250,6 +250,19 @@ impl Writer {
         sum
     }
 
+    /// How much more is live than the limits allow: the store was opened with lower ones, or they were lowered.
+    pub(crate) fn excess(&self) -> Need {
+        if !self.is_limited.load(Ordering::Acquire) {
+            return Need::default();
+        }
+        let limits = self.turn().limits;
+        let now = self.lookup.tally.get();
+        Need {
+            entries: now.entries.saturating_sub(limits.entries),
+            bytes: now.bytes.saturating_sub(limits.bytes),
+        }
+    }
+
     /// Marks entries as gone; says how many, and how much they weighed.
     pub(crate) fn mark_all(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
         let mut sum = (0, 0);

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Seat {
     /// Whether a thread waits here, or leads and will. Changes under the queue's lock only: the lead is never
     /// given to a ticket that nobody looks at.
     attended: AtomicBool,
+    is_ticket: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +83,8 @@ struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct GroupCommit {
     queue: Mutex<Queue>,
+    /// Tickets whose fate is open.
+    tickets: AtomicUsize,
 }
 
 /// Carries out a group.
@@ -109,15 +112,18 @@ impl GroupCommit {
             drop(queue);
         }
         let durability = request.durability;
-        let seat = self.enqueue(request);
+        let seat = self.enqueue(request, false);
         let outcome = self.wait(leader, &seat);
         let ops = super::request::Ops::Batch(Vec::new());
-        Request { ops, durability, outcome: Some(outcome) }
+        Request { outcome: Some(outcome), ..Request::new(ops, durability) }
     }
 
-    /// Puts a request into the queue without waiting for it.
-    pub(super) fn enqueue(&self, request: Request) -> Arc<Seat> {
-        let seat = Arc::new(Seat::default());
+    /// Puts a request into the queue without waiting for it; a ticket is one that its submitter may wait for later.
+    pub(super) fn enqueue(&self, request: Request, is_ticket: bool) -> Arc<Seat> {
+        let seat = Arc::new(Seat { is_ticket, ..Seat::default() });
+        if is_ticket {
+            self.tickets.fetch_add(1, Ordering::AcqRel);
+        }
         self.lock().waiting.push_back(Waiter { seat: Arc::clone(&seat), request });
         seat
     }
@@ -145,6 +151,19 @@ impl GroupCommit {
         led
     }
 
+    /// Whether there are tickets that are not carried out yet.
+    pub(super) fn has_tickets(&self) -> bool {
+        self.tickets.load(Ordering::Acquire) > 0
+    }
+
+    /// Says what became of a request of the queue.
+    fn done(&self, seat: &Seat, outcome: Result<Outcome>) {
+        if seat.is_ticket {
+            self.tickets.fetch_sub(1, Ordering::AcqRel);
+        }
+        seat.tell(Fate::Done(outcome));
+    }
+
     /// Count of requests that wait.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
@@ -167,12 +186,12 @@ impl GroupCommit {
     fn lead_one_group(&self, leader: &impl Leader) {
         let handover = Handover { commit: self };
         let (mut requests, seats) = self.take_group();
-        let mut guard = Seats { seats };
+        let mut guard = Seats { commit: self, seats };
         leader.lead(&mut requests);
         let seats = std::mem::take(&mut guard.seats);
         for (seat, request) in seats.iter().zip(requests) {
             let outcome = request.outcome.unwrap_or_else(|| Err(unanswered()));
-            seat.tell(Fate::Done(outcome));
+            self.done(seat, outcome);
         }
         drop(handover);
     }
@@ -223,14 +242,15 @@ impl Drop for Handover<'_> {
 }
 
 /// Fails everyone of a group if its leader panics.
-struct Seats {
+struct Seats<'a> {
+    commit: &'a GroupCommit,
     seats: Vec<Arc<Seat>>,
 }
 
-impl Drop for Seats {
+impl Drop for Seats<'_> {
     fn drop(&mut self) {
         for seat in &self.seats {
-            seat.tell(Fate::Done(Err(unanswered())));
+            self.commit.done(seat, Err(unanswered()));
         }
     }
 }

@@ -142,10 +142,10 @@ impl Log {
         }
     }
 
-    /// Whether this fits in the active segment. One that was begun with the reserve takes deletes only, until there
-    /// is room for writes again.
+    /// Whether this fits in the active segment. One that was begun with the reserve takes deletes and staged writes
+    /// only, until there is room for writes again.
     pub(super) fn has_room(&self, wanted: Wanted) -> bool {
-        let is_allowed = wanted.purpose == Purpose::Delete
+        let is_allowed = wanted.purpose != Purpose::Write
             || !self.is_in_reserve
             || self.space.room(Purpose::Write) > 0;
         is_allowed
@@ -162,9 +162,13 @@ impl Log {
     /// everything that is not sealed again. The reserve has that for two usual segments.
     pub(super) fn room_for(&self, wanted: Wanted) -> u64 {
         let capacity = self.capacity_for(wanted);
-        let unsealed = self.closing.iter().chain(&self.active).map(|open| open.charged);
-        let again = unsealed.sum::<u64>().saturating_add(capacity);
+        let again = self.unsealed_bytes().saturating_add(capacity);
         capacity.saturating_add(again.saturating_sub(2 * self.segment_bytes))
+    }
+
+    /// Bytes that are charged for what is not sealed.
+    pub(super) fn unsealed_bytes(&self) -> u64 {
+        self.closing.iter().chain(&self.active).map(|open| open.charged).sum()
     }
 
     /// Makes room in one segment, rolling to a new one if need be.
@@ -183,7 +187,7 @@ impl Log {
         self.space.take_beside(capacity, beside, wanted.purpose).map_err(Fault::Refused)?;
         let open = self.begin(capacity)?;
         self.is_in_reserve =
-            wanted.purpose == Purpose::Delete && self.space.room(Purpose::Write) == 0;
+            wanted.purpose != Purpose::Write && self.space.room(Purpose::Write) == 0;
         // Order: the manifest names the new segment durably before a record in it can be acknowledged.
         self.catalog.change(vec![Arc::clone(&open.segment)], &[]);
         if let Some(full) = self.active.replace(open) {

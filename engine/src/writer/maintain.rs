@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    StagedChange, Writer,
-    request::{Op, Ops, Outcome, Request},
-    turn::Turn,
-};
+use super::{Writer, flush::RETRY_MS, turn::Turn};
 use crate::{
     error::{Error, Result},
-    format::{manifest::Edit, record::Kind},
-    options::{Condition, Durability},
+    format::manifest::Edit,
     segment::{
         RECORDS_AT,
         append::OpenSegment,
@@ -96,9 +91,9 @@ impl Writer {
     /// vouches for it.
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.drain_queue();
-        self.flush_staged()?;
+        let drained = self.drain_staged();
         let mut turn = self.turn();
-        self.sync_turn(&mut turn)
+        self.sync_turn(&mut turn).and(drained)
     }
 
     /// Puts on record how much of the log is on the device, so that what is missing of it later is known to be damage;
@@ -158,54 +153,6 @@ impl Writer {
         self.commit.drain(self)
     }
 
-    /// Flushes staged writes to the device as one batch.
-    pub(super) fn flush_staged(&self) -> Result<()> {
-        let flushed = self.drain_staged(Durability::Sync);
-        self.overdue.store(flushed.is_err(), Ordering::Release);
-        flushed
-    }
-
-    /// Flushes staged writes that could not be flushed in time.
-    pub(crate) fn flush_overdue(&self) -> Result<()> {
-        if self.overdue.load(Ordering::Acquire) { self.flush_staged() } else { Ok(()) }
-    }
-
-    pub(super) fn drain_staged(&self, durability: Durability) -> Result<()> {
-        if self.staging.len() == 0 {
-            return Ok(());
-        }
-        let mut turn = self.turn();
-        let written = self.write_staged(&mut turn, durability);
-        self.note(&turn);
-        written
-    }
-
-    /// Writes what is staged as one batch and takes it out of the staging area once readers find it in the log.
-    pub(super) fn write_staged(&self, turn: &mut Turn, durability: Durability) -> Result<()> {
-        if self.staging.len() == 0 {
-            return Ok(());
-        }
-        let staged = self.staging.all();
-        let hasher = self.lookup.hasher;
-        let ops = staged.iter().map(|staged| match &staged.change {
-            StagedChange::Put(value, options) => {
-                Op::put(&staged.key, value, options, hasher, Vec::new())
-            }
-            StagedChange::Delete => Op::end(Kind::Delete, &staged.key, hasher),
-        });
-        let ops: Vec<_> = ops.map(|op| Op { condition: Condition::Always, ..op }).collect();
-        let mut request = [Request::new(Ops::Batch(ops), durability)];
-        turn.process(&mut request);
-        let [request] = request;
-        match request.outcome {
-            Some(Err(error)) => Err(error),
-            Some(Ok(Outcome::Written(_) | Outcome::Absent | Outcome::Refused(_))) | None => {
-                self.staging.remove(&staged);
-                Ok(())
-            }
-        }
-    }
-
     /// Carries out one due piece of work; `false` if nothing was due. Times are those of the monotonic clock.
     pub(crate) fn step(&self) -> Result<bool> {
         let now = self.lookup.clock.machine().monotonic_ms();
@@ -213,12 +160,32 @@ impl Writer {
         if self.commit.waiting() > 0 && self.drain_queue() {
             return Ok(true);
         }
-        if self.staging.len() > 0 && since(&self.staged_at) >= self.intervals.periodic_ms {
+        let periodic_ms = self.intervals.periodic_ms;
+        let flush_after = if self.is_overdue() { periodic_ms.max(RETRY_MS) } else { periodic_ms };
+        if self.staging.len() > 0 && since(&self.staged_at) >= flush_after && !self.is_stopped() {
+            let flushed = self.flush_staged();
             self.staged_at.store(now, Ordering::Relaxed);
-            self.flush_staged()?;
+            if let Err(error) = flushed {
+                // Order: a flush that finds no room keeps nothing else from the device.
+                let _ = self.step_log(now);
+                return Err(error);
+            }
             return Ok(true);
         }
+        self.step_log(now)
+    }
+
+    /// What the log itself needs; `false` if nothing was due.
+    fn step_log(&self, now: u64) -> Result<bool> {
+        let since =
+            |then: &AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
         self.keep_time(now)?;
+        if since(&self.owed_since) >= self.intervals.periodic_ms {
+            self.owed_since.store(u64::MAX, Ordering::Relaxed);
+            if self.sync_behind()? {
+                return Ok(true);
+            }
+        }
         if since(&self.flushed_at) >= self.intervals.flush_ms {
             self.flushed_at.store(now, Ordering::Relaxed);
             if self.flush()? {

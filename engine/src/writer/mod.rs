@@ -11,6 +11,7 @@
 mod batch;
 mod effects;
 mod evict;
+mod flush;
 mod group_commit;
 mod install;
 mod log;
@@ -28,6 +29,7 @@ use std::{
 
 use self::{
     batch::{BatchChange, Limits, check_scope},
+    flush::Change,
     group_commit::{GroupCommit, Leader, Seat},
     log::{Log, Wanted},
     request::{Op, Ops, Request},
@@ -61,6 +63,8 @@ pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
     fn pace(&self, bytes: u64);
     /// Entries are about to be evicted: takes those out that have ended, which go first. Called without any lock held.
     fn end_first(&self);
+    /// Takes out entries that have expired, if there can be any; says whether there were. Called without any lock held.
+    fn end_expired(&self) -> bool;
 }
 
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
@@ -87,6 +91,10 @@ pub(crate) struct Writer {
     is_limited: AtomicBool,
     /// Whether staged writes could not be flushed in time.
     overdue: AtomicBool,
+    /// Which staged write was dropped last because it can never be written.
+    lost: Mutex<Option<String>>,
+    /// Since when there is a periodic write in the log that a sync may not cover; the greatest number if there is none.
+    owed_since: AtomicU64,
     limits: Limits,
     durability: Durability,
     maps: bool,
@@ -174,6 +182,8 @@ impl Writer {
             housekeeper: OnceLock::new(),
             is_limited: AtomicBool::new(!live_limits.are_none()),
             overdue: AtomicBool::new(false),
+            lost: Mutex::default(),
+            owed_since: AtomicU64::new(u64::MAX),
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX,
                 value_bytes_max: options.value_bytes_max,
@@ -224,8 +234,11 @@ impl Writer {
         self.limits.check(key, value)?;
         options.validate()?;
         let durability = self.durability(options.durability);
-        if durability == Durability::Periodic && options.condition == Condition::Always {
-            return self.stage(key, StagedChange::Put(value.to_vec(), options.clone()));
+        if durability == Durability::Periodic
+            && options.condition == Condition::Always
+            && self.stage(key, Change::Put(value, options))?
+        {
+            return Ok(Outcome::Written(SequenceNumber(0)));
         }
         let frame = FRAME.take();
         let op = Op::put(key, value, options, self.lookup.hasher, frame);
@@ -299,28 +312,11 @@ impl Writer {
                 drop(self.turn());
             }
         }
-        Ok(Queued(self.commit.enqueue(Request::new(Ops::One(op), durability))))
+        Ok(Queued(self.commit.enqueue(Request::new(Ops::One(op), durability), true)))
     }
 
     pub(crate) fn wait(&self, queued: &Queued) -> Result<Outcome> {
         self.commit.wait(self, &queued.0)
-    }
-
-    fn stage(&self, key: &[u8], change: StagedChange) -> Result<Outcome> {
-        if self.stopped.load(Ordering::Acquire) {
-            self.check_stopped()?;
-        }
-        if self.staging.len() == 0 {
-            self.staged_at.store(self.lookup.clock.machine().monotonic_ms(), Ordering::Relaxed);
-        }
-        // Order: room first. A write that is refused has no effect, and what was acknowledged is not joined by
-        // more while it cannot be brought to the device in time.
-        let is_overdue = self.overdue.load(Ordering::Acquire);
-        if is_overdue || self.staging.bytes() > self.intervals.periodic_bytes {
-            self.flush_staged()?;
-        }
-        self.staging.put(key, change);
-        Ok(Outcome::Written(SequenceNumber(0)))
     }
 
     fn stage_delete(&self, key: &[u8]) -> Result<Outcome> {
@@ -343,8 +339,10 @@ impl Writer {
         if !is_there && !may_return {
             return Ok(Outcome::Absent);
         }
-        let staged = self.stage(key, StagedChange::Delete)?;
-        Ok(if is_there { staged } else { Outcome::Absent })
+        if !self.stage(key, Change::Delete)? {
+            return self.run(Op::end(Kind::Delete, key, self.lookup.hasher), Durability::Periodic);
+        }
+        Ok(if is_there { Outcome::Written(SequenceNumber(0)) } else { Outcome::Absent })
     }
 
     fn check_stopped(&self) -> Result<()> {
@@ -368,9 +366,12 @@ impl Writer {
         self.run(Op { condition, ..op }, self.durability)
     }
 
-    /// Takes staged writes into the log, so that what comes next sees them there.
-    pub(crate) fn settle_staged(&self) -> Result<()> {
-        self.drain_staged(Durability::Buffered)
+    /// Takes staged writes into the log, so that whoever reads `key` there finds the newest write of it.
+    pub(crate) fn settle_staged(&self, key: &[u8]) -> Result<()> {
+        self.drain_staged().or_else(|error| match self.staging.get(key) {
+            Some(_) => Err(error),
+            None => Ok(()),
+        })
     }
 
     /// Runs `look` with the newest sequence number while no write is half in.
@@ -402,7 +403,7 @@ impl Writer {
 
     /// Runs `look` while no write is half in: what it sees is one moment of the store. Staged writes are in.
     pub(crate) fn between_turns<T>(&self, look: impl FnOnce() -> T) -> Result<T> {
-        self.drain_staged(Durability::Buffered)?;
+        self.drain_staged()?;
         let turn = self.turn();
         let seen = look();
         drop(turn);
@@ -424,46 +425,44 @@ fn outcome_of(request: Request) -> Result<Outcome> {
 impl Leader for Writer {
     /// One group. Whatever is staged goes first: it was acknowledged before.
     fn lead(&self, requests: &mut [Request]) {
+        let housekeeper = self.housekeeper.get().and_then(Weak::upgrade);
         if self.is_near_limits(requests)
-            && let Some(housekeeper) = self.housekeeper.get().and_then(Weak::upgrade)
+            && let Some(housekeeper) = &housekeeper
         {
             housekeeper.end_first();
         }
-        self.lead_once(requests);
-        if self.space.limit().is_none() {
-            return;
+        let mut rest = &mut *requests;
+        while !rest.is_empty() {
+            let count = self.lead_once(rest);
+            debug_assert!(count > 0, "the first request of a group is answered");
+            if let (Some(request), Some(housekeeper)) = (rest.first_mut(), &housekeeper)
+                && is_full(request)
+            {
+                // Order: before the requests behind it, so that each key gets its writes in the order they came in.
+                self.try_again(request, housekeeper.as_ref());
+            }
+            rest = rest.split_at_mut(count.max(1)).1;
         }
-        let Some(housekeeper) = self.housekeeper.get().and_then(Weak::upgrade) else { return };
-        let ops = requests.iter().flat_map(|request| request.ops.as_slice());
-        housekeeper.pace(ops.map(Op::bytes_max).sum());
-        for request in requests {
-            let is_full = |request: &Request| {
-                matches!(request.outcome, Some(Err(Error::Full { what: BYTES, .. })))
-            };
-            // A request that found no room changed nothing. Each round some room was made, perhaps for others.
-            let mut rounds = 0;
-            while is_full(request) && rounds < ROOM_ROUNDS_MAX {
-                rounds += 1;
-                // Order: what is sealed needs no room to be written again.
-                let _ = self.seal_large_active();
-                let wanted = self.turn().log.room_for(Wanted::by(request.ops.as_slice()));
-                if !housekeeper.make_room(wanted).unwrap_or(false) {
-                    break;
-                }
-                self.lead_once(std::slice::from_mut(request));
-            }
-            if is_full(request) {
-                self.lookup.counters.refused.add(1);
-            }
+        if self.space.limit().is_some()
+            && let Some(housekeeper) = &housekeeper
+        {
+            let ops = requests.iter().flat_map(|request| request.ops.as_slice());
+            housekeeper.pace(ops.map(Op::bytes_max).sum());
         }
     }
+}
+
+/// Whether a request was refused because there was no room. It changed nothing then.
+fn is_full(request: &Request) -> bool {
+    matches!(request.outcome, Some(Err(Error::Full { .. })))
 }
 
 /// How often a write tries again after room was made for it and it was taken by others (I12).
 const ROOM_ROUNDS_MAX: usize = 16;
 
 impl Writer {
-    fn lead_once(&self, requests: &mut [Request]) {
+    /// Carries out the first requests, as many as one group may have; says how many.
+    fn lead_once(&self, requests: &mut [Request]) -> usize {
         while self.closing.load(Ordering::Acquire) >= self.closing_max() {
             // A failure here stops the log, and the turn below says so.
             if !matches!(self.seal_oldest(), Ok(true)) {
@@ -471,16 +470,50 @@ impl Writer {
             }
         }
         let mut turn = self.turn();
-        // Order: what was acknowledged first stands first in the log, or nothing of this group does.
-        let staged = self.write_staged(&mut turn, Durability::Buffered);
-        match staged {
-            Ok(()) => turn.process(requests),
-            Err(error) => {
-                for request in requests {
-                    request.outcome = Some(Err(error.duplicate()));
-                }
+        // Order: what was acknowledged first stands first in the log.
+        let staged = self.write_staged(&mut turn);
+        let count = match staged {
+            Err(error) if turn.stopped.is_none() => {
+                self.process_beside_staged(&mut turn, requests, &error)
             }
+            _ => turn.process(requests),
+        };
+        let is_owed = |request: &Request| {
+            request.durability == Durability::Periodic
+                && matches!(request.outcome, Some(Ok(Outcome::Written(_))))
+        };
+        if requests.iter().take(count).any(is_owed) {
+            self.owe_periodic(self.lookup.clock.machine().monotonic_ms());
         }
         self.note(&turn);
+        count
+    }
+
+    /// Makes room for a request that found none, and carries it out.
+    fn try_again(&self, request: &mut Request, housekeeper: &dyn Housekeeper) {
+        let is_of_bytes = |request: &Request| {
+            matches!(request.outcome, Some(Err(Error::Full { what: BYTES, .. })))
+        };
+        if !is_of_bytes(request) {
+            // An entry that has ended takes nobody's place, however lately it ended.
+            if housekeeper.end_expired() {
+                self.lead_once(std::slice::from_mut(request));
+            }
+        }
+        // Each round some room was made, perhaps for others.
+        let mut rounds = 0;
+        while is_of_bytes(request) && rounds < ROOM_ROUNDS_MAX {
+            rounds += 1;
+            // Order: what is sealed needs no room to be written again.
+            let _ = self.seal_large_active();
+            let wanted = self.turn().log.room_for(Wanted::by(request.ops.as_slice()));
+            if !housekeeper.make_room(wanted).unwrap_or(false) {
+                break;
+            }
+            self.lead_once(std::slice::from_mut(request));
+        }
+        if is_full(request) {
+            self.lookup.counters.refused.add(1);
+        }
     }
 }

@@ -151,12 +151,14 @@ pub(crate) enum Outcome {
 pub(super) struct Request {
     pub(super) ops: Ops,
     pub(super) durability: Durability,
+    /// It was acknowledged already, and admitted then: no limit is asked again.
+    pub(super) is_admitted: bool,
     pub(super) outcome: Option<Result<Outcome>>,
 }
 
 impl Request {
     pub(super) const fn new(ops: Ops, durability: Durability) -> Self {
-        Self { ops, durability, outcome: None }
+        Self { ops, durability, is_admitted: false, outcome: None }
     }
 
     /// Whether later requests must not be judged in the same group: a cut changes what is live.

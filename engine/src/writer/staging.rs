@@ -1,10 +1,16 @@
-//! Writes of [`Durability::Periodic`](crate::Durability::Periodic) that wait for the next flush: the last one of
-//! each key. Readers look here first.
+//! Write buffer of [`Durability::Periodic`](crate::Durability::Periodic): the last write of each key since the last
+//! flush. Readers look here first.
 
 use std::collections::HashMap;
 
+use super::request::Op;
 use crate::{
-    options::PutOptions,
+    format::{
+        footer::FOOTER_ENTRY_BYTES,
+        record::{HEADER_BYTES, Kind},
+    },
+    index::weight,
+    options::{Condition, PutOptions},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -18,12 +24,70 @@ pub(crate) enum StagedChange {
     Delete,
 }
 
+/// One staged write, by key and version.
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) key: Vec<u8>,
-    pub(super) change: StagedChange,
-    /// Grows with every staged write, so that a flush takes out only what it wrote.
+    /// Grows with every staged write, so that a flush removes only what it wrote.
     version: u64,
+}
+
+/// Most that staged writes may add to the log and to the accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub(super) puts: u64,
+    /// Of the puts, in the accounts of live bytes.
+    pub(super) live_bytes: u64,
+    pub(super) records: u64,
+    /// In the log, with what their footers need.
+    pub(super) log_bytes: u64,
+}
+
+impl Weight {
+    /// An upper bound of the head of a record, its padding included.
+    const HEAD_BYTES: u64 = HEADER_BYTES as u64 + 104;
+
+    /// The weight of a put.
+    pub(super) fn of_put(key: &[u8], value: &[u8], options: &PutOptions) -> Self {
+        let bytes = Self::HEAD_BYTES + (key.len() + value.len() + options.bytes()) as u64;
+        Self {
+            puts: 1,
+            live_bytes: weight(bytes),
+            records: 1,
+            log_bytes: bytes + FOOTER_ENTRY_BYTES as u64,
+        }
+    }
+
+    /// The weight of a delete.
+    pub(super) const fn of_delete(key: &[u8]) -> Self {
+        let bytes = Self::HEAD_BYTES + key.len() as u64;
+        Self { puts: 0, live_bytes: 0, records: 1, log_bytes: bytes + FOOTER_ENTRY_BYTES as u64 }
+    }
+
+    fn of(key: &[u8], change: &StagedChange) -> Self {
+        match change {
+            StagedChange::Put(value, options) => Self::of_put(key, value, options),
+            StagedChange::Delete => Self::of_delete(key),
+        }
+    }
+
+    pub(super) const fn plus(self, more: Self) -> Self {
+        Self {
+            puts: self.puts + more.puts,
+            live_bytes: self.live_bytes + more.live_bytes,
+            records: self.records + more.records,
+            log_bytes: self.log_bytes + more.log_bytes,
+        }
+    }
+
+    pub(super) const fn less(self, part: Self) -> Self {
+        Self {
+            puts: self.puts.saturating_sub(part.puts),
+            live_bytes: self.live_bytes.saturating_sub(part.live_bytes),
+            records: self.records.saturating_sub(part.records),
+            log_bytes: self.log_bytes.saturating_sub(part.log_bytes),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,21 +100,40 @@ pub(crate) struct Staging {
 #[derive(Debug, Default)]
 struct Inner {
     by_key: HashMap<Vec<u8>, (StagedChange, u64)>,
-    bytes: u64,
+    weight: Weight,
     version: u64,
 }
 
-fn bytes_of(key: &[u8], change: &StagedChange) -> u64 {
-    let value = match change {
-        StagedChange::Put(value, _) => value.len(),
-        StagedChange::Delete => 0,
-    };
-    (key.len() + value) as u64
+impl Inner {
+    fn put(&mut self, key: &[u8], change: StagedChange) {
+        self.version += 1;
+        self.weight = self.weight.plus(Weight::of(key, &change));
+        if let Some((old, _)) = self.by_key.insert(key.to_vec(), (change, self.version)) {
+            self.weight = self.weight.less(Weight::of(key, &old));
+        }
+    }
+
+    fn take(&mut self, key: &[u8]) -> Option<StagedChange> {
+        let (change, _) = self.by_key.remove(key)?;
+        self.weight = self.weight.less(Weight::of(key, &change));
+        Some(change)
+    }
+
+    fn is_same(&self, staged: &Staged) -> bool {
+        self.by_key.get(&staged.key).is_some_and(|(_, version)| *version == staged.version)
+    }
 }
 
 impl Staging {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let changed = change(&mut inner);
+        self.count.store(inner.by_key.len(), Ordering::Release);
+        changed
     }
 
     /// Count of staged keys.
@@ -69,44 +152,96 @@ impl Staging {
 
     /// Stages a change.
     pub(super) fn put(&self, key: &[u8], change: StagedChange) {
-        let mut inner = self.lock();
-        inner.version += 1;
-        let version = inner.version;
-        inner.bytes += bytes_of(key, &change);
-        if let Some((old, _)) = inner.by_key.insert(key.to_vec(), (change, version)) {
-            inner.bytes -= bytes_of(key, &old);
-        }
-        self.count.store(inner.by_key.len(), Ordering::Release);
+        self.change(|inner| inner.put(key, change));
     }
 
-    /// Bytes of staged keys and values.
-    pub(super) fn bytes(&self) -> u64 {
-        self.lock().bytes
-    }
-
-    /// Everything staged, which stays staged: readers must find it until the log shows it.
-    pub(super) fn all(&self) -> Vec<Staged> {
+    /// Upper bound of what the staged writes need, and of that the part of `key`.
+    pub(super) fn weight(&self, key: &[u8]) -> (Weight, Weight) {
         let inner = self.lock();
-        let staged = |(key, (change, version)): (&Vec<u8>, &(StagedChange, u64))| Staged {
-            key: key.clone(),
-            change: change.clone(),
-            version: *version,
-        };
-        inner.by_key.iter().map(staged).collect()
+        let part = inner.by_key.get(key).map(|(change, _)| Weight::of(key, change));
+        (inner.weight, part.unwrap_or_default())
     }
 
-    /// Takes out what the log shows now, unless it was staged anew meanwhile.
+    /// The keys of staged puts.
+    pub(super) fn put_keys(&self) -> Vec<Vec<u8>> {
+        let inner = self.lock();
+        let is_put = |(_, (change, _)): &(&Vec<u8>, &(StagedChange, u64))| {
+            matches!(change, StagedChange::Put(..))
+        };
+        inner.by_key.iter().filter(is_put).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The staged writes in the order in which they were staged. They stay: readers must find them until the log
+    /// shows them.
+    pub(super) fn order(&self) -> Vec<Staged> {
+        let inner = self.lock();
+        let staged =
+            |(key, (_, version)): (&Vec<u8>, &(_, u64))| Staged { key: key.clone(), version: *version };
+        let mut order: Vec<_> = inner.by_key.iter().map(staged).collect();
+        order.sort_unstable_by_key(|staged| staged.version);
+        order
+    }
+
+    /// Shows `look` what is staged for this write, unless it was staged again meanwhile.
+    pub(super) fn look<T>(
+        &self,
+        staged: &Staged,
+        look: impl FnOnce(&StagedChange) -> T,
+    ) -> Option<T> {
+        let inner = self.lock();
+        let (change, version) = inner.by_key.get(&staged.key)?;
+        (*version == staged.version).then(|| look(change))
+    }
+
+    /// Removes what the log shows now, unless it was staged again meanwhile.
     pub(super) fn remove(&self, written: &[Staged]) {
-        let mut inner = self.lock();
-        for staged in written {
-            let is_same = inner
-                .by_key
-                .get(&staged.key)
-                .is_some_and(|(_, version)| *version == staged.version);
-            if is_same && let Some((change, _)) = inner.by_key.remove(&staged.key) {
-                inner.bytes -= bytes_of(&staged.key, &change);
+        self.change(|inner| {
+            for staged in written {
+                if inner.is_same(staged) {
+                    let _ = inner.take(&staged.key);
+                }
             }
+        });
+    }
+
+    /// Whether these ops must not be carried out while older writes of their keys are still staged. A put or delete
+    /// without a condition may: it supersedes what is staged.
+    pub(super) fn holds_up(&self, ops: &[Op]) -> bool {
+        let inner = self.lock();
+        ops.iter().any(|op| {
+            let supersedes =
+                op.condition == Condition::Always && matches!(op.kind, Kind::Put | Kind::Delete);
+            op.kind != Kind::ScopeCut && !supersedes && inner.by_key.contains_key(op.key())
+        })
+    }
+
+    /// Removes the staged writes that these ops, which the log shows now, came after. Says whether one of them was a
+    /// put. Staged entries of a scope that was cut become deletes.
+    pub(super) fn supersede(&self, ops: &[Op]) -> bool {
+        self.change(|inner| {
+            let mut had_put = false;
+            for op in ops {
+                if op.kind == Kind::ScopeCut {
+                    inner.cut(op.key());
+                } else {
+                    had_put |= matches!(inner.take(op.key()), Some(StagedChange::Put(..)));
+                }
+            }
+            had_put
+        })
+    }
+}
+
+impl Inner {
+    fn cut(&mut self, scope: &[u8]) {
+        let is_in = |change: &StagedChange| match change {
+            StagedChange::Put(_, options) => options.scopes.iter().any(|name| name == scope),
+            StagedChange::Delete => false,
+        };
+        let cut = self.by_key.iter().filter(|(_, (change, _))| is_in(change));
+        let cut: Vec<_> = cut.map(|(key, _)| key.clone()).collect();
+        for key in cut {
+            self.put(&key, StagedChange::Delete);
         }
-        self.count.store(inner.by_key.len(), Ordering::Release);
     }
 }

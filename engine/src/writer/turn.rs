@@ -21,6 +21,7 @@ use crate::{
     lookup::Lookup,
     options::{Condition, Durability},
     overrides::{Touch, must_log},
+    space::Purpose,
     types::{SequenceNumber, is_live},
 };
 
@@ -50,23 +51,25 @@ impl Turn {
 }
 
 impl Turn {
-    /// Carries out `requests` as one group and sets their outcomes.
-    pub(super) fn process(&mut self, requests: &mut [Request]) {
+    /// Carries out the first of `requests` as one group, sets their outcomes, and says how many they were: the group
+    /// ends before a request that finds no room beside those before it, or behind one that finds none at all.
+    pub(super) fn process(&mut self, requests: &mut [Request]) -> usize {
         if let Some(cause) = &self.stopped {
-            for request in requests {
+            for request in &mut *requests {
                 request.outcome = Some(Err(Error::Stopped { cause: cause.clone() }));
             }
-            return;
+            return requests.len();
         }
         let mark = self.log.mark();
         let ops: usize = requests.iter().map(|request| request.ops.as_slice().len()).sum();
         let mut group = Group::new(std::mem::take(&mut self.effects), ops > 1);
-        let written = self.append_all(requests, &mut group).and_then(|durability| {
-            let Some(durability) = durability else { return Ok(()) };
-            self.make_safe(durability)
+        let written = self.append_all(requests, &mut group).and_then(|(count, durability)| {
+            let Some(durability) = durability else { return Ok(count) };
+            self.make_safe(durability).map(|()| count)
         });
+        let count = written.as_ref().copied().unwrap_or(requests.len());
         match written {
-            Ok(()) => {
+            Ok(_) => {
                 self.keep_limits(&group);
                 group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment));
             }
@@ -82,7 +85,8 @@ impl Turn {
         self.effects = group.into_memory();
         let counters = &self.log.counters;
         counters.groups.add_alone(1);
-        counters.grouped.add_alone(requests.len() as u64);
+        counters.grouped.add_alone(count as u64);
+        count
     }
 
     /// Nothing more is written until `try_recover` (I8).
@@ -93,17 +97,20 @@ impl Turn {
         }
     }
 
-    /// Appends what the requests ask; says what the strictest of those that wrote wants. `Err` stops the log.
+    /// Appends what the first requests ask; says how many they are, and what the strictest of those that wrote wants.
+    /// `Err` stops the log.
     fn append_all(
         &mut self,
         requests: &mut [Request],
         group: &mut Group,
-    ) -> Result<Option<Durability>> {
-        let mut strictest = None;
+    ) -> Result<(usize, Option<Durability>)> {
+        let (mut strictest, mut count) = (None, 0);
         for request in requests {
             let newest = self.log.newest();
-            let outcome = match self.append_request(&mut request.ops, group) {
+            let outcome = match self.append_request(request, group) {
                 Ok(outcome) => Ok(outcome),
+                // Those before it are shown first: they may be what has to go for it.
+                Err(Fault::Refused(Error::Full { .. })) if count > 0 => break,
                 Err(Fault::Refused(error)) => Err(error),
                 Err(Fault::Stops(error)) => return Err(error),
             };
@@ -114,9 +121,14 @@ impl Turn {
             if rests || wrote || matches!(outcome, Ok(Outcome::Written(_))) {
                 strictest = stricter(strictest, request.durability);
             }
+            let is_full = matches!(outcome, Err(Error::Full { .. }));
             request.outcome = Some(outcome);
+            count += 1;
+            if is_full {
+                break;
+            }
         }
-        Ok(strictest)
+        Ok((count, strictest))
     }
 
     fn make_safe(&mut self, durability: Durability) -> Result<()> {
@@ -128,13 +140,23 @@ impl Turn {
     }
 
     /// Appends one request, or nothing of it.
-    fn append_request(&mut self, ops: &mut Ops, group: &mut Group) -> Result<Outcome, Fault> {
+    fn append_request(
+        &mut self,
+        request: &mut Request,
+        group: &mut Group,
+    ) -> Result<Outcome, Fault> {
+        let Request { ops, is_admitted, .. } = request;
         if let Some(refused) = self.judge(ops.as_slice(), group).map_err(Fault::Refused)? {
             return Ok(refused);
         }
-        self.check_limits(ops.as_slice(), group).map_err(Fault::Refused)?;
         // Order: all the room is there before the first record, so that a batch stands in one segment.
-        let wanted = Wanted::by(ops.as_slice());
+        let mut wanted = Wanted::by(ops.as_slice());
+        if *is_admitted {
+            self.look_ahead(ops.as_slice(), group).map_err(Fault::Refused)?;
+            wanted.purpose = wanted.purpose.max(Purpose::Staged);
+        } else {
+            self.check_limits(ops.as_slice(), group).map_err(Fault::Refused)?;
+        }
         if !self.log.has_room(wanted) {
             self.charge_others();
             self.set_capacity();
@@ -150,6 +172,17 @@ impl Turn {
                 .map(|(outcome, _)| outcome),
             Ops::Batch(ops) => self.append_batch(ops, group),
         }
+    }
+
+    /// Looks up the keys of puts, so that a record that cannot be read is met before a part of a batch is in the log.
+    fn look_ahead(&self, ops: &[Op], group: &Group) -> Result<()> {
+        for op in ops.iter().filter(|op| op.kind == Kind::Put) {
+            match self.current(op, group) {
+                Ok(_) | Err(Error::Corruption(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Charges for manifest and checkpoint as they may grow until the next segment begins.
@@ -274,6 +307,7 @@ impl Turn {
         is_known: bool,
         extra: Flags,
     ) -> (Effect, Option<Current>, SequenceNumber, u32) {
+        self.lookup.first_expiry.note(op.expires_at);
         let fresh = if displaced.is_none() && is_known { Flags::FRESH } else { Flags::default() };
         let flags = flags_of(&op.frame).with(fresh).with(extra);
         let (location, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
@@ -304,6 +338,7 @@ impl Turn {
 
     /// A sliding expiry that need not be written down yet.
     fn slide(&self, op: &Op, current: Current) -> Option<(Effect, Current)> {
+        self.lookup.first_expiry.note(op.expires_at);
         let wanted = op.expires_at.filter(|_| op.is_sliding)?;
         let touch = self.lookup.overrides.touch(current.location).filter(|_| current.touched);
         let logged = touch.unwrap_or_else(|| Touch::logged(current.expires_at, current.sequence));

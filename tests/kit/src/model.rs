@@ -285,6 +285,16 @@ impl Model {
         }
     }
 
+    /// Staged writes that could not be flushed were overtaken by the write that began: a crash may take any of them.
+    pub fn overtaken(&mut self) {
+        let first = self.process.max(self.durable);
+        for write in self.writes.iter_mut().skip(first) {
+            if write.durability == Durability::Periodic && write.failed.is_none() {
+                write.failed = Some(true);
+            }
+        }
+    }
+
     /// The operation that began was refused before it did anything.
     pub fn refuse(&mut self) {
         self.in_flight = None;

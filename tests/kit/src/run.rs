@@ -190,6 +190,9 @@ impl Runner {
         if self.model.in_flight().is_some() && self.engine().stats().sequence == newest {
             self.model.wrote_nothing();
         }
+        if self.faulty && self.engine().stats().staged > 0 && self.model.in_flight().is_some() {
+            self.model.overtaken();
+        }
         self.judge(op, answer, expected, was_stopped)?;
         if self.setup.max_entries.is_some() {
             self.learn_evictions()?;
