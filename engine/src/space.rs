@@ -142,7 +142,9 @@ impl Space {
     fn limit_for(&self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Write => self.limit.load(Ordering::Relaxed),
-            Purpose::Delete | Purpose::Staged | Purpose::Compact => self.ceiling.load(Ordering::Relaxed),
+            Purpose::Delete | Purpose::Staged | Purpose::Compact => {
+                self.ceiling.load(Ordering::Relaxed)
+            }
         }
     }
 

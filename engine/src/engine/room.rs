@@ -72,7 +72,7 @@ impl Shared {
         /// Jobs that one writer waits for at most (I12).
         const ROUNDS_MAX: usize = 64;
         /// Milliseconds that it waits for readers in all.
-        const WAITS_MAX: usize = 16;
+        const WAITS_MAX: usize = 100;
         const HELD_MAX_PART: u64 = 4;
         let mut did_anything = false;
         let mut waits = 0;

@@ -116,7 +116,7 @@ impl Shared {
         }
         writer.charge_others();
         space.set_ceiling(u64::MAX);
-        let shared = Self {
+        Ok(Self {
             reader: Reader::new(Arc::clone(&lookup)),
             lookup,
             writer,
@@ -134,12 +134,7 @@ impl Shared {
             attached: Attached::default(),
             home,
             options,
-        };
-        if !shared.options.read_only {
-            // A lower limit than before holds from the first look on. What cannot be read now is left to upkeep.
-            let _ = shared.keep_live_limits();
-        }
-        Ok(shared)
+        })
     }
 
     pub(crate) fn step(&self) -> Result<bool> {

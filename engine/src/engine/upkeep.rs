@@ -53,6 +53,8 @@ pub(super) struct Upkeep {
     paused: AtomicBool,
     /// Why the last job failed, until one succeeds.
     failure: Mutex<Option<String>>,
+    /// Whether there are segments that could not be read.
+    has_unreadable: AtomicBool,
     /// When the next job is tried after a failure, on the monotonic clock.
     retry_at: AtomicU64,
     /// When expired entries are looked for next by a write that finds no room, in store time.
@@ -132,7 +134,13 @@ impl Shared {
 
     /// A job succeeded. A segment that cannot be read stays a failure.
     fn note_success(&self, job: &JobState) {
-        if job.unreadable.is_empty() {
+        self.upkeep.has_unreadable.store(!job.unreadable.is_empty(), Ordering::Release);
+        self.forget_failure();
+    }
+
+    /// Nothing is wrong any more but segments that cannot be read, if there are any.
+    fn forget_failure(&self) {
+        if !self.upkeep.has_unreadable.load(Ordering::Acquire) {
             *hold(&self.upkeep.failure) = None;
         }
     }
@@ -167,10 +175,15 @@ impl Shared {
             return Ok(false);
         }
         if is_tight {
-            return self.find_room(self.space_wanted()).map(|_| false);
+            let found = self.find_room(self.space_wanted());
+            if found.is_ok() {
+                self.forget_failure();
+            }
+            return found.map(|_| false);
         }
         let newest = self.writer.next_sequence().0;
         if self.upkeep.vain_at.load(Ordering::Relaxed) == newest {
+            self.forget_failure();
             return Ok(false);
         }
         let mut report = CompactionReport::default();
@@ -178,6 +191,10 @@ impl Shared {
         if done && report.bytes_reclaimed == 0 {
             // It would go on for ever: not again before something was written.
             self.upkeep.vain_at.store(newest, Ordering::Relaxed);
+        }
+        if !done && !self.upkeep.is_paused() {
+            // Nothing is worth a job: whatever failed before is of no use any more.
+            self.forget_failure();
         }
         Ok(done)
     }
@@ -350,6 +367,7 @@ impl Shared {
                     // It stays, and is not tried again in this session.
                     most = usize::MAX;
                     job.unreadable.push(segment.id());
+                    self.upkeep.has_unreadable.store(true, Ordering::Release);
                     report.unreadable.push(corruption.clone());
                     self.note_failure(&corruption);
                 }

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveLimits {
     /// Internal entries included.
-    entries: u64,
+    pub(super) entries: u64,
     /// Entries of a layer above that the limit does not count.
     internal: u64,
     pub(crate) bytes: u64,

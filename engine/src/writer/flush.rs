@@ -26,7 +26,7 @@ use crate::{
     options::{Durability, PutOptions},
     segment::RECORDS_AT,
     space::{BYTES, Purpose},
-    sync::{PoisonError, atomic::Ordering},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     types::is_live,
 };
 
@@ -208,17 +208,34 @@ impl Writer {
         if self.staging.len() == 0 {
             return Ok(());
         }
-        let mut turn = self.turn();
-        let written = self.write_staged(&mut turn);
+        let (turn, drained) = self.turn_behind_staged();
         self.note(&turn);
-        written
+        drained
+    }
+
+    /// The turn, with everything that is staged in the log before it. `Err`: some of it is still staged. Seals what has
+    /// to be sealed on the way.
+    pub(super) fn turn_behind_staged(&self) -> (MutexGuard<'_, Turn>, Result<()>) {
+        loop {
+            let mut is_sealed = true;
+            while is_sealed && self.closing.load(Ordering::Acquire) >= self.closing_max() {
+                // A failure here stops the log, and the turn says so.
+                is_sealed = matches!(self.seal_oldest(), Ok(true));
+            }
+            let mut turn = self.turn();
+            let drained = self.write_staged(&mut turn, is_sealed);
+            if !matches!(drained, Ok(false)) {
+                return (turn, drained.map(drop));
+            }
+            self.note(&turn);
+        }
     }
 
     /// Appends what is staged to the log, and removes it from the write buffer once readers find it in the log. `Err`:
-    /// some of it is still staged.
-    pub(super) fn write_staged(&self, turn: &mut Turn) -> Result<()> {
+    /// some of it is still staged. `false`: there is more, and segments to be sealed first, if `may_pause`.
+    fn write_staged(&self, turn: &mut Turn, may_pause: bool) -> Result<bool> {
         if self.staging.len() == 0 {
-            return Ok(());
+            return Ok(true);
         }
         self.owe_periodic(self.staged_at.load(Ordering::Relaxed));
         let order = self.staging.order();
@@ -230,10 +247,14 @@ impl Writer {
             if flush.write(turn, ops, piece)? {
                 rest = after;
             }
+            let is_pause = turn.log.closing.len() >= self.closing_max() && !rest.is_empty();
+            if may_pause && is_pause && flush.failed.is_none() {
+                return Ok(false);
+            }
         }
         match flush.failed {
             Some(error) => Err(error),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 
@@ -354,7 +375,8 @@ impl Flush<'_> {
             1 => Ops::One(ops.remove(0)),
             _ => Ops::Batch(ops),
         };
-        let mut request = [Request { is_admitted: true, ..Request::new(ops, Durability::Buffered) }];
+        let mut request =
+            [Request { is_admitted: true, ..Request::new(ops, Durability::Buffered) }];
         turn.process(&mut request);
         let [request] = request;
         let Some(Err(error)) = request.outcome else {

@@ -177,8 +177,7 @@ impl Writer {
 
     /// What the log itself needs; `false` if nothing was due.
     fn step_log(&self, now: u64) -> Result<bool> {
-        let since =
-            |then: &AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
+        let since = |then: &AtomicU64| now.saturating_sub(then.load(Ordering::Relaxed));
         self.keep_time(now)?;
         if since(&self.owed_since) >= self.intervals.periodic_ms {
             self.owed_since.store(u64::MAX, Ordering::Relaxed);

@@ -463,15 +463,8 @@ const ROOM_ROUNDS_MAX: usize = 16;
 impl Writer {
     /// Carries out the first requests, as many as one group may have; says how many.
     fn lead_once(&self, requests: &mut [Request]) -> usize {
-        while self.closing.load(Ordering::Acquire) >= self.closing_max() {
-            // A failure here stops the log, and the turn below says so.
-            if !matches!(self.seal_oldest(), Ok(true)) {
-                break;
-            }
-        }
-        let mut turn = self.turn();
         // Order: what was acknowledged first stands first in the log.
-        let staged = self.write_staged(&mut turn);
+        let (mut turn, staged) = self.turn_behind_staged();
         let count = match staged {
             Err(error) if turn.stopped.is_none() => {
                 self.process_beside_staged(&mut turn, requests, &error)

@@ -175,8 +175,10 @@ impl Staging {
     /// shows them.
     pub(super) fn order(&self) -> Vec<Staged> {
         let inner = self.lock();
-        let staged =
-            |(key, (_, version)): (&Vec<u8>, &(_, u64))| Staged { key: key.clone(), version: *version };
+        let staged = |(key, (_, version)): (&Vec<u8>, &(_, u64))| Staged {
+            key: key.clone(),
+            version: *version,
+        };
         let mut order: Vec<_> = inner.by_key.iter().map(staged).collect();
         order.sort_unstable_by_key(|staged| staged.version);
         order

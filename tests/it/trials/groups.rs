@@ -62,9 +62,8 @@ fn full_of_what_has_just_expired() {
             _ => options.max_bytes(256 << 10),
         });
         let soon = PutOptions::new().expires_at(Timestamp(store.engine().now().0 + 1_000));
-        let full = (0..10_000).find_map(|key| {
-            store.engine().put_with(name(key), value(key, 0, 500), &soon).err()
-        });
+        let full = (0..10_000)
+            .find_map(|key| store.engine().put_with(name(key), value(key, 0, 500), &soon).err());
         assert!(matches!(full, Some(Error::Full { .. })), "{full:?}");
         store.clock.advance(900);
         store.engine().put("early", value(1, 1, 500)).unwrap_err();

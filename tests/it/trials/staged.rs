@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tierce_engine::{
-    Batch, Durability, Engine, Error, Evict, Health, Options, PutOptions, SequenceNumber, Timestamp,
-    Wrote, io::MemoryDisk,
+    Batch, Durability, Engine, Error, Evict, Health, Options, PutOptions, SequenceNumber,
+    Timestamp, Wrote, io::MemoryDisk,
 };
 use tierce_kit::{
     clock::TestClock,
@@ -184,7 +184,9 @@ fn writes_beside_staged_ones_that_wait() {
     assert!(engine.delete(name(15)).unwrap(), "a key that waits");
     assert!(!engine.contains_key(name(15)).unwrap());
     engine.put(name(14), "newer").unwrap();
-    engine.update(name(1), |_| tierce_engine::Change::Put(b"other".to_vec(), PutOptions::new())).unwrap();
+    engine
+        .update(name(1), |_| tierce_engine::Change::Put(b"other".to_vec(), PutOptions::new()))
+        .unwrap();
     let held_up = engine.touch(name(13), Some(Timestamp(engine.now().0 + 1_000))).unwrap_err();
     assert!(matches!(held_up, Error::Io { .. }), "{held_up}");
     disk.disarm();
@@ -235,9 +237,7 @@ fn a_full_disk_and_a_short_period() {
 fn what_expires_while_staged() {
     let disk = MemoryDisk::new();
     let clock = TestClock::new();
-    let options = || {
-        Options::new().disk(disk.clone()).clock(clock.clone()).background(false)
-    };
+    let options = || Options::new().disk(disk.clone()).clock(clock.clone()).background(false);
     let engine = options().open(STORE).unwrap();
     engine.put("older", "v").unwrap();
     let soon = periodic().expires_at(Timestamp(engine.now().0 + 1_000));
