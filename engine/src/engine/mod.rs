@@ -102,6 +102,7 @@ impl Health {
             Self::Good => "good",
             Self::Behind => "behind",
             Self::CompactionFails { .. } => "compaction-fails",
+            Self::StagedLost { .. } => "staged-lost",
             Self::Stopped { .. } => "stopped",
         }
     }
