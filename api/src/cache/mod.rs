@@ -196,9 +196,19 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn contains_key<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         let mut is_fresh = false;
         self.typed.with_key(key, |key| {
+            if self.is_careful() {
+                let mut look = |view: View<'_>| is_fresh = self.fresh_value(key, &view).is_some();
+                return self.typed.kv().view(key, &mut look);
+            }
             self.typed.kv().peek(key, &mut |view| is_fresh = self.is_fresh(&view))
         })?;
         Ok(is_fresh)
+    }
+
+    /// Whether an entry was found that cannot be decoded. From then on what counts entries reads their values, so that it
+    /// agrees with `get`.
+    fn is_careful(&self) -> bool {
+        self.shared.counters.undecodable.get() > 0
     }
 
     /// Stores `value`. An older entry is replaced with everything that belonged to it: lifetime, tags, pin.
@@ -304,10 +314,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         }
     }
 
-    /// An entry that is stale counts as absent.
+    /// An entry that is stale, or cannot be decoded, counts as absent.
     fn replace_stale(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<bool> {
         let stored = self.typed.put_over(key, &mut |old| {
-            old.is_none_or(|view| !self.is_fresh(&view)).then(|| (value.to_vec(), options.clone()))
+            old.is_none_or(|view| self.fresh_value(key, &view).is_none())
+                .then(|| (value.to_vec(), options.clone()))
         })?;
         Ok(stored)
     }
@@ -379,7 +390,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         Ok(deleted)
     }
 
-    /// Removes `key` and returns its value. Of several callers one gets it.
+    /// Removes `key` and returns its value. Of several callers one gets it. A value that cannot be decoded goes, too.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -388,8 +399,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         self.typed.with_key(key, |key| {
             let _writing = self.shared.flights.write(key);
             self.typed.update_raw_at(key, &mut |old| {
-                taken = old.and_then(|view| self.fresh_value(key, &view));
-                Ok(if taken.is_some() { Outcome::Remove } else { Outcome::Keep })
+                let fresh = old.filter(|view| self.is_fresh(view));
+                taken = fresh.and_then(|view| self.fresh_value(key, &view));
+                Ok(if fresh.is_some() { Outcome::Remove } else { Outcome::Keep })
             })?;
             if taken.is_some() {
                 self.note_removed(key);
@@ -508,9 +520,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         each: &mut dyn FnMut(&[u8], View<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let prefix = &self.typed.space().prefix;
-        self.typed.scan_at(prefix, values, &mut |key, view| match self.is_fresh(&view) {
-            true => each(key, view),
-            false => ControlFlow::Continue(()),
+        let is_careful = self.is_careful();
+        self.typed.scan_at(prefix, values || is_careful, &mut |key, view| {
+            let is_there =
+                self.is_fresh(&view) && !(is_careful && self.typed.value_of(key, &view).is_err());
+            if is_there { each(key, view) } else { ControlFlow::Continue(()) }
         })
     }
 

@@ -13,6 +13,10 @@ use crate::{codec::Codec, error::Result, key::OwnedKey};
 pub(super) struct Count(AtomicU64);
 
 impl Count {
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add(&self, more: u64) {
         if more > 0 {
             self.0.fetch_add(more, Ordering::Relaxed);

@@ -9,8 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tierce_engine::io::{Clock as _, Disk as _, OsClock, OsDisk};
+use tierce_engine::io::{Clock as _, OsClock};
 
+use super::files;
 use crate::{Error, Result};
 
 const PREFIX: &str = ".tierce-";
@@ -66,7 +67,19 @@ pub fn atomic_write_with<T>(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
 ) -> Result<T> {
-    let path = target(path.as_ref())?;
+    atomic_write_placed(path.as_ref(), |file, _| write(file))
+}
+
+/// As [`atomic_write_with`]; `write` sees what the new file is: its number stays the same when it gets its name.
+///
+/// # Errors
+/// As [`atomic_write_with`].
+pub(super) fn atomic_write_placed<T>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write, &fs::Metadata) -> io::Result<T>,
+) -> Result<T> {
+    // `write` is the caller's and may change the working directory.
+    let path = target(&absolute(path)?)?;
     let existing = metadata(&path)?;
     replace(&path, existing.as_ref(), write)
 }
@@ -77,31 +90,33 @@ pub fn atomic_write_with<T>(
 /// # Errors
 /// As [`atomic_write`].
 pub(crate) fn atomic_copy(original: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, metadata(original)?.as_ref(), |file| file.write_all(bytes))
+    replace(path, metadata(original)?.as_ref(), |file, _| file.write_all(bytes))
 }
 
 /// Replaces the file at `path`, with the permissions of `like`.
 fn replace<T>(
     path: &Path,
     like: Option<&fs::Metadata>,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+    write: impl FnOnce(&mut dyn Write, &fs::Metadata) -> io::Result<T>,
 ) -> Result<T> {
     let directory = parent(path);
     let (temporary, file) = Temporary::create(directory, like.is_some())?;
     let failed = |operation| move |source| Error::io(operation, path, source);
 
+    let place = file.metadata().map_err(failed("look at"))?;
     let mut buffered = BufWriter::new(file);
-    let result = write(&mut buffered).map_err(failed("write"))?;
+    let result = write(&mut buffered, &place).map_err(failed("write"))?;
     let file =
         buffered.into_inner().map_err(|error| error.into_error()).map_err(failed("write"))?;
     if let Some(like) = like {
         keep_owner_and_mode(&file, like).map_err(failed("set the permissions of"))?;
     }
-    file.sync_all().map_err(failed("sync"))?;
+    files::note_written(&temporary.path, &file);
+    files::sync(&file).map_err(failed("sync"))?;
     // Windows renames no open file.
     drop(file);
     temporary.rename(path)?;
-    OsDisk.sync_dir(directory).map_err(|source| Error::io("sync directory", directory, source))?;
+    files::sync_dir(directory).map_err(|source| Error::io("sync directory", directory, source))?;
     Ok(result)
 }
 
@@ -113,6 +128,14 @@ pub(super) fn is_temporary(name: &str) -> bool {
 /// The directory of a file; the current one for a bare name.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The path from the root on: it leads to the same place when the process changes its working directory.
+///
+/// # Errors
+/// [`Error::Io`] if it is empty, or the working directory cannot be told.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|source| Error::io("find", path, source))
 }
 
 /// One spelling for all paths that lead to the same file, whether it is there yet or not.
@@ -132,7 +155,8 @@ pub(crate) fn canonical(path: &Path) -> PathBuf {
         }
         above
     }
-    known(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    let path = follow(path).unwrap_or_else(|_| path.to_owned());
+    known(&std::path::absolute(&path).unwrap_or(path))
 }
 
 /// Creates the directory and those above it that are missing; their names are durable when this returns.
@@ -151,21 +175,31 @@ pub(crate) fn create_directories(directory: &Path) -> Result<()> {
         // Not there before, and there now: somebody else may not have synced it yet.
         _ => {}
     }
-    OsDisk.sync_dir(above).map_err(failed)
+    files::sync_dir(above).map_err(failed)
 }
 
 /// Where a link leads: replacing the link itself would leave the file it leads to as it was.
-fn target(path: &Path) -> Result<PathBuf> {
+pub(crate) fn target(path: &Path) -> Result<PathBuf> {
     if path.file_name().is_none() {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name");
         return Err(Error::io("write", path, source));
     }
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => {
-            fs::canonicalize(path).map_err(|source| Error::io("follow the link", path, source))
+    follow(path).map_err(|source| Error::io("follow the link", path, source))
+}
+
+/// Most links that are followed, as on Linux.
+const LINKS_MAX: usize = 40;
+
+/// The path that links at the end of this one lead to, whether something is there or not.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => path = parent(&path).join(fs::read_link(&path)?),
+            _ => return Ok(path),
         }
-        _ => Ok(path.to_owned()),
     }
+    Err(io::Error::other("there are too many links"))
 }
 
 fn metadata(path: &Path) -> Result<Option<fs::Metadata>> {
@@ -215,7 +249,7 @@ impl Temporary {
             }
             #[cfg(not(unix))]
             let _ = private;
-            match options.open(&path) {
+            match files::open(&options, &path) {
                 Ok(file) => return Ok((Self { path, renamed: false }, file)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(Error::io("create a file in", directory, source)),
@@ -224,7 +258,7 @@ impl Temporary {
     }
 
     fn rename(mut self, to: &Path) -> Result<()> {
-        fs::rename(&self.path, to).map_err(|source| Error::io("replace", to, source))?;
+        files::rename(&self.path, to).map_err(|source| Error::io("replace", to, source))?;
         self.renamed = true;
         Ok(())
     }
@@ -234,7 +268,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
             // There is nobody to tell, and the error that led here says more.
-            let _ = fs::remove_file(&self.path);
+            let _ = files::remove(&self.path);
         }
     }
 }

@@ -5,16 +5,14 @@
 //! renames it ("verified": from here on files may change), migrates, rebuilds, removes it. A crash anywhere in that
 //! leaves the rest to the next call.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
-use tierce_engine::{
-    Timestamp,
-    io::{Disk as _, OsDisk},
-};
+use tierce_engine::Timestamp;
 
 use super::{
     Migrator,
-    atomic::canonical,
+    atomic::{absolute, canonical},
+    files,
     manifest::{BackupManifest, MANIFEST, VERIFIED},
     time,
 };
@@ -114,17 +112,19 @@ pub fn prepare_backup_with(
     options: &BackupOptions,
     flush: impl FnOnce() -> Result<()>,
 ) -> Result<BackupManifest> {
-    let data_dir = data_dir.as_ref();
+    // `flush` is the caller's and may change the working directory.
+    let data_dir = &*absolute(data_dir.as_ref())?;
     // First: what is not in the files yet cannot be in the backup.
     flush()?;
     let timestamp = time::rfc3339(options.now.unwrap_or_else(time::now));
-    let manifest = BackupManifest::of(data_dir, version, timestamp, &options.exclude)?;
+    let mut manifest = BackupManifest::of(data_dir, version, timestamp, &options.exclude)?;
     manifest.write(data_dir)?;
     Ok(manifest)
 }
 
-/// Removes the list again, after the copy was made. Without it, the next start would take the changed files for a
-/// damaged backup. Returns whether there was one.
+/// Removes the list again, after the copy was made. Returns whether there was one. If the program ends before, the next
+/// [`restore_from_backup`] finds that the list is the original and no copy, and removes it; where a file system does not
+/// tell the two apart, it takes the changed files for a damaged backup.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -135,6 +135,9 @@ pub fn finish_backup(data_dir: impl AsRef<Path>) -> Result<bool> {
 /// Brings a data directory into use that was restored from a backup: verifies every file that the list names, migrates
 /// the data to version `wanted`, calls `rebuild` (for indexes, caches and what else can be made again), and removes the
 /// list. To be called at every start: without a list there is nothing to do, and the answer is `None`.
+///
+/// A list that [`prepare_backup`] wrote into this very directory, whose files changed since, is of a backup that was broken
+/// off: it is removed, and the answer is `None`.
 ///
 /// The data has the version in the migrator's version file if that belongs to the backup, otherwise that of the list.
 /// Other files in the directory are left alone.
@@ -165,9 +168,17 @@ pub fn restore_from_backup(
     wanted: Version,
     rebuild: impl FnOnce() -> Result<()>,
 ) -> Result<Option<Restored>> {
-    let data_dir = data_dir.as_ref();
-    let manifest = if let Some(manifest) = BackupManifest::read(&data_dir.join(MANIFEST))? {
-        manifest.verify(data_dir)?;
+    let data_dir = &*absolute(data_dir.as_ref())?;
+    let list = data_dir.join(MANIFEST);
+    let manifest = if let Some(manifest) = BackupManifest::read(&list)? {
+        match manifest.verify(data_dir) {
+            // The program went on after `prepare_backup`, and did not come to `finish_backup`.
+            Err(Error::Backup { .. }) if manifest.is_in_place(&list) => {
+                remove(data_dir, MANIFEST)?;
+                return Ok(None);
+            }
+            verified => verified?,
+        }
         begin(data_dir, &manifest, migrator, wanted)?;
         manifest
     } else if let Some(manifest) = BackupManifest::read(&data_dir.join(VERIFIED))? {
@@ -198,15 +209,15 @@ fn begin(
         migrator.set_version(found)?;
     }
     let failed = |source| Error::io("rename", data_dir.join(MANIFEST), source);
-    fs::rename(data_dir.join(MANIFEST), data_dir.join(VERIFIED)).map_err(failed)?;
-    OsDisk.sync_dir(data_dir).map_err(failed)
+    files::rename(&data_dir.join(MANIFEST), &data_dir.join(VERIFIED)).map_err(failed)?;
+    files::sync_dir(data_dir).map_err(failed)
 }
 
 fn remove(data_dir: &Path, name: &str) -> Result<bool> {
     let file = data_dir.join(name);
     let failed = |source| Error::io("remove", &file, source);
-    match fs::remove_file(&file) {
-        Ok(()) => OsDisk.sync_dir(data_dir).map_err(failed).map(|()| true),
+    match files::remove(&file) {
+        Ok(()) => files::sync_dir(data_dir).map_err(failed).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(failed(source)),
     }

@@ -9,14 +9,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    document::{self, Loaded},
+    atomic::absolute,
+    document::{self, Changes, Loaded},
     time,
 };
 use crate::{Error, Result, codec::inspect::to_value};
 
-/// Settings in a JSON file. Read once, when opened, if the file is there; each change is written at once, as
-/// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Keys that
-/// this program does not know stay. The file is created by the first change.
+/// Settings in a JSON file. It is read when it is opened, and again before each change, which is written at once, as
+/// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Only what is
+/// changed is written anew: keys that this program does not know, and edits of other handles, processes and people, stay
+/// as they are written. What they changed shows after the next change, or when it is opened again. The file is created
+/// by the first change.
 ///
 /// ```
 /// use tierce::ops::ConfigDocument;
@@ -35,6 +38,7 @@ pub struct ConfigDocument {
     path: PathBuf,
     values: Map<String, Value>,
     damage: Option<Error>,
+    is_strict: bool,
 }
 
 impl ConfigDocument {
@@ -44,13 +48,13 @@ impl ConfigDocument {
     /// # Errors
     /// [`Error::Io`] if the file is there and cannot be read, or cannot be renamed. It is untouched then.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
+        let path = absolute(&path.into())?;
         let (values, damage) = match document::load_json(&path, time::now())? {
             Loaded::Missing => (Map::new(), None),
             Loaded::Object(values) => (values, None),
             Loaded::Quarantined(error) => (Map::new(), Some(error)),
         };
-        Ok(Self { path, values, damage })
+        Ok(Self { path, values, damage, is_strict: false })
     }
 
     /// As [`Self::open`], but a damaged file is an error each time, and stays where it is.
@@ -69,12 +73,12 @@ impl ConfigDocument {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_strict(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
+        let path = absolute(&path.into())?;
         let values = document::load_json_strict(&path)?.unwrap_or_default();
-        Ok(Self { path, values, damage: None })
+        Ok(Self { path, values, damage: None, is_strict: true })
     }
 
-    /// What [`Self::open`] found to be damaged, and where it is now.
+    /// What [`Self::open`], or a change later, found to be damaged last, and where it is now.
     ///
     /// ```
     /// use tierce::ops::ConfigDocument;
@@ -121,21 +125,20 @@ impl ConfigDocument {
         Ok(self.get(key)?.unwrap_or(default))
     }
 
-    /// Sets `key` and saves all.
+    /// Sets `key` and saves it.
     ///
     /// # Errors
     /// [`Error::Encode`] if JSON cannot hold the value (NaN and infinity among others) or it is nested so deep that it
-    /// could not be read again (127 levels in the file); [`Error::Io`] if the file cannot be written. The setting is as
-    /// it was then, here and in the file.
+    /// could not be read again (127 levels in the file); [`Error::Io`] if the file cannot be read or written;
+    /// [`Error::CorruptFile`] if it was damaged meanwhile, after [`Self::open_strict`]. The setting is as it was then, here
+    /// and in the file.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
         let value = to_value(value)
             .map_err(|source| Error::Encode { space: self.path.display().to_string(), source })?;
-        self.update(|values| {
-            values.insert(key.to_owned(), value);
-        })
+        self.change(&Changes::from([(key.to_owned(), Some(value))])).map(drop)
     }
 
-    /// Removes `key`, and saves all if it was there.
+    /// Removes `key` from the file, if it is there.
     ///
     /// # Errors
     /// [`Error::Io`]; the setting is still there then.
@@ -149,16 +152,10 @@ impl ConfigDocument {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn remove(&mut self, key: &str) -> Result<bool> {
-        if !self.values.contains_key(key) {
-            return Ok(false);
-        }
-        self.update(|values| {
-            values.remove(key);
-        })?;
-        Ok(true)
+        self.change(&Changes::from([(key.to_owned(), None)]))
     }
 
-    /// Changes several settings and saves once: all of them or none.
+    /// Changes several settings and saves once: all of them or none. `change` sees what the file holds now.
     ///
     /// # Errors
     /// [`Error::Encode`] if something is nested too deep, [`Error::Io`]; nothing is changed then.
@@ -174,12 +171,26 @@ impl ConfigDocument {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn update(&mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<()> {
+        // A damaged file is dealt with below.
+        match document::load_json_strict(&self.path) {
+            Ok(Some(values)) => self.values = values,
+            Ok(None) | Err(Error::CorruptFile { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let mut values = self.values.clone();
         change(&mut values);
-        // First the file: what is held here is never newer than what a restart would find.
-        document::save_json(&self.path, &values)?;
-        self.values = values;
-        Ok(())
+        self.change(&document::changes(&self.values, values)).map(drop)
+    }
+
+    /// Makes the changes in the file, and then here: what is held here is never newer than what a restart would find.
+    fn change(&mut self, changes: &Changes) -> Result<bool> {
+        let now = (!self.is_strict).then(time::now);
+        let changed = document::change_json(&self.path, &self.values, changes, now)?;
+        self.values = changed.values;
+        if changed.damage.is_some() {
+            self.damage = changed.damage;
+        }
+        Ok(changed.is_written)
     }
 
     /// All settings.

@@ -29,10 +29,11 @@ pub struct Directories {
 }
 
 impl Directories {
-    /// The directories below `base`.
+    /// The directories below `base`. A relative one starts at the working directory of now.
     #[must_use]
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into() }
+        let base = base.into();
+        Self { base: std::path::absolute(&base).unwrap_or(base) }
     }
 
     /// The directory that they are in.

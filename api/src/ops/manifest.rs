@@ -4,6 +4,7 @@ use std::{
     fs, io,
     io::Read as _,
     path::{Component, Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,49 @@ pub struct BackupManifest {
     pub timestamp: String,
     /// The files, sorted by path.
     pub files: Vec<BackupFile>,
+    /// Which file this list was written to: a copy of it is another file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
+}
+
+/// What tells a file from a copy of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    device: u64,
+    inode: u64,
+    /// Nanoseconds since 1970, where the file system keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_ns: Option<u64>,
+}
+
+impl Place {
+    #[cfg(unix)]
+    fn of(metadata: &fs::Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        // Where a file has several names, one of them may be in the copy.
+        if metadata.nlink() != 1 {
+            return None;
+        }
+        let created = metadata.created().ok();
+        let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let created_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok());
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), created_ns })
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Option<Self> {
+        None
+    }
+
+    /// Numbers of devices may change with a boot; times of creation do not, and no copy has them.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_origin = match (self.created_ns, other.created_ns) {
+            (Some(own), Some(others)) => own == others,
+            (None, None) => self.device == other.device,
+            _ => false,
+        };
+        self.inode == other.inode && is_same_origin
+    }
 }
 
 /// One file of a backup.
@@ -68,14 +112,22 @@ impl BackupManifest {
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { format: FORMAT, version, timestamp, files })
+        Ok(Self { format: FORMAT, version, timestamp, files, place: None })
     }
 
-    pub(super) fn write(&self, data_dir: &Path) -> Result<()> {
-        atomic::atomic_write_with(data_dir.join(MANIFEST), |mut file| {
+    pub(super) fn write(&mut self, data_dir: &Path) -> Result<()> {
+        atomic::atomic_write_placed(&data_dir.join(MANIFEST), |mut file, metadata| {
+            self.place = Place::of(metadata);
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")
         })
+    }
+
+    /// Whether `file` is the very file that this list was written to, rather than a copy: then the directory is the one
+    /// that was to be copied.
+    pub(super) fn is_in_place(&self, file: &Path) -> bool {
+        let found = fs::symlink_metadata(file).ok().and_then(|metadata| Place::of(&metadata));
+        found.zip(self.place.as_ref()).is_some_and(|(found, written)| found.is_same(written))
     }
 
     /// Reads the list at `file`; `None` if there is none.

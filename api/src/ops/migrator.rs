@@ -79,7 +79,7 @@ impl Migrator {
         data_dir: impl Into<PathBuf>,
         steps: impl IntoIterator<Item = DataStep>,
     ) -> Result<Self> {
-        let data_dir = data_dir.into();
+        let data_dir = atomic::absolute(&data_dir.into())?;
         let version_file = data_dir.join(Self::VERSION_FILE_DEFAULT);
         let steps = Migrations::new(steps.into_iter().map(|step| step.0))?;
         Ok(Self { data_dir, version_file, steps })

@@ -11,12 +11,14 @@ mod clean_up;
 mod config_document;
 mod directories;
 pub(crate) mod document;
+mod files;
 mod manifest;
 mod migrator;
 mod rotating_log;
 mod space;
 mod status_document;
 pub(crate) mod time;
+pub(crate) mod turn;
 
 pub use atomic::{atomic_write, atomic_write_with};
 pub use backup::{

@@ -12,7 +12,10 @@ use tierce_engine::{
     io::{Clock, OsClock},
 };
 
-use super::time;
+use super::{
+    atomic::{absolute, parent, target},
+    files, time,
+};
 use crate::{Error, Result};
 
 /// How much a line matters.
@@ -59,7 +62,9 @@ pub fn format_line(at: Timestamp, name: &str, level: Level, message: &str) -> St
 /// to `NAME.2` and so on, and a new one begins; the oldest goes.
 ///
 /// A line is in the hands of the operating system when [`Self::append`] returns: it survives a crash of the process,
-/// and a power cut after [`Self::sync`]. One log, one writer: two of the same file rotate each other's lines away.
+/// and a power cut after [`Self::sync`]. One log, one writer: two of the same file rotate each other's lines away. If
+/// another program renames or removes the file, as logrotate does, the next line begins a new one under its name. One
+/// that is cut, as with `copytruncate`, goes on.
 ///
 /// ```
 /// use tierce::ops::{Level, RotatingLog};
@@ -73,6 +78,10 @@ pub fn format_line(at: Timestamp, name: &str, level: Level, message: &str) -> St
 pub struct RotatingLog {
     path: PathBuf,
     file: fs::File,
+    /// What tells the file from another one under its name.
+    identity: Option<Identity>,
+    /// Whether the file may not have its name on the device yet.
+    is_new: bool,
     /// Length of the file.
     bytes: u64,
     file_bytes_max: u64,
@@ -136,10 +145,30 @@ impl RotatingLog {
         backups: u32,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let path = path.into();
-        let mut file = open(&path)?;
-        let bytes = end_last_line(&mut file).map_err(|source| Error::io("open", &path, source))?;
-        Ok(Self { path, file, bytes, file_bytes_max, backups, clock })
+        // A link stays one: what it leads to rotates.
+        let path = target(&absolute(&path.into())?)?;
+        let (file, identity, bytes) = continued(&path)?;
+        Ok(Self { path, file, identity, is_new: true, bytes, file_bytes_max, backups, clock })
+    }
+
+    /// Goes on in the file that has the name now, if another program took the one it had away.
+    fn follow_name(&mut self) -> Result<()> {
+        let found = match fs::metadata(&self.path) {
+            Ok(found) if identity_of(&found) == self.identity => {
+                // Another program may have cut it.
+                self.bytes = found.len();
+                return Ok(());
+            }
+            Ok(found) => identity_of(&found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Lines go where they went.
+            Err(_) => return Ok(()),
+        };
+        if self.identity.is_some() && found != self.identity {
+            (self.file, self.identity, self.bytes) = continued(&self.path)?;
+            self.is_new = true;
+        }
+        Ok(())
     }
 
     /// The file that is written to.
@@ -161,6 +190,7 @@ impl RotatingLog {
     /// # Errors
     /// [`Error::Io`]. The line may be there in part then; the next one begins a line of its own.
     pub fn append(&mut self, line: &str) -> Result<()> {
+        self.follow_name()?;
         let mut line = line.replace('\r', "\\r").replace('\n', "\\n");
         line.push('\n');
         let length = line.len() as u64;
@@ -174,6 +204,7 @@ impl RotatingLog {
             }
             return Err(Error::io("append to", &self.path, source));
         }
+        files::note_written(&self.path, &self.file);
         self.bytes = self.bytes.saturating_add(length);
         Ok(())
     }
@@ -183,29 +214,37 @@ impl RotatingLog {
     /// # Errors
     /// [`Error::Io`]. The log goes on in the file it had; no line is lost.
     pub fn rotate(&mut self) -> Result<()> {
+        self.follow_name()?;
         if self.backups == 0 {
             self.file.set_len(0).map_err(|source| Error::io("empty", &self.path, source))?;
             self.bytes = 0;
             return Ok(());
         }
+        // Lines that were written and synced are so in every file; this one is not written to any more.
+        files::sync(&self.file).map_err(|source| Error::io("sync", &self.path, source))?;
         // Order: the new file is there before a name changes. If there is no room for it, nothing has moved, however
         // often that is tried.
         let next = self.next_path();
-        let file = open(&next)?;
-        // From the oldest on: each name is free before the next file takes it.
+        let (file, identity) = create(&next)?;
+        // From the oldest on: each name is free before the next file takes it, on the device as well, so that a power cut
+        // takes no file but the oldest.
         for number in (0..self.backups).rev() {
             let from = self.numbered(number);
-            match fs::rename(&from, self.numbered(number + 1)) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("rename", from, source));
-                }
-                _ => {}
+            match files::rename(&from, &self.numbered(number + 1)) {
+                Ok(()) => self.sync_names()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::io("rename", from, source)),
             }
         }
-        fs::rename(&next, &self.path).map_err(|source| Error::io("rename", next, source))?;
-        self.file = file;
-        self.bytes = 0;
+        files::rename(&next, &self.path).map_err(|source| Error::io("rename", next, source))?;
+        (self.file, self.identity, self.bytes) = (file, identity, 0);
+        self.is_new = true;
         Ok(())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        let directory = parent(&self.path);
+        files::sync_dir(directory).map_err(|source| Error::io("sync directory", directory, source))
     }
 
     /// Where the next file is made.
@@ -220,7 +259,12 @@ impl RotatingLog {
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_all().map_err(|source| Error::io("sync", &self.path, source))
+        files::sync(&self.file).map_err(|source| Error::io("sync", &self.path, source))?;
+        if self.is_new {
+            self.sync_names()?;
+            self.is_new = false;
+        }
+        Ok(())
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
@@ -232,10 +276,45 @@ impl RotatingLog {
     }
 }
 
-fn open(path: &Path) -> Result<fs::File> {
+/// Device and number of a file; `None` where there is no such thing.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems have none")]
+fn identity_of(metadata: &fs::Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity_of(_: &fs::Metadata) -> Option<Identity> {
+    None
+}
+
+/// The file at `path`, created if it is missing, its last line ended, and its length.
+fn continued(path: &Path) -> Result<(fs::File, Option<Identity>, u64)> {
+    let failed = |source| Error::io("open", path, source);
     let mut options = fs::OpenOptions::new();
     options.read(true).append(true).create(true);
-    options.open(path).map_err(|source| Error::io("open", path, source))
+    let mut file = files::open(&options, path).map_err(failed)?;
+    let bytes = end_last_line(&mut file).map_err(failed)?;
+    files::note_written(path, &file);
+    let identity = identity_of(&file.metadata().map_err(failed)?);
+    Ok((file, identity, bytes))
+}
+
+/// A new file at `path`. What stands there is of a rotation that was broken off, or a link to what is not ours.
+fn create(path: &Path) -> Result<(fs::File, Option<Identity>)> {
+    let failed = |source| Error::io("create", path, source);
+    match files::remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.read(true).append(true).create_new(true);
+    let file = files::open(&options, path).map_err(failed)?;
+    let identity = identity_of(&file.metadata().map_err(failed)?);
+    Ok((file, identity))
 }
 
 /// Ends a line that a crash cut off, so that the next does not become part of it. Returns the length of the file.

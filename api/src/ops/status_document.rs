@@ -13,6 +13,7 @@ use tierce_engine::{
 };
 
 use super::{
+    atomic::absolute,
     document::{self, Loaded},
     time,
 };
@@ -23,7 +24,8 @@ const STATUS: &str = "status";
 const LAST_UPDATED: &str = "last_updated";
 
 /// A status in a JSON file: `started_at`, `status`, `last_updated`, and what else the program sets. Times are RFC 3339.
-/// Each save is whole or not at all, as [`super::atomic_write`] does it.
+/// Each save is whole or not at all, as [`super::atomic_write`] does it. It reads the file again and changes what was set;
+/// what others wrote beside it stays.
 ///
 /// A document that is not there yet starts with the time and the status "initializing"; the file is created by the
 /// first save. One that is there is taken as it is.
@@ -75,7 +77,7 @@ impl StatusDocument {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with_clock(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let path = path.into();
+        let path = absolute(&path.into())?;
         let now = Timestamp(clock.wall_ms());
         let (values, damage) = match document::load_json(&path, now)? {
             Loaded::Object(values) => (values, None),
@@ -85,7 +87,7 @@ impl StatusDocument {
         Ok(Self { path, values, clock, damage })
     }
 
-    /// What [`Self::open`] found to be damaged, and where it is now.
+    /// What [`Self::open`], or a save later, found to be damaged last, and where it is now.
     #[must_use]
     pub const fn damage(&self) -> Option<&Error> {
         self.damage.as_ref()
@@ -160,8 +162,12 @@ impl StatusDocument {
         let mut values = self.values.clone();
         change(&mut values, now);
         values.insert(LAST_UPDATED.to_owned(), time::rfc3339(now).into());
-        document::save_json(&self.path, &values)?;
-        self.values = values;
+        let changes = document::changes(&self.values, values);
+        let changed = document::change_json(&self.path, &self.values, &changes, Some(now))?;
+        self.values = changed.values;
+        if changed.damage.is_some() {
+            self.damage = changed.damage;
+        }
         Ok(())
     }
 }

@@ -15,9 +15,14 @@ pub(super) fn rfc3339_ms(at: Timestamp) -> String {
     format!("{:.3}", moment(at))
 }
 
-/// The moment as part of a file name: digits in the order in which names sort by time.
+/// The moment as part of a file name: always as many digits, so that names sort by time.
 pub(crate) fn for_file_name(at: Timestamp) -> String {
-    rfc3339(at).chars().filter(|sign| !matches!(sign, '-' | ':' | '.')).collect()
+    rfc3339_ms(at).chars().filter(|sign| !matches!(sign, '-' | ':' | '.')).collect()
+}
+
+/// A name that is taken already, with a number that sorts behind it and behind smaller numbers.
+pub(crate) fn numbered(name: &str, number: u32) -> String {
+    format!("{name}-{number:04}")
 }
 
 /// The moment that a text of this module, or any other of RFC 3339, says; 1970 if it was before.
@@ -48,6 +53,11 @@ mod tests {
         assert_eq!(parse(&rfc3339(at)), Some(at));
         assert_eq!(rfc3339_ms(Timestamp(1_700_000_000_000)), "2023-11-14T22:13:20.000Z");
         assert_eq!(for_file_name(at), "20231114T221320123Z");
+        let names = [0, 390, 395, 1_000].map(|ms| for_file_name(Timestamp(1_700_000_000_000 + ms)));
+        let mut sorted = names.clone();
+        sorted.sort();
+        assert_eq!(names, sorted);
+        assert!(numbered("a", 2) < numbered("a", 10) && *"a" < *numbered("a", 2));
         assert_eq!(parse("2023-11-14T23:13:20+01:00"), Some(Timestamp(1_700_000_000_000)));
         assert_eq!(parse("1960-01-01T00:00:00Z"), Some(Timestamp(0)));
         assert_eq!(parse("yesterday"), None);

@@ -13,7 +13,7 @@ use tierce_engine::{
 
 use crate::{
     error::{BoxError, Error, Result},
-    ops::time::for_file_name,
+    ops::time::{for_file_name, numbered},
 };
 
 /// What a store does with bytes that are no state. An I/O error is not damage: it always fails, and nothing is
@@ -96,26 +96,30 @@ impl Quarantine {
         Timestamp(self.clock.wall_ms())
     }
 
-    /// Asks `take` for a place that ends, or begins, with `corrupt-20231114T221320Z`, or `corrupt-20231114T221320Z-2`
-    /// and so on: until it took one that was free.
+    /// As [`stamp`], of now. It asks the clock, which is the caller's: never under a lock.
+    pub(super) fn stamp(&self) -> String {
+        stamp(self.now())
+    }
+
+    /// Asks `take` for a place with this stamp, or with `stamp-0002` and so on: until it took one that was free.
     pub(super) fn free_name<T>(
         &self,
+        stamp: &str,
         mut take: impl FnMut(&str) -> Result<Option<T>>,
     ) -> Result<T> {
-        let first = format!("corrupt-{}", for_file_name(self.now()));
-        let mut name = first.clone();
+        let mut name = stamp.to_owned();
         for number in 2_u32.. {
             if let Some(taken) = take(&name)? {
                 return Ok(taken);
             }
-            name = format!("{first}-{number}");
+            name = numbered(stamp, number);
         }
-        Err(Error::io("find a free name for", first, io::ErrorKind::AlreadyExists.into()))
+        Err(Error::io("find a free name for", stamp, io::ErrorKind::AlreadyExists.into()))
     }
 
     /// A path beside `file` for a damaged one, that is not taken.
-    pub(super) fn free_path(&self, file: &Path) -> Result<PathBuf> {
-        self.free_name(|suffix| {
+    pub(super) fn free_path(&self, stamp: &str, file: &Path) -> Result<PathBuf> {
+        self.free_name(stamp, |suffix| {
             let path = with_end(file, &format!(".{suffix}"));
             match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(path)),
@@ -137,6 +141,11 @@ impl Quarantine {
     }
 }
 
+/// What names of things that are moved aside at `now` begin or end with: `corrupt-20231114T221320000Z`.
+pub(super) fn stamp(now: Timestamp) -> String {
+    format!("corrupt-{}", for_file_name(now))
+}
+
 /// A path with some more letters at its end.
 pub(super) fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut longer = path.as_os_str().to_owned();
@@ -154,13 +163,13 @@ mod tests {
         let quarantine = Quarantine::new(OnCorrupt::Quarantine, clock);
         let mut taken: Vec<String> = Vec::new();
         for _ in 0..3 {
-            let name = quarantine.free_name(|name| {
+            let name = quarantine.free_name(&quarantine.stamp(), |name| {
                 let is_free = !taken.iter().any(|other| other == name);
                 Ok(is_free.then(|| name.to_owned()))
             });
             taken.push(name.unwrap());
         }
         assert!(taken[0].starts_with("corrupt-") && taken[0].ends_with('Z'), "{taken:?}");
-        assert!(taken[1].ends_with("Z-2") && taken[2].ends_with("Z-3"), "{taken:?}");
+        assert!(taken[1].ends_with("Z-0002") && taken[2].ends_with("Z-0003"), "{taken:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::ControlFlow, sync::Arc};
 
-use tierce_engine::{Change, Durability, Engine, PutOptions, Value as Bytes, io::Clock};
+use tierce_engine::{Change, Durability, Engine, Entry, PutOptions, Value as Bytes, io::Clock};
 
 use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
 use crate::{
@@ -117,18 +117,31 @@ impl EngineStore {
         Ok(names)
     }
 
-    /// Moves a record that is no state to a place of its own, if it may be moved.
+    /// Moves a record that is no state to a place of its own, if it may be moved and is still the one that was judged.
     fn set_aside(&self, name: &str, bytes: &[u8], codec: u8, error: BoxError) -> Result<()> {
         let reason = error.to_string();
         self.quarantine.allow(name, error)?;
-        let kept = self.quarantine.free_name(|suffix| {
+        let kept = self.quarantine.free_name(&self.quarantine.stamp(), |suffix| {
             let kept = format!("{name}.{suffix}");
-            Ok((!self.engine.contains_key(key(ASIDE, &kept))?).then_some(kept))
+            let options = PutOptions::new().codec(codec, 0).durability(Durability::Sync);
+            // Order: the copy is there before the record goes.
+            let copied = self.engine.update(key(ASIDE, &kept), |taken| match taken {
+                None => Change::Put(bytes.to_vec(), options.clone()),
+                Some(_) => Change::Keep,
+            })?;
+            Ok(copied.map(|_| kept))
         })?;
-        let options = PutOptions::new().codec(codec, 0).durability(Durability::Sync);
-        // Order: the copy is there before the record goes.
-        self.engine.put_with(key(ASIDE, &kept), bytes, &options)?;
-        self.engine.delete_with(key(STATE, name), Durability::Sync)?;
+        let is_judged = |old: &Entry| old.value[..] == *bytes && old.codec == codec;
+        let removed = self.engine.update(key(STATE, name), |old| match old {
+            Some(old) if is_judged(old) => Change::Delete,
+            // Another save took its place, and kept what it found.
+            _ => Change::Keep,
+        })?;
+        if removed.is_none() {
+            self.engine.delete_with(key(ASIDE, &kept), self.durability)?;
+            return Ok(());
+        }
+        self.engine.sync()?;
         self.quarantine.tell(Damage {
             what: format!("the record of state `{name}`"),
             name: Some(name.to_owned()),
@@ -149,13 +162,15 @@ fn decode(bytes: &[u8], codec: u8) -> Result<Object, BoxError> {
 
 impl StateStore for EngineStore {
     fn load(&self, name: &str) -> Result<Option<Object>> {
-        let Some(entry) = self.engine.entry(key(STATE, name))? else { return Ok(None) };
-        let error = match decode(&entry.value, entry.codec) {
-            Ok(object) => return Ok(Some(object)),
-            Err(error) => error,
-        };
-        self.set_aside(name, &entry.value, entry.codec, error)?;
-        Ok(None)
+        loop {
+            let Some(entry) = self.engine.entry(key(STATE, name))? else { return Ok(None) };
+            let error = match decode(&entry.value, entry.codec) {
+                Ok(object) => return Ok(Some(object)),
+                Err(error) => error,
+            };
+            // Again: if it was replaced meanwhile, there is a state.
+            self.set_aside(name, &entry.value, entry.codec, error)?;
+        }
     }
 
     fn save(&self, name: &str, object: &Object) -> Result<()> {

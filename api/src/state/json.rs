@@ -7,23 +7,29 @@ use std::{
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use serde_json::Value;
-use tierce_engine::io::Clock;
+use serde_json::{Value, value::RawValue};
+use tierce_engine::{Timestamp, io::Clock};
 
-use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
+use super::{
+    Damage, Object, OnCorrupt, StateStore,
+    damage::{Quarantine, stamp},
+    value::check_depth,
+};
 use crate::{
     error::{Error, Result},
     ops::{
         atomic::{atomic_copy, canonical, create_directories},
-        document::{Loaded, kind_of, load_json, load_json_strict, save_json},
+        document::{Entries, kind_of, set_aside, value_of},
+        turn::Turn,
     },
 };
 
 /// All states in one pretty JSON file, one entry a name. For few small states: each save writes all of them.
 ///
 /// A save is atomic and on the device when it returns: a crash leaves the old file or the new one. Missing parents are
-/// created. Several of these stores in one process may share a file; several processes must not, as the last to save
-/// would win.
+/// created. Several of these stores may share a file, in one process and in several of one machine: they take turns, and
+/// the file is read before each save. What stands there for other names stays as it is written, with all digits of its
+/// numbers.
 ///
 /// A file that is no JSON object is moved aside to `<file>.corrupt-<time>` and told by
 /// [`StateStore::take_damage`]; states that this process has read or saved before are written back, and as long as
@@ -56,7 +62,7 @@ impl fmt::Debug for JsonFileStore {
 /// What this process last saw in the file.
 #[derive(Default)]
 struct Seen {
-    states: Object,
+    states: Entries,
     /// The copy of the damaged file that is still there, because the states could not be written back over it.
     copied: Option<PathBuf>,
 }
@@ -79,10 +85,11 @@ fn place(path: &Path) -> Arc<Mutex<Seen>> {
 }
 
 impl JsonFileStore {
-    /// The states of the file `path`. Touches nothing yet.
+    /// The states of the file `path`. Touches nothing yet. A relative path starts at the working directory of now.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
+        let path = std::path::absolute(&path).unwrap_or(path);
         let seen = place(&path);
         Self { path, quarantine: Quarantine::default(), seen }
     }
@@ -112,39 +119,38 @@ impl JsonFileStore {
     }
 
     /// Sees the file as it is now. A damaged one is kept aside; what was seen before takes its place, so that no state
-    /// of this process is lost because the file of all of them was damaged.
-    fn read(&self, seen: &mut Seen) -> Result<()> {
-        let loaded = if self.quarantine.is_allowed() && seen.states.is_empty() {
-            load_json(&self.path, self.quarantine.now())?
-        } else {
-            match load_json_strict(&self.path) {
-                Err(Error::CorruptFile { reason, .. }) if self.quarantine.is_allowed() => {
-                    return self.write_back(seen, reason);
-                }
-                loaded => loaded?.map_or(Loaded::Missing, Loaded::Object),
-            }
-        };
-        seen.copied = None;
-        match loaded {
-            Loaded::Object(object) => seen.states = object,
-            // Somebody took it away, to begin anew.
-            Loaded::Missing => seen.states.clear(),
-            Loaded::Quarantined(Error::CorruptFile { quarantined, reason, .. }) => {
-                self.tell(None, quarantined.as_deref(), reason);
-            }
-            Loaded::Quarantined(error) => return Err(error),
+    /// of this process is lost because the file of all of them was damaged. It is judged again in turn, for another
+    /// process may have dealt with it; `turn` is taken if it is not yet.
+    fn read(&self, seen: &mut Seen, now: Timestamp, turn: &mut Option<Turn>) -> Result<()> {
+        let is_damage = |loaded: &Result<_>| matches!(loaded, Err(Error::CorruptFile { .. }));
+        let mut loaded = Entries::load(&self.path);
+        if is_damage(&loaded) && self.quarantine.is_allowed() && turn.is_none() {
+            *turn = Some(Turn::take(&self.path)?);
+            loaded = Entries::load(&self.path);
         }
+        match loaded {
+            Err(Error::CorruptFile { reason, .. }) if self.quarantine.is_allowed() => {
+                if !seen.states.is_empty() {
+                    return self.write_back(seen, now, reason);
+                }
+                let kept = set_aside(&self.path, now)?;
+                self.tell(None, Some(&kept), reason);
+            }
+            // One that is missing was taken away, to begin anew.
+            loaded => seen.states = loaded?.unwrap_or_default(),
+        }
+        seen.copied = None;
         Ok(())
     }
 
     /// Writes what was seen over the damaged file. First a copy: there is a file under the name all the time, and while
     /// it is the damaged one, the next call tries again.
-    fn write_back(&self, seen: &mut Seen, reason: String) -> Result<()> {
+    fn write_back(&self, seen: &mut Seen, now: Timestamp, reason: String) -> Result<()> {
         let bytes = self.bytes()?;
         // One copy, not one each time that the writing fails.
         let is_copied = |copy: &PathBuf| fs::read(copy).is_ok_and(|copied| copied == bytes);
         if !seen.copied.as_ref().is_some_and(is_copied) {
-            let copied = self.copy_aside(&bytes)?;
+            let copied = self.copy_aside(&bytes, now)?;
             self.tell(None, Some(&copied), reason);
             seen.copied = Some(copied);
         }
@@ -166,62 +172,84 @@ impl JsonFileStore {
         });
     }
 
-    /// An entry that is no object is no state. Before it is overwritten, a copy of the file is made.
-    fn check_entry(&self, seen: &Object, name: &str, is_overwritten: bool) -> Result<()> {
-        let reason = match seen.get(name) {
-            None | Some(Value::Object(_)) => return Ok(()),
-            Some(other) => format!("the entry `{name}` is {} instead of an object", kind_of(other)),
+    /// The state `name`. An entry that is no object is no state; before it is overwritten, a copy of the file is made.
+    fn state_of(
+        &self,
+        seen: &Entries,
+        name: &str,
+        overwritten_at: Option<Timestamp>,
+    ) -> Result<Option<Object>> {
+        let Some(raw) = seen.get(name) else { return Ok(None) };
+        let reason = match value_of(raw) {
+            Some(Value::Object(object)) => return Ok(Some(object)),
+            Some(other) => {
+                format!("the entry `{name}` is {} instead of an object", kind_of(&other))
+            }
+            None => format!("the entry `{name}` cannot be read"),
         };
         if !self.quarantine.is_allowed() {
             return Err(Error::CorruptFile { file: self.path.clone(), quarantined: None, reason });
         }
-        let mut aside = None;
-        if is_overwritten {
-            aside = Some(self.copy_aside(&self.bytes()?)?);
-        }
+        let copy = |now| self.copy_aside(&self.bytes()?, now);
+        let aside = overwritten_at.map(copy).transpose()?;
         self.tell(Some(name), aside.as_deref(), reason);
-        Ok(())
+        Ok(None)
     }
 
-    fn copy_aside(&self, bytes: &[u8]) -> Result<PathBuf> {
-        let copied = self.quarantine.free_path(&self.path)?;
+    fn copy_aside(&self, bytes: &[u8], now: Timestamp) -> Result<PathBuf> {
+        let copied = self.quarantine.free_path(&stamp(now), &self.path)?;
         atomic_copy(&self.path, &copied, bytes)?;
         Ok(copied)
     }
 
-    fn write(&self, all: &Object) -> Result<()> {
+    fn write(&self, all: &Entries) -> Result<()> {
         if let Some(dir) = self.path.parent() {
             create_directories(dir)?;
         }
-        save_json(&self.path, all)
+        all.save(&self.path)
+    }
+
+    /// Turns at a file whose directory is not there yet are taken when it is.
+    fn turn(&self) -> Result<Turn> {
+        if let Some(dir) = self.path.parent() {
+            create_directories(dir)?;
+        }
+        Turn::take(&self.path)
     }
 }
 
 impl StateStore for JsonFileStore {
     fn load(&self, name: &str) -> Result<Option<Object>> {
+        // The clock is the caller's: it is asked under no lock.
+        let now = self.quarantine.now();
         let mut seen = self.hold();
-        self.read(&mut seen)?;
-        self.check_entry(&seen.states, name, false)?;
-        Ok(seen.states.get(name).and_then(Value::as_object).cloned())
+        self.read(&mut seen, now, &mut None)?;
+        self.state_of(&seen.states, name, None)
     }
 
     fn save(&self, name: &str, object: &Object) -> Result<()> {
         check_depth(name, object)?;
+        let now = self.quarantine.now();
         let mut seen = self.hold();
-        self.read(&mut seen)?;
-        self.check_entry(&seen.states, name, true)?;
+        // Held until the file is written.
+        let mut turn = Some(self.turn()?);
+        self.read(&mut seen, now, &mut turn)?;
+        self.state_of(&seen.states, name, Some(now))?;
         let mut next = seen.states.clone();
-        next.insert(name.to_owned(), Value::Object(object.clone()));
+        next.set(&self.path, name, &Value::Object(object.clone()))?;
         self.write(&next)?;
         seen.states = next;
         Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
+        let now = self.quarantine.now();
         let mut seen = self.hold();
-        self.read(&mut seen)?;
+        // Held until the file is written.
+        let mut turn = Some(Turn::take(&self.path)?);
+        self.read(&mut seen, now, &mut turn)?;
         let mut next = seen.states.clone();
-        if next.remove(name).is_none() {
+        if !next.remove(name) {
             return Ok(false);
         }
         self.write(&next)?;
@@ -230,9 +258,11 @@ impl StateStore for JsonFileStore {
     }
 
     fn names(&self) -> Result<Vec<String>> {
+        let now = self.quarantine.now();
         let mut seen = self.hold();
-        self.read(&mut seen)?;
-        let names = seen.states.iter().filter(|(_, value)| value.is_object());
+        self.read(&mut seen, now, &mut None)?;
+        let is_state = |raw: &RawValue| matches!(value_of(raw), Some(Value::Object(_)));
+        let names = seen.states.iter().filter(|(_, raw)| is_state(raw));
         Ok(names.map(|(name, _)| name.clone()).collect())
     }
 

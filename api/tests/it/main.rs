@@ -44,5 +44,10 @@ mod state_redis; // states in a real server
 #[cfg(feature = "sqlite")]
 mod state_sqlite; // states in a SQLite file
 mod state_stores; // every place for states, and what each does with damage
+mod trials_backup; // a backup of a directory that was broken off
+mod trials_cache; // entries that cannot be decoded
 mod trials_codecs; // serde's shapes through every codec
+#[cfg(feature = "redis")]
+mod trials_redis_states; // servers that refuse, evict, or have another client
 mod trials_spaces; // spaces from other stores, with one number, with reserved names
+mod trials_states; // states that two use at once

@@ -153,9 +153,14 @@ mod unix {
         assert_eq!(text(real.join("config.json")), "new");
         assert_eq!(names(&real), ["config.json"]);
 
+        // A link to nothing is a place for a file, if its directory is there.
         let dangling = dir.path().join("dangling");
-        symlink(dir.path().join("nothing"), &dangling).unwrap();
-        assert_eq!(ops::atomic_write(&dangling, "x").unwrap_err().kind(), "io");
+        symlink("nothing", &dangling).unwrap();
+        ops::atomic_write(&dangling, "x").unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("nothing")).unwrap(), "x");
+        let lost = dir.path().join("lost");
+        symlink(dir.path().join("not/there"), &lost).unwrap();
+        assert_eq!(ops::atomic_write(&lost, "x").unwrap_err().kind(), "io");
     }
 
     /// Method: the superuser may write anywhere, so for it only the outcome is looked at.

@@ -157,8 +157,8 @@ fn a_status() {
         fs::write(&path, "{").unwrap();
         assert!(open().damage().is_some());
     }
-    let name = "state.json.corrupt-20231114T2213225Z";
-    assert_eq!(aside(dir.path()), [name.to_owned(), format!("{name}-2")]);
+    let name = "state.json.corrupt-20231114T221322500Z";
+    assert_eq!(aside(dir.path()), [name.to_owned(), format!("{name}-0002")]);
 }
 
 const V0: Version = Version::ZERO;
@@ -337,8 +337,10 @@ fn the_version_of_restored_data() {
 /// Goal: all faults are named, and nothing is changed.
 #[test]
 fn a_damaged_backup_is_refused() {
-    let (_dir, data) = data_dir();
-    ops::prepare_backup(&data, V1, || Ok(())).unwrap();
+    let (dir, original) = data_dir();
+    ops::prepare_backup(&original, V1, || Ok(())).unwrap();
+    let data = dir.path().join("restored");
+    copy(&original, &data);
     fs::remove_file(data.join("config.json")).unwrap();
     fs::write(data.join("db/events.db"), "rowz").unwrap();
     fs::write(data.join("logs/addon.log"), "line").unwrap();

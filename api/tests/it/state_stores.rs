@@ -204,7 +204,7 @@ fn a_truncated_json_file_loses_no_device() {
     }
     let aside = names_in(dir.path());
     assert_eq!(aside.len(), 4, "each damaged file has a name of its own: {aside:?}");
-    assert!(aside[1].starts_with("state.json.corrupt-20231114T221320Z"), "{aside:?}");
+    assert!(aside[1].starts_with("state.json.corrupt-20231114T221320000Z"), "{aside:?}");
 }
 
 /// Goal: what is written back after damage is in the file, not only in the memory of who found it.
