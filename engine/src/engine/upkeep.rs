@@ -331,6 +331,10 @@ impl Shared {
             };
             chosen.truncate(most);
             if chosen.is_empty() {
+                if only.is_none() {
+                    // What failed has gone otherwise: nothing is left to be tried again.
+                    self.note_success(&job);
+                }
                 return Ok(false);
             }
             most = chosen.len() / 2;

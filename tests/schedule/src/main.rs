@@ -38,6 +38,9 @@ const USAGE: &str = "\
 usage: tierce-schedule [--seconds N] [--count N] [--seed S] [--keep-going]
        tierce-schedule --replay PROGRAM";
 
+/// One program in so many is run twice, to see that its seed determines it.
+const TWICE_IN: u64 = 64;
+
 /// What was asked for.
 struct Asked {
     seconds: u64,
@@ -99,7 +102,11 @@ fn campaign(asked: &Asked) -> ExitCode {
         let ended = execute(&Case::draw(seed));
         programs += 1;
         steps += ended.steps;
-        if let Err(complaint) = verdict(&ended) {
+        let mut verdict = verdict(&ended);
+        if programs.is_multiple_of(TWICE_IN) && execute(&Case::draw(seed)).trace != ended.trace {
+            verdict = Err("a second run of this program takes another way".to_owned());
+        }
+        if let Err(complaint) = verdict {
             failures += 1;
             eprintln!("program {seed}: {complaint}");
             eprintln!(

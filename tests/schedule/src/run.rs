@@ -399,7 +399,7 @@ impl Shared {
         let time = snapshot.now().0;
         let mut all = Vec::new();
         for number in 0..KEYS {
-            match snapshot.entry(key(number)) {
+            match self.guard(|_| snapshot.entry(key(number))) {
                 Ok(entry) => {
                     let seen = entry.as_ref().map(seen);
                     all.extend(seen.clone().map(|seen| (number, seen)));
