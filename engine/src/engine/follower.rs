@@ -20,7 +20,12 @@ use crate::{
     options::{Evict, Options},
     reader::{Changes, Entry, Iter, Reader, Snapshot, View},
     recovery::{RecoveryReport, recover},
-    segment::{Home, Segment, Value},
+    segment::{
+        FILE_BYTES_MAX, Home, Segment, Value,
+        manifest_file::{Loaded, load},
+        manifest_state::ManifestState,
+        tail::Rest,
+    },
     stats::Stats,
     sync::{Mutex, PoisonError, RwLock},
     types::{SequenceNumber, Timestamp},
@@ -85,7 +90,11 @@ pub(super) struct Seen {
     pub(super) reader: Reader,
     newest: SequenceNumber,
     read_at: Timestamp,
-    manifest: Mark,
+    manifest: Mutex<Mark>,
+    /// What that manifest says, but for marks and times.
+    listed: ManifestState,
+    /// What stood behind the records of the newest unsealed segment.
+    rest: Rest,
     pub(super) report: RecoveryReport,
     /// Under which policy the epochs were written; `None` if they mean nothing.
     pub(super) written: Option<Evict>,
@@ -154,19 +163,31 @@ impl Follower {
     }
 
     fn is_current(&self, seen: &Seen) -> Result<bool> {
-        if mark(&self.home)? != seen.manifest {
+        let now = mark(&self.home)?;
+        let is_as_seen = now == *hold(&seen.manifest);
+        if !is_as_seen && !self.says_the_same(seen)? {
             return Ok(false);
         }
+        // Whatever was appended since then is looked at again.
+        *hold(&seen.manifest) = now;
         let table = seen.lookup.catalog.table();
         let unsealed = table.iter().filter(|segment| segment.as_sealed().is_none());
         match unsealed.max_by_key(|segment| segment.id()) {
             None => Ok(true),
-            Some(last) => self.is_end(last, seen.newest),
+            Some(last) => self.is_end(last, seen),
         }
     }
 
-    /// Whether no record follows those that were seen of an unsealed segment.
-    fn is_end(&self, segment: &Segment, newest: SequenceNumber) -> Result<bool> {
+    /// Whether the manifest got nothing but marks and times since it was read: those are no news.
+    fn says_the_same(&self, seen: &Seen) -> Result<bool> {
+        let loaded = load(&self.home)?;
+        let is_sound = |loaded: &Loaded| loaded.torn.is_none() && loaded.damaged.is_none();
+        Ok(loaded.filter(is_sound).is_some_and(|loaded| without_marks(loaded.state) == seen.listed))
+    }
+
+    /// Whether no record follows those that were seen of an unsealed segment, but what was seen and did not count: a batch
+    /// whose marker never came.
+    fn is_end(&self, segment: &Segment, seen: &Seen) -> Result<bool> {
         /// More than the longest head has.
         const HEAD_BYTES_MAX: usize = 128 << 10;
         let at = segment.file_bytes();
@@ -185,7 +206,13 @@ impl Follower {
         let read = read_up_to_at(file.as_ref(), &mut bytes, at).map_err(failed)?;
         // What a crash tore is no record, and no news.
         let next = decode_head(&bytes[..read], segment.add.salt, at);
-        Ok(!matches!(next, Ok(Decoded::Head(head)) if head.sequence > newest))
+        if !matches!(next, Ok(Decoded::Head(head)) if head.sequence > seen.newest) {
+            return Ok(true);
+        }
+        let length = file.bytes().map_err(failed)?.min(FILE_BYTES_MAX).saturating_sub(at);
+        let mut rest = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = read_up_to_at(file.as_ref(), &mut rest, at).map_err(failed)?;
+        Ok(Rest::of(&rest[..read]) == seen.rest)
     }
 
     /// The value of `key`; `None` if it is absent, expired or cut off.
@@ -291,6 +318,16 @@ impl Follower {
     }
 }
 
+/// What a manifest says of files and properties.
+fn without_marks(state: ManifestState) -> ManifestState {
+    ManifestState {
+        synced: SequenceNumber::default(),
+        next_sequence: SequenceNumber::default(),
+        high_water: Timestamp::default(),
+        ..state
+    }
+}
+
 fn mark(home: &Home) -> Result<Mark> {
     let path = home.path(file_name::MANIFEST);
     let failed = |operation| {
@@ -341,15 +378,18 @@ fn read_once(home: &Home, options: &Options, manifest: Mark, time: Timestamp) ->
     let mut recovered = recover(home, options)?;
     recovered.high_water = recovered.high_water.max(time);
     let report = std::mem::take(&mut recovered.report);
+    let rest = recovered.unsealed.last().map(|open| open.rest).unwrap_or_default();
     let unsealed = recovered.unsealed.iter().map(|open| open.newest);
     let sealed = recovered.catalog.table();
     let sealed = sealed.iter().filter_map(|segment| Some(segment.as_sealed()?.sequence_max));
     let newest = sealed.chain(unsealed).max().unwrap_or_default();
     // The epochs keep the meaning they have on disk: nothing is evicted here.
     let written = written_policy(&hold(&recovered.manifest));
+    let listed = without_marks(hold(&recovered.manifest).state().clone());
+    let manifest = Mutex::new(manifest);
     let options = options.clone().evict(written.unwrap_or(options.evict));
     let lookup = lookup_of(recovered, &options);
     let reader = Reader::new(Arc::clone(&lookup));
     let read_at = lookup.clock.now();
-    Ok(Seen { lookup, reader, newest, read_at, manifest, report, written })
+    Ok(Seen { lookup, reader, newest, read_at, manifest, listed, rest, report, written })
 }

@@ -520,6 +520,11 @@ impl Engine {
             None => match (self.shared.writer.lost(), self.shared.upkeep.failure()) {
                 (Some(cause), _) => Health::StagedLost { cause },
                 (None, Some(cause)) => Health::CompactionFails { cause },
+                (None, None) if self.shared.lacks_background() => {
+                    let cause =
+                        "the system gave no thread for it; try_recover asks again".to_owned();
+                    Health::CompactionFails { cause }
+                }
                 (None, None) => Health::Good,
             },
         }
@@ -533,6 +538,7 @@ impl Engine {
     pub fn try_recover(&self) -> Result<()> {
         self.check_write()?;
         self.shared.try_recover()?;
+        opening::ensure_background(&self.shared);
         self.shared.writer.flush_overdue()
     }
 

@@ -65,10 +65,15 @@ impl Options {
         let weak: Weak<Shared> = Arc::downgrade(&shared);
         shared.writer.set_housekeeper(weak);
         *open = Arc::downgrade(&shared);
-        if shared.options.background && !shared.options.read_only {
-            *hold(&shared.background) = start_background(&shared);
-        }
+        ensure_background(&shared);
         Ok(Engine { shared, counts: true })
+    }
+}
+
+/// Makes sure that the store has its thread, if it is to have one. If the system gives none, the health says so.
+pub(super) fn ensure_background(shared: &Arc<Shared>) {
+    if shared.lacks_background() {
+        *hold(&shared.background) = start_background(shared);
     }
 }
 
@@ -78,16 +83,23 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
     let options = &shared.options;
     let idle = options.flush_interval_ms.min(options.periodic_ms).min(IDLE_MAX_MS);
     let store = Arc::downgrade(shared);
+    let mut has_panicked = false;
     Background::start(Duration::from_millis(idle), move || {
         let Some(shared) = store.upgrade() else { return Progress::Over };
+        if has_panicked && shared.writer.is_stopped() {
+            // It would panic again. Once the store was recovered, there is work to do again.
+            return Progress::Idle;
+        }
+        has_panicked = false;
         match catch_unwind(AssertUnwindSafe(|| shared.step())) {
             Ok(Ok(true)) => Progress::Done,
             // A failure is kept by the store: its health says so, and writers are told.
             Ok(Ok(false) | Err(_)) => Progress::Idle,
             Err(_) => {
-                // Nobody would flush and sync any more, so nobody may rely on it.
+                // What it was to flush and sync stays undone, so nobody may rely on it.
+                has_panicked = true;
                 shared.writer.say_why("the background work panicked");
-                Progress::Over
+                Progress::Idle
             }
         }
     })

@@ -137,6 +137,12 @@ impl Shared {
         })
     }
 
+    /// Whether nobody does the work in the background, although the options ask for a thread.
+    pub(super) fn lacks_background(&self) -> bool {
+        let wants_one = self.options.background && !self.options.read_only;
+        wants_one && !self.closed.load(Ordering::Acquire) && hold(&self.background).is_none()
+    }
+
     pub(crate) fn step(&self) -> Result<bool> {
         let wrote = self.writer.step();
         if matches!(wrote, Ok(true)) {

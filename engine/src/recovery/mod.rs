@@ -184,7 +184,7 @@ impl Recovery<'_> {
             overrides,
             hasher,
             next_sequence: self.next_sequence(&open),
-            gap_from: self.state.next_sequence,
+            gap_from: self.state.row_end().unwrap_or(self.state.next_sequence),
             high_water: self.state.high_water,
             unsealed: open.into_iter().map(|(open, _)| open).collect(),
             damaged,
@@ -423,10 +423,7 @@ impl Recovery<'_> {
                 .disk
                 .open(&found.path, Access::Read)
                 .map_err(|source| Error::io("open", &found.path, source))?;
-            open.push((
-                OpenSegment::found(segment, file, &kept.image, kept.newest),
-                kept.is_damaged,
-            ));
+            open.push((OpenSegment::found(segment, file, &kept), kept.is_damaged));
         }
         self.report.rewritten = open.len() as u64;
         Ok(open)

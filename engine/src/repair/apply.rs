@@ -26,7 +26,11 @@ use crate::{
     io::{PathKind, remove_if_there},
     options::{Options, ReadMode, RecoveryPolicy},
     recovery::{SEQUENCE_GAP, recover},
-    segment::{Home, manifest_file::ManifestFile, manifest_state::ManifestState},
+    segment::{
+        Home,
+        manifest_file::ManifestFile,
+        manifest_state::{ManifestState, ROW},
+    },
     sync::PoisonError,
     types::{SegmentId, SequenceNumber},
 };
@@ -60,6 +64,7 @@ pub(super) fn carry_out(
     }
     let edits = write_outputs(options, known, survey, steps, &mut state)?;
     state.properties.remove(EPOCHS);
+    state.properties.remove(ROW);
     let none = Edit::Checkpoint { number: 0, sequence: SequenceNumber(0) };
     let quarantined = set_aside.into_iter().map(Edit::Quarantine);
     let all: Vec<_> = edits.into_iter().chain(quarantined).chain([none, Edit::Clean]).collect();

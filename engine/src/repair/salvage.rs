@@ -20,7 +20,10 @@ use crate::{
     format::manifest::{Edit, ManifestHeader},
     io::Disk,
     options::Options,
-    segment::{Home, manifest_state::ManifestState},
+    segment::{
+        Home,
+        manifest_state::{ManifestState, ROW},
+    },
 };
 
 /// What was salvaged, and what could not be.
@@ -98,6 +101,7 @@ pub fn salvage(options: &Options, from: &Path, out: &Path) -> Result<SalvageRepo
         ..ManifestState::default()
     };
     state.properties.remove(EPOCHS);
+    state.properties.remove(ROW);
     let mut outputs = Outputs::new(options, new.clone(), header, &state);
     let mut segments = 0;
     visit(&known, None, &mut |visited| {

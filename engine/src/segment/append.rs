@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use super::{Home, RECORDS_AT, Segment};
+use super::{
+    Home, RECORDS_AT, Segment,
+    tail::{Kept, Rest},
+};
 use crate::{
     error::{Error, Result},
     format::{
@@ -45,6 +48,8 @@ pub(crate) struct OpenSegment {
     /// How it was sealed, if its footer is on the device and only the manifest does not say so yet. From then on the
     /// file never changes: the manifest on disk may name it sealed although the edit failed (I1).
     pub(crate) seal: Option<SealSegment>,
+    /// What stood behind the records when it was found.
+    pub(crate) rest: Rest,
 }
 
 impl OpenSegment {
@@ -87,18 +92,14 @@ impl OpenSegment {
             charged: capacity,
             newest: SequenceNumber::default(),
             seal: None,
+            rest: Rest::default(),
         })
     }
 
-    /// A segment that was found unsealed, its sound records in `image`. It has no room: it is to be rewritten.
-    pub(crate) fn found(
-        segment: Arc<Segment>,
-        file: Arc<dyn File>,
-        image: &[u8],
-        newest: SequenceNumber,
-    ) -> Self {
-        segment.extend_image(image);
-        let end = RECORDS_AT + image.len() as u64;
+    /// A segment that was found unsealed, with what counts of it. It has no room: it is to be rewritten.
+    pub(crate) fn found(segment: Arc<Segment>, file: Arc<dyn File>, kept: &Kept) -> Self {
+        segment.extend_image(&kept.image);
+        let end = RECORDS_AT + kept.image.len() as u64;
         let charged = file.bytes().unwrap_or(end);
         Self {
             segment,
@@ -111,8 +112,9 @@ impl OpenSegment {
             capacity: 0,
             records: 0,
             charged,
-            newest,
+            newest: kept.newest,
             seal: None,
+            rest: kept.rest,
         }
     }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::RECORDS_AT;
 use crate::{
-    format::manifest::{AddSegment, Edit, SealSegment},
+    format::{
+        manifest::{AddSegment, Edit, SealSegment},
+        wire::u64_at,
+    },
     io::FILE_BYTES_MAX,
     types::{SegmentId, SequenceNumber, Timestamp},
 };
@@ -18,6 +21,15 @@ pub(crate) struct SegmentState {
 
 /// Numbers count up from 1, so none is ever like this; what is below it may be counted on from.
 const NUMBERS_MAX: u64 = 1 << 62;
+
+/// Property: where a row of numbers ended, and the number that came next then.
+pub(crate) const ROW: &[u8] = b"row";
+
+/// Puts on record where the row of numbers ends, when `next` is the next one.
+pub(crate) fn row_edit(end: SequenceNumber, next: SequenceNumber) -> Edit {
+    let value = [end.0.to_le_bytes(), next.0.to_le_bytes()].concat();
+    Edit::Property { name: ROW.to_vec(), value }
+}
 
 /// What the store consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +120,15 @@ impl ManifestState {
     pub(crate) fn durable(&self) -> SequenceNumber {
         let seals = self.segments.values().filter_map(|segment| segment.seal);
         seals.map(|seal| seal.sequence_max).max().unwrap_or_default().max(self.synced)
+    }
+
+    /// Where the row of numbers ends that were given to writes that are left, if none was given since that was put on
+    /// record: a gap follows, which a crash left.
+    pub(crate) fn row_end(&self) -> Option<SequenceNumber> {
+        let value = self.properties.get(ROW)?;
+        let end = u64_at(value, 0)?;
+        (u64_at(value, 8)? == self.next_sequence.0 && end <= self.next_sequence.0)
+            .then_some(SequenceNumber(end))
     }
 
     /// Edits that lead from nothing to this state: the content of a new manifest.

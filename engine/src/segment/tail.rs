@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Corruption, Damage},
-    format::manifest::AddSegment,
+    format::{checksum::checksum, manifest::AddSegment},
     types::SequenceNumber,
 };
 
@@ -51,6 +51,23 @@ pub(crate) struct Kept {
     /// Where the log was cut in it, and how many bytes that were not zero follow.
     pub(crate) torn: Option<(u64, u64)>,
     pub(crate) is_damaged: bool,
+    /// What stands behind that and does not count.
+    pub(crate) rest: Rest,
+}
+
+/// Bytes behind the end of a log, up to the last that is not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rest {
+    bytes: usize,
+    sum: u32,
+}
+
+impl Rest {
+    /// Of all the bytes that follow.
+    pub(crate) fn of(following: &[u8]) -> Self {
+        let bytes = following.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        Self { bytes, sum: checksum(&following[..bytes]) }
+    }
 }
 
 /// The verdict on all of them.
@@ -225,12 +242,12 @@ impl Judge {
                 image[to..to + count].copy_from_slice(&found.bytes[from..from + count]);
             }
             let cut = usize::try_from(end).unwrap_or(usize::MAX).min(found.bytes.len());
-            let rest = &found.bytes[cut..];
-            let last = rest.iter().rposition(|&byte| byte != 0);
+            let rest = Rest::of(&found.bytes[cut..]);
             Kept {
                 image,
                 newest: mine().map(|a| a.sequence).max().unwrap_or_default(),
-                torn: last.map(|last| (end, last as u64 + 1)),
+                torn: (rest.bytes > 0).then_some((end, rest.bytes as u64)),
+                rest,
                 is_damaged: self.damaged.iter().any(|(damaged, _)| *damaged == segment),
             }
         });

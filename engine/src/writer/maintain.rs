@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Writer, flush::RETRY_MS, turn::Turn};
+use super::{
+    Writer,
+    flush::RETRY_MS,
+    turn::{Doing, Turn},
+};
 use crate::{
     error::{Error, Result},
     format::manifest::Edit,
@@ -67,6 +71,7 @@ impl Writer {
                 turn.log.closing.iter_mut().take(1).for_each(|open| open.seal = Some(seal));
                 return Err(error);
             }
+            turn.doing = Doing::Changing;
             segment.finish(sealed_through(Arc::clone(file.inner()), &seal, self.maps));
             if let Some(open) = turn.log.closing.pop_front() {
                 self.space.give(open.charged.saturating_sub(seal.file_bytes));
@@ -75,6 +80,7 @@ impl Writer {
             turn.log.durable = turn.log.durable.max(seal.sequence_max);
             turn.log.watermark = turn.log.watermark.max(seal.sequence_max);
             self.lookup.counters.sealed.add(1);
+            turn.doing = Doing::Nothing;
             Ok(true)
         });
         self.note(&turn);

@@ -24,6 +24,7 @@ mod turn;
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    ops::{Deref, DerefMut},
     sync::{Arc, Weak},
 };
 
@@ -46,6 +47,7 @@ use crate::{
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        thread,
     },
     types::{SegmentId, SequenceNumber, Timestamp, is_live},
 };
@@ -72,6 +74,37 @@ const CLOSING_MAX: usize = 2;
 
 /// Entries that are changed in one turn for others than writers, who wait for so many at most.
 const TURN_ENTRIES_MAX: usize = 256;
+
+/// The turn, held by this thread. If it panics meanwhile, the log stops: nobody goes on behind what was left half done.
+struct Held<'a> {
+    turn: MutexGuard<'a, Turn>,
+    writer: &'a Writer,
+    /// A store that is closed because its thread panics is as sound as any.
+    was_panicking: bool,
+}
+
+impl Deref for Held<'_> {
+    type Target = Turn;
+
+    fn deref(&self) -> &Turn {
+        &self.turn
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Turn {
+        &mut self.turn
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.was_panicking && thread::panicking() {
+            self.turn.panicked();
+            self.writer.note(&self.turn);
+        }
+    }
+}
 
 /// Writes to one open store.
 #[derive(Debug)]
@@ -206,8 +239,10 @@ impl Writer {
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn(&self) -> Held<'_> {
+        let was_panicking = thread::panicking();
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { turn, writer: self, was_panicking }
     }
 
     /// What readers look at before the index.
@@ -398,6 +433,7 @@ impl Writer {
     pub(crate) fn say_why(&self, cause: &str) {
         let mut turn = self.turn();
         turn.stopped = Some(cause.to_owned());
+        turn.is_disk_full = false;
         self.note(&turn);
     }
 

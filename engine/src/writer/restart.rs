@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::{
     Writer,
     log::{Doubtful, Log, marker_frame},
-    turn::Turn,
+    turn::{Doing, Turn},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::{
         file_name,
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
@@ -22,6 +22,7 @@ use crate::{
     segment::{
         RECORDS_AT, Segment,
         manifest_file::Unapplied,
+        manifest_state::row_edit,
         rewrite::{Rewritten, Source, rewrite},
         scan::{Item, Scanned, scan},
         transfer::Leftover,
@@ -54,8 +55,9 @@ impl Writer {
     fn recover(&self, charge: Charge) -> Result<()> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         let mut turn = self.turn();
-        if turn.stopped.is_none() {
-            return Ok(());
+        let Some(cause) = &turn.stopped else { return Ok(()) };
+        if turn.is_torn {
+            return Err(Error::Stopped { cause: cause.clone() });
         }
         self.rewrite_open(&mut turn, charge)?;
         turn.stopped = None;
@@ -86,7 +88,8 @@ impl Writer {
             let is_copied = copies.last().is_some_and(|copy| copy.old.id() == old.id());
             row = Some(if is_copied { newest.next() } else { horizon });
         }
-        let edits = replacement(log, &open, &copies);
+        let mut edits = replacement(log, &open, &copies);
+        edits.extend(row.map(|row| row_edit(row, log.next_sequence)));
         let applied = log.manifest().apply_or_disown(&edits);
         if let Err(unapplied) = applied {
             for copy in copies {
@@ -101,6 +104,8 @@ impl Writer {
             }
             return Err(unapplied.into());
         }
+        turn.doing = Doing::Changing;
+        let log = &mut turn.log;
         for Copy { old, records, image, written } in copies {
             let Rewritten { segment, sealed, offsets, .. } = written;
             segment.finish(sealed);
@@ -122,6 +127,7 @@ impl Writer {
                 log.abandon(Leftover { path: old.path.clone(), slot: None, charged });
             }
         }
+        turn.doing = Doing::Nothing;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{
     effects::{Current, Effect, Group},
     evict::LiveLimits,
-    log::{Fault, Log, Wanted},
+    log::{Fault, Log, Mark, Wanted},
     request::{Op, Ops, Outcome, Request},
 };
 use crate::{
@@ -25,6 +25,17 @@ use crate::{
     types::{SequenceNumber, is_live},
 };
 
+/// What the turn's owner is about, if a panic in it would leave it half done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doing {
+    /// Nothing of the kind: what is in memory is as it was.
+    Nothing,
+    /// Records are appended; the log can be taken back to this point.
+    Writing(Mark),
+    /// Index, catalog or accounts change: half of that cannot be undone.
+    Changing,
+}
+
 /// What the turn's owner holds.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -35,6 +46,10 @@ pub(super) struct Turn {
     pub(super) stopped: Option<String>,
     /// Whether that was a full disk: then it may go on by itself.
     pub(super) is_disk_full: bool,
+    /// What a panic would interrupt.
+    pub(super) doing: Doing,
+    /// Whether a panic left what is in memory half changed: nothing of it is written anew.
+    pub(super) is_torn: bool,
     /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,
 }
@@ -46,7 +61,16 @@ impl Turn {
         limits: LiveLimits,
         stopped: Option<String>,
     ) -> Self {
-        Self { log, lookup, limits, stopped, is_disk_full: false, effects: Vec::new() }
+        Self {
+            log,
+            lookup,
+            limits,
+            stopped,
+            is_disk_full: false,
+            doing: Doing::Nothing,
+            is_torn: false,
+            effects: Vec::new(),
+        }
     }
 }
 
@@ -61,6 +85,7 @@ impl Turn {
             return requests.len();
         }
         let mark = self.log.mark();
+        self.doing = Doing::Writing(mark);
         let ops: usize = requests.iter().map(|request| request.ops.as_slice().len()).sum();
         let mut group = Group::new(std::mem::take(&mut self.effects), ops > 1);
         let written = self.append_all(requests, &mut group).and_then(|(count, durability)| {
@@ -70,6 +95,7 @@ impl Turn {
         let count = written.as_ref().copied().unwrap_or(requests.len());
         match written {
             Ok(_) => {
+                self.doing = Doing::Changing;
                 self.keep_limits(&group);
                 group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment));
             }
@@ -82,11 +108,29 @@ impl Turn {
                 }
             }
         }
+        self.doing = Doing::Nothing;
         self.effects = group.into_memory();
         let counters = &self.log.counters;
         counters.groups.add_alone(1);
         counters.grouped.add_alone(count as u64);
         count
+    }
+
+    /// The owner of the turn panicked. Nothing that it was about counts, and nothing is written behind it: what is in
+    /// the file may differ from what is in memory.
+    pub(super) fn panicked(&mut self) {
+        let cause = match std::mem::replace(&mut self.doing, Doing::Nothing) {
+            Doing::Changing => {
+                self.is_torn = true;
+                "a change of the index panicked half-way: reopen the store"
+            }
+            Doing::Writing(mark) => {
+                self.log.roll_back(mark);
+                "a write panicked"
+            }
+            Doing::Nothing => "work at the log panicked",
+        };
+        self.stopped.get_or_insert_with(|| cause.to_owned());
     }
 
     /// Nothing more is written until `try_recover` (I8).
@@ -166,11 +210,11 @@ impl Turn {
             self.log.append_marker(0, 0);
         }
         match ops {
-            Ops::One(op) => self
-                .append_op(op, group, Flags::default())
-                .map_err(Fault::Refused)
-                .map(|(outcome, _)| outcome),
-            Ops::Batch(ops) => self.append_batch(ops, group),
+            Ops::One(op) => {
+                let found = self.look(op, group).map_err(Fault::Refused)?;
+                Ok(self.append_op(op, group, Flags::default(), found).0)
+            }
+            Ops::Batch(ops) => self.append_batch(ops, group).map_err(Fault::Refused),
         }
     }
 
@@ -197,13 +241,14 @@ impl Turn {
     }
 
     /// All or nothing (I14): every key is looked up before the first record is appended, and the marker comes last.
-    fn append_batch(&mut self, ops: &mut [Op], group: &mut Group) -> Result<Outcome, Fault> {
+    fn append_batch(&mut self, ops: &mut [Op], group: &mut Group) -> Result<Outcome> {
         let (mut records, mut sum) = (0, 0);
-        for op in ops {
-            // Lookups were done by `judge`; one that fails now finds a record that could be read a moment ago
-            // damaged. Half a batch without a marker stands in the log then, so the log must not go on.
-            let (_, head_checksum) =
-                self.append_op(op, group, Flags::BATCH).map_err(Fault::Stops)?;
+        // Order: a record that cannot be read refuses the batch before half of it stands in the log.
+        let found = ops.iter().map(|op| self.look(op, group)).collect::<Result<Vec<_>>>()?;
+        for (op, found) in ops.iter_mut().zip(found) {
+            // What an op of this batch left of the key is newer than what was looked up.
+            let found = group.state(op.key()).map_or(found, |state| (state, true));
+            let (_, head_checksum) = self.append_op(op, group, Flags::BATCH, found);
             if let Some(head_checksum) = head_checksum {
                 records += 1;
                 sum = checksum_from(sum, &head_checksum.to_le_bytes());
@@ -259,24 +304,32 @@ impl Turn {
         }))
     }
 
-    /// Appends one op; says the outcome and the head checksum of its record, if it wrote one.
+    /// What this op finds, and whether that is certain.
+    fn look(&self, op: &Op, group: &Group) -> Result<(Option<Current>, bool)> {
+        if op.kind == Kind::ScopeCut {
+            return Ok((None, false));
+        }
+        match self.current(op, group) {
+            // A damaged record may have had this key, or another one: a plain put is written beside it.
+            Err(Error::Corruption(_)) if op.kind == Kind::Put => Ok((None, false)),
+            current => Ok((current?, true)),
+        }
+    }
+
+    /// Appends one op that found this; says the outcome and the head checksum of its record, if it wrote one.
     fn append_op(
         &mut self,
         op: &mut Op,
         group: &mut Group,
         extra: Flags,
-    ) -> Result<(Outcome, Option<u32>)> {
+        (before, is_known): (Option<Current>, bool),
+    ) -> (Outcome, Option<u32>) {
         if op.kind == Kind::ScopeCut {
             let flags = flags_of(&op.frame).with(extra);
             let (_, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
             group.add_cut(op.key(), sequence);
-            return Ok((Outcome::Written(sequence), Some(sum)));
+            return (Outcome::Written(sequence), Some(sum));
         }
-        let (before, is_known) = match self.current(op, group) {
-            // A damaged record may have had this key, or another one: a plain put is written beside it.
-            Err(Error::Corruption(_)) if op.kind == Kind::Put => (None, false),
-            current => (current?, true),
-        };
         let (effect, after, sequence, sum) = match (op.kind, before) {
             (Kind::Put, before) => self.append_put(op, before, is_known, extra),
             (Kind::Delete, Some(before)) if op.ends(&before) => {
@@ -288,16 +341,16 @@ impl Turn {
             (Kind::Touch, Some(before)) if op.ends(&before) => {
                 if let Some((effect, after)) = self.slide(op, before) {
                     group.add(op.key(), Some(before), effect, Some(after));
-                    return Ok((Outcome::Written(self.log.newest()), None));
+                    return (Outcome::Written(self.log.newest()), None);
                 }
                 self.append_touch(op, before, extra)
             }
-            _ => return Ok((Outcome::Absent, None)),
+            _ => return (Outcome::Absent, None),
         };
         group.add(op.key(), before, effect, after);
         let was_there = before.is_none_or(|before| before.live) || op.kind == Kind::Put;
         let outcome = if was_there { Outcome::Written(sequence) } else { Outcome::Absent };
-        Ok((outcome, Some(sum)))
+        (outcome, Some(sum))
     }
 
     fn append_put(

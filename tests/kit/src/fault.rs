@@ -67,6 +67,8 @@ pub enum Failure {
     Errno(i32),
     /// A read or write does half of what was asked and says so. Other calls are not touched.
     Short,
+    /// The call panics, as a disk of somebody's own may.
+    Panic,
     /// A write does half of what was asked and fails with this error. Other calls just fail.
     ShortThen(i32),
 }
@@ -78,7 +80,7 @@ impl Failure {
         match self {
             Self::Kind(kind) => kind.into(),
             Self::Errno(errno) | Self::ShortThen(errno) => io::Error::from_raw_os_error(errno),
-            Self::Short => io::ErrorKind::WriteZero.into(),
+            Self::Short | Self::Panic => io::ErrorKind::WriteZero.into(),
         }
     }
 }
@@ -182,6 +184,7 @@ impl Faults {
         if outcome.is_some() {
             self.fired += 1;
         }
+        assert!(outcome != Some(Failure::Panic), "the disk panics, as was ordered");
         outcome
     }
 }
