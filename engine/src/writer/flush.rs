@@ -10,7 +10,7 @@
 use std::sync::Weak;
 
 use super::{
-    ROOM_ROUNDS_MAX, StagedChange, Writer,
+    Held, ROOM_ROUNDS_MAX, StagedChange, Writer,
     log::{Log, Wanted},
     request::{Op, Ops, Outcome, Request},
     staging::{Staged, Weight},
@@ -26,7 +26,7 @@ use crate::{
     options::{Durability, PutOptions},
     segment::RECORDS_AT,
     space::{BYTES, Purpose},
-    sync::{MutexGuard, PoisonError, atomic::Ordering},
+    sync::{PoisonError, atomic::Ordering},
     types::is_live,
 };
 
@@ -215,7 +215,7 @@ impl Writer {
 
     /// The turn, with everything that is staged in the log before it. `Err`: some of it is still staged. Seals what has
     /// to be sealed on the way.
-    pub(super) fn turn_behind_staged(&self) -> (MutexGuard<'_, Turn>, Result<()>) {
+    pub(super) fn turn_behind_staged(&self) -> (Held<'_>, Result<()>) {
         loop {
             let mut is_sealed = true;
             while is_sealed && self.closing.load(Ordering::Acquire) >= self.closing_max() {

@@ -196,7 +196,6 @@ impl Turn {
         // Order: all the room is there before the first record, so that a batch stands in one segment.
         let mut wanted = Wanted::by(ops.as_slice());
         if *is_admitted {
-            self.look_ahead(ops.as_slice(), group).map_err(Fault::Refused)?;
             wanted.purpose = wanted.purpose.max(Purpose::Staged);
         } else {
             self.check_limits(ops.as_slice(), group).map_err(Fault::Refused)?;
@@ -216,17 +215,6 @@ impl Turn {
             }
             Ops::Batch(ops) => self.append_batch(ops, group).map_err(Fault::Refused),
         }
-    }
-
-    /// Looks up the keys of puts, so that a record that cannot be read is met before a part of a batch is in the log.
-    fn look_ahead(&self, ops: &[Op], group: &Group) -> Result<()> {
-        for op in ops.iter().filter(|op| op.kind == Kind::Put) {
-            match self.current(op, group) {
-                Ok(_) | Err(Error::Corruption(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Charges for manifest and checkpoint as they may grow until the next segment begins.
