@@ -124,6 +124,15 @@ pub enum Error {
     /// circle.
     #[error("a loader asked for the key that it is loading")]
     LoaderRecursion,
+    /// What is called to change an entry writes that entry itself: it would be called for ever. Return the new value
+    /// instead. The inner write was not carried out.
+    #[error(
+        "an update of space `{space}` writes the key that it updates: return the new value instead"
+    )]
+    UpdateRecursion {
+        /// The space.
+        space: String,
+    },
     /// It did not happen in time.
     #[error("{what} took longer than {ms} ms")]
     Timeout {
@@ -260,6 +269,7 @@ impl Error {
             Self::Options { .. } => "options",
             Self::Catalog(_) => "catalog",
             Self::Overflow { .. } => "overflow",
+            Self::UpdateRecursion { .. } => "recursion",
             Self::Loader(_) | Self::LoaderPanicked(_) | Self::LoaderRecursion => "loader",
             Self::Timeout { .. } => "timeout",
             Self::Overweight { .. } => "overweight",

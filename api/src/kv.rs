@@ -57,6 +57,12 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync {
     fn close(&self) -> Result<()>;
     /// Whether others write to it without this process being told: nothing that is in it is known for sure.
     fn is_shared(&self) -> bool;
+    /// What it is, with an article.
+    fn nature(&self) -> &'static str;
+    /// Has it reported that the entry of `key` expired, if it did and that was not noticed yet.
+    fn note_expired(&self, _key: &[u8]) -> Result<()> {
+        Ok(())
+    }
     /// The catalog has so many records, which a limit on entries does not count.
     fn set_internal_entries(&self, _entries: u64) {}
 }
@@ -132,6 +138,14 @@ impl Kv for Engine {
         false
     }
 
+    fn nature(&self) -> &'static str {
+        "a store"
+    }
+
+    fn note_expired(&self, key: &[u8]) -> Result<()> {
+        Ok(self.expire_key(key).map(drop)?)
+    }
+
     fn set_internal_entries(&self, entries: u64) {
         Self::set_internal_entries(self, entries);
     }
@@ -193,6 +207,10 @@ impl Kv for Arc<Follower> {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn nature(&self) -> &'static str {
+        "a reader"
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     error::{Error, Result},
     room::{PlaceId, Room},
     schedule::{EntryId, Schedule},
+    waits::wake_all,
 };
 
 use all::All;
@@ -187,7 +188,7 @@ impl Pool {
         let left = state.room.leave(place, queued, core.queue_max);
         drop(state);
         drop(left.own);
-        left.next.into_iter().for_each(Waker::wake);
+        wake_all(left.next);
     }
 
     /// Runs all jobs, on this thread and on workers that are free, and returns when all have ended. Waits for no job
@@ -261,7 +262,7 @@ impl PoolCore {
         let wakers = state.room.close();
         drop(state);
         self.wake.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         jobs
     }
 

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Engine, Follower, Options, Timestamp, io::MemoryDisk};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     kv::Kv,
     migrations::Migrations,
     pool::Pool,
@@ -76,6 +76,7 @@ impl From<Engine> for Store {
     /// The typed face of an engine that is open already.
     fn from(engine: Engine) -> Self {
         let common = engine.attached(Common::default);
+        catalog::note_entries(&engine);
         Self { kv: Arc::new(engine.clone()), engine: Some(engine), common }
     }
 }
@@ -135,7 +136,7 @@ impl Store {
     /// # Errors
     /// As [`Options::open`].
     pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        Ok(options.open(path)?.into())
+        Ok(options.internal_entries(true).open(path)?.into())
     }
 
     /// A store in memory, gone with its last handle: for tests, and where nothing is to be kept.
@@ -154,6 +155,11 @@ impl Store {
 
     pub(crate) const fn kv(&self) -> &Arc<dyn Kv> {
         &self.kv
+    }
+
+    /// That it cannot do this: it is no engine of this process.
+    pub(crate) fn unsupported(&self, what: &'static str) -> Error {
+        Error::Unsupported { backend: self.kv.nature(), what }
     }
 
     pub(crate) const fn common(&self) -> &Arc<Common> {
@@ -323,14 +329,24 @@ impl Store {
     }
 
     /// Gives this handle up; what was acknowledged is on the device then. If it is the last, the store is closed, and
-    /// this says how it went. Caches, maps and so on are handles, too: drop them before.
+    /// this says how it went. Caches, maps and so on are handles, too: drop them before. Returns whether the store is
+    /// closed: `false` if other handles keep it open, and locked, until the last of them is dropped.
+    ///
+    /// ```
+    /// # let store = tierce::Store::in_memory()?;
+    /// let counts = store.map::<String, u64>("counts")?;
+    /// assert!(!store.clone().close()?);
+    /// drop(counts);
+    /// assert!(store.close()?);
+    /// # Ok::<(), tierce::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Engine::close`].
-    pub fn close(self) -> Result<()> {
-        let Some(engine) = self.engine else { return self.kv.close() };
+    pub fn close(self) -> Result<bool> {
+        let Some(engine) = self.engine else { return self.kv.close().map(|()| true) };
         // Order: it is a handle, too, and the last one closes the store.
         drop(self.kv);
-        Ok(engine.close()?)
+        Ok(engine.close_handle()?)
     }
 }

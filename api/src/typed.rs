@@ -59,6 +59,31 @@ pub(crate) enum Outcome<V> {
 thread_local! {
     /// This thread's buffer for the bytes of a key, so that a read allocates nothing.
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The keys that this thread is updating, each with its store: a write to one of them from within would be seen as
+    /// one that came between, for ever.
+    static UPDATES: RefCell<Vec<(usize, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// On record as long as what changes a key runs on this thread.
+struct Updating;
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        UPDATES.with_borrow_mut(|updates| {
+            updates.pop();
+        });
+    }
+}
+
+/// Says of a key that is too long that its bytes are not those that the caller has.
+fn tell_key(error: Error) -> Error {
+    match error {
+        Error::Engine(tierce_engine::Error::TooLarge { what: "key", bytes, limit }) => {
+            let what = "encoded key (two bytes for each zero, and some that separate its parts)";
+            tierce_engine::Error::TooLarge { what, bytes, limit }.into()
+        }
+        other => other,
+    }
 }
 
 impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
@@ -176,34 +201,63 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         self.space.writing(self.kv())
     }
 
+    /// As [`Self::writing`], for one key.
+    fn writing_key(&self, key: &[u8]) -> Result<Writing<'_>> {
+        self.refuse_recursion(key)?;
+        self.writing()
+    }
+
+    /// What tells this store from others of the process.
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(&**self.store.common()).addr()
+    }
+
+    fn refuse_recursion(&self, key: &[u8]) -> Result<()> {
+        let is_updated = UPDATES.with_borrow(|updates| {
+            updates.iter().any(|(store, updated)| updated == key && *store == self.identity())
+        });
+        match is_updated {
+            true => Err(Error::UpdateRecursion { space: self.space.info.name.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    fn updating(&self, key: &[u8]) -> Updating {
+        UPDATES.with_borrow_mut(|updates| updates.push((self.identity(), key.to_vec())));
+        Updating
+    }
+
     pub(crate) fn put_at(&self, key: &[u8], value: &V, options: &PutOptions) -> Result<()> {
         self.put_raw(key, &self.encode(value)?, options)
     }
 
     /// As [`Self::put_at`], with bytes in the place of a value.
     pub(crate) fn put_raw(&self, key: &[u8], bytes: &[u8], options: &PutOptions) -> Result<()> {
-        let _writing = self.writing()?;
-        self.kv().put(key, bytes, options)?;
-        self.space.note_stored([key]);
+        let _writing = self.writing_key(key)?;
+        self.kv().put(key, bytes, options).map_err(tell_key)?;
+        self.space.note_stored(self.kv(), [key]);
         Ok(())
     }
 
     /// Puts what `decide` says in the place of what it is shown, if it says something, atomically; says whether it did.
     pub(crate) fn put_over(&self, key: &[u8], decide: &mut Decide<'_>) -> Result<bool> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
+        let updating = self.updating(key);
         let put = self.kv().update(key, &mut |view| match decide(view) {
             Some((bytes, options)) => Change::Put(bytes, options),
             None => Change::Keep,
-        })?;
+        });
+        drop(updating);
+        let put = put.map_err(tell_key)?;
         if put.is_some() {
-            self.space.note_stored([key]);
+            self.space.note_stored(self.kv(), [key]);
         }
         Ok(put.is_some())
     }
 
     /// Deletes `key` if it is still what one write stored; says whether it was.
     pub(crate) fn delete_unchanged(&self, key: &[u8], version: SequenceNumber) -> Result<bool> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
         let deleted = self.kv().update(key, &mut |view| match view {
             Some(view) if view.sequence == version => Change::Delete,
             _ => Change::Keep,
@@ -213,19 +267,19 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
     }
 
     pub(crate) fn delete_at(&self, key: &[u8]) -> Result<bool> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
         let deleted = self.kv().delete(key, self.durability)?;
         self.space.note_gone(self.kv(), [key])?;
         Ok(deleted)
     }
 
     pub(crate) fn touch_at(&self, key: &[u8], expires_at: Option<Timestamp>) -> Result<bool> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
         self.kv().touch(key, expires_at)
     }
 
     pub(crate) fn slide_at(&self, key: &[u8], lifetime: Duration) -> Result<bool> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
         self.kv().slide(key, lifetime)
     }
 
@@ -240,8 +294,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     /// As [`Self::update_at`], and leaves it to `change` to decode what is stored.
     pub(crate) fn update_raw_at(&self, key: &[u8], change: &mut Raw<'_, V>) -> Result<Option<V>> {
-        let _writing = self.writing()?;
+        let _writing = self.writing_key(key)?;
         let (mut failed, mut put) = (None, None);
+        let updating = self.updating(key);
         let changed = self.kv().update(key, &mut |view| {
             put = None;
             let outcome = change(view).and_then(|outcome| match outcome {
@@ -257,12 +312,14 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
                 failed = Some(error);
                 Change::Keep
             })
-        })?;
+        });
+        drop(updating);
+        let changed = changed.map_err(tell_key)?;
         if let Some(error) = failed {
             return Err(error);
         }
         match (&put, changed) {
-            (Some(_), _) => self.space.note_stored([key]),
+            (Some(_), _) => self.space.note_stored(self.kv(), [key]),
             (None, Some(_)) => self.space.note_gone(self.kv(), [key])?,
             (None, None) => {}
         }
@@ -271,6 +328,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
 
     /// Several changes that happen together or not at all.
     pub(crate) fn commit(&self, edits: Vec<Edit>) -> Result<()> {
+        for edit in &edits {
+            if let Edit::Put(key, ..) | Edit::Delete(key) = edit {
+                self.refuse_recursion(key)?;
+            }
+        }
         let _writing = self.writing()?;
         // Order: what it wrote is noted if somebody began to keep the order before it was written.
         let keys = edits.iter().map(Edit::without_value).collect::<Vec<_>>();
@@ -280,7 +342,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         }
         for edit in &keys {
             match edit {
-                Edit::Put(key, ..) => self.space.note_stored([key.as_slice()]),
+                Edit::Put(key, ..) => self.space.note_stored(self.kv(), [key.as_slice()]),
                 Edit::Delete(key) => self.space.note_gone(self.kv(), [key.as_slice()])?,
                 Edit::Cut(_) => self.space.note_all_gone(self.kv()),
             }

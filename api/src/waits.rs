@@ -7,10 +7,12 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Waker,
 };
 
 use crate::error::{Error, Result};
@@ -52,6 +54,14 @@ impl Drop for Running {
         RUNS.with_borrow_mut(|runs| {
             runs.pop();
         });
+    }
+}
+
+/// Wakes all of them. Some wakers run what they wake at once; if that panics, the others are woken all the same, and
+/// who woke them goes on. Order: with no lock held.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }
 

@@ -145,6 +145,7 @@ impl Error {
             Self::LowSpace { free, required } => {
                 Self::LowSpace { free: *free, required: *required }
             }
+            Self::Stopped { cause } => Self::Stopped { cause: cause.clone() },
             other => Self::Stopped { cause: other.to_string() },
         }
     }

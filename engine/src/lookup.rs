@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     error::{Corruption, Damage, Error, Result},
-    evictor::Journal,
+    evictor::{Cause, Eviction, Journal},
     format::{
         hash::KeyHasher,
         record::{Head, Kind},
@@ -235,6 +235,16 @@ impl Lookup {
         let segment = self.catalog.get(at.slot)?;
         let record = segment.record(at.offset, 256, Depth::Head).ok()??;
         Some(segment.head(record.of(&segment), at.offset).ok()?.key.to_vec())
+    }
+
+    /// Puts on record that an entry ended, for those who want to know every key; others learn of it from the counters.
+    pub(crate) fn note_ended(&self, hash: u64, entry: &IndexEntry, cause: Cause) {
+        if !self.journal.keeps_keys() {
+            return;
+        }
+        let (at, age) = (self.clock.now(), self.recency.age(entry.epoch));
+        let eviction = Eviction { at, cause, hash, age, bytes: entry.size.bytes() };
+        self.journal.record([(eviction, self.key_at(entry.location))]);
     }
 
     /// Whether the index still has an entry of this record.

@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
-use tierce_engine::{Cause, Engine};
+use tierce_engine::Cause;
 
-use super::Cache;
+use super::{Cache, CacheShared, record::is_failure};
 use crate::{
     codec::Codec,
     key::{self, OwnedKey},
+    store::Store,
+    waits::wake_all,
 };
 
 /// Why an entry is gone.
@@ -55,23 +57,71 @@ pub enum Event<K> {
 /// The same before the key is decoded.
 #[derive(Clone, Debug)]
 pub(super) enum Raw {
-    Stored { key: Vec<u8>, was_there: bool },
+    Stored {
+        key: Vec<u8>,
+        was_there: bool,
+    },
     Removed(Vec<u8>, Removal),
     TagCut(String),
     Cleared,
+    /// Changes of this key met: what is there when this is taken is told once more, or why there is nothing.
+    Look(Vec<u8>, Removal),
 }
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who listens to one cache.
+/// Where the entries are that listeners hear of.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) store: &'a Store,
+    pub(super) prefix: &'a [u8],
+}
+
+impl Place<'_> {
+    /// Whether there is a value of `key`; `None` if that cannot be found out.
+    fn holds(&self, key: &[u8]) -> Option<bool> {
+        let mut holds = false;
+        self.store.kv().peek(key, &mut |view| holds = !is_failure(&view)).ok()?;
+        Some(holds)
+    }
+}
+
+/// The listeners of one cache.
+///
+/// A listener that follows every event ends with what the cache holds, although writes report themselves after they
+/// happened and several at once do so in any order. Whoever reports looks once more at the entry, after the event has
+/// its place in the queue; if the entry does not say the same, another write has come between, and a look at what is
+/// there is queued behind both. The last look is behind the last write.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    all: Mutex<Vec<Weak<Queue>>>,
+    all: Mutex<All>,
     /// How many there may be, to be asked without the lock.
     count: AtomicUsize,
 }
+
+#[derive(Debug, Default)]
+struct All {
+    queues: Vec<Weak<Queue>>,
+    /// How many evictions of the store were looked at.
+    evictions: u64,
+    /// Cuts that go on.
+    cuts: Vec<Cut>,
+    cuts_ever: u64,
+}
+
+/// A cut that goes on: which keys were reported meanwhile, because they may have been stored before it or after it.
+#[derive(Debug)]
+struct Cut {
+    number: u64,
+    keys: Vec<Vec<u8>>,
+    /// More than are kept.
+    lost: u64,
+}
+
+/// Keys that are kept for one cut (I12); each further one is an event that is lost.
+const CUT_KEYS_MAX: usize = 4096;
 
 #[derive(Debug)]
 struct Queue {
@@ -84,19 +134,123 @@ struct Queue {
 struct State {
     events: VecDeque<Raw>,
     lost: u64,
-    /// How many evictions of the store were looked at.
-    evictions: u64,
     /// A task that waits for the next one.
     waker: Option<Waker>,
 }
 
-impl State {
-    fn push(&mut self, event: Raw, capacity: usize) {
-        if self.events.len() == capacity {
-            self.events.pop_front();
-            self.lost += 1;
+/// Who has to be woken when no lock is held any more.
+#[derive(Default)]
+struct Woken {
+    queues: Vec<Arc<Queue>>,
+    wakers: Vec<Waker>,
+}
+
+impl Woken {
+    fn wake(self) {
+        for queue in &self.queues {
+            queue.came.notify_all();
         }
-        self.events.push_back(event);
+        wake_all(self.wakers);
+    }
+}
+
+impl All {
+    /// Adds an event to each queue; `lost` are events that are known no more.
+    fn push(&mut self, event: Option<&Raw>, lost: u64) {
+        self.queues.retain(|queue| {
+            let Some(queue) = queue.upgrade() else { return false };
+            let mut state = hold(&queue.state);
+            state.lost += lost;
+            if let Some(event) = event {
+                if state.events.len() == queue.capacity {
+                    state.events.pop_front();
+                    state.lost += 1;
+                }
+                state.events.push_back(event.clone());
+            }
+            true
+        });
+    }
+
+    /// Takes over what the store evicted meanwhile; says why `own`, which is about to be reported, is among it.
+    fn take_evictions(&mut self, place: &Place<'_>, own: Option<&[u8]>) -> Option<Removal> {
+        let engine = place.store.engine()?;
+        let evicted = engine.evicted_since(self.evictions);
+        self.evictions = evicted.next;
+        if evicted.lost > 0 {
+            self.push(None, evicted.lost);
+        }
+        let mut why = None;
+        for (eviction, key) in evicted.evictions {
+            let Some(key) = key.filter(|key| key.starts_with(place.prefix)) else { continue };
+            let removal = match eviction.cause {
+                Cause::Capacity => Removal::Evicted,
+                Cause::Expired => Removal::Expired,
+                _ => Removal::Cut,
+            };
+            let is_own = own == Some(key.as_slice());
+            // Stored again, before or after it is reported: the look is behind it in any case.
+            let look = (!is_own && place.holds(&key) == Some(true))
+                .then(|| Raw::Look(key.clone(), removal));
+            if is_own {
+                why = Some(removal);
+            }
+            self.push(Some(&Raw::Removed(key, removal)), 0);
+            if let Some(look) = look {
+                self.push(Some(&look), 0);
+            }
+        }
+        why
+    }
+
+    fn woken(&self) -> Woken {
+        let queues: Vec<_> = self.queues.iter().filter_map(Weak::upgrade).collect();
+        let has_events = |queue: &&Arc<Queue>| !hold(&queue.state).events.is_empty();
+        let wakers = queues.iter().filter(has_events);
+        let wakers = wakers.filter_map(|queue| hold(&queue.state).waker.take()).collect();
+        Woken { queues, wakers }
+    }
+
+    fn note_key(&mut self, key: &[u8]) {
+        for cut in &mut self.cuts {
+            match cut.keys.len() < CUT_KEYS_MAX {
+                true => cut.keys.push(key.to_vec()),
+                false => cut.lost += 1,
+            }
+        }
+    }
+}
+
+/// A cut goes on, until this is dropped.
+pub(super) struct Cutting<'a> {
+    listeners: &'a Listeners,
+    number: u64,
+}
+
+impl Cutting<'_> {
+    /// It has happened.
+    pub(super) fn tell(self, place: Place<'_>, event: &Raw) {
+        let mut all = hold(&self.listeners.all);
+        all.take_evictions(&place, None);
+        all.push(Some(event), 0);
+        let at = all.cuts.iter().position(|cut| cut.number == self.number);
+        if let Some(cut) = at.map(|at| all.cuts.swap_remove(at)) {
+            for key in cut.keys {
+                all.push(Some(&Raw::Look(key, Removal::Cut)), 0);
+            }
+            if cut.lost > 0 {
+                all.push(None, cut.lost);
+            }
+        }
+        let woken = all.woken();
+        drop(all);
+        woken.wake();
+    }
+}
+
+impl Drop for Cutting<'_> {
+    fn drop(&mut self) {
+        hold(&self.listeners.all).cuts.retain(|cut| cut.number != self.number);
     }
 }
 
@@ -105,44 +259,86 @@ impl Listeners {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Tells all who listen. Waits for nobody.
-    pub(super) fn tell(&self, event: impl FnOnce() -> Raw) {
+    /// Reports what happened to one entry. Order: when no lock is held; those that are woken may come back.
+    pub(super) fn tell(&self, place: Place<'_>, event: impl FnOnce() -> Raw) {
         if !self.are_there() {
             return;
         }
         let event = event();
         let mut all = hold(&self.all);
-        all.retain(|queue| {
-            let Some(queue) = queue.upgrade() else { return false };
-            let mut state = hold(&queue.state);
-            state.push(event.clone(), queue.capacity);
-            let waker = state.waker.take();
-            drop(state);
-            queue.came.notify_all();
-            if let Some(waker) = waker {
-                waker.wake();
+        let look = match &event {
+            Raw::Stored { key, .. } => {
+                let why = all.take_evictions(&place, Some(key));
+                all.note_key(key);
+                Some((key.clone(), false, why.unwrap_or(Removal::Explicit)))
             }
-            true
-        });
-        self.count.store(all.len(), Ordering::Release);
+            Raw::Removed(key, why) => {
+                all.take_evictions(&place, Some(key));
+                Some((key.clone(), true, *why))
+            }
+            Raw::TagCut(_) | Raw::Cleared | Raw::Look(..) => None,
+        };
+        all.push(Some(&event), 0);
+        // Order: looked at behind the event, see `Listeners`.
+        if let Some((key, odd, why)) = look
+            && place.holds(&key) == Some(odd)
+        {
+            all.push(Some(&Raw::Look(key, why)), 0);
+        }
+        self.count.store(all.queues.len(), Ordering::Release);
+        let woken = all.woken();
+        drop(all);
+        woken.wake();
     }
 
-    fn add(&self, capacity: usize, evictions: u64) -> Arc<Queue> {
-        let state = Mutex::new(State { evictions, ..State::default() });
-        let queue = Arc::new(Queue { capacity: capacity.max(1), state, came: Condvar::new() });
+    /// A cut begins.
+    pub(super) fn begin_cut(&self) -> Cutting<'_> {
         let mut all = hold(&self.all);
-        all.push(Arc::downgrade(&queue));
-        self.count.store(all.len(), Ordering::Release);
+        all.cuts_ever += 1;
+        let number = all.cuts_ever;
+        all.cuts.push(Cut { number, keys: Vec::new(), lost: 0 });
+        Cutting { listeners: self, number }
+    }
+
+    fn take_evictions(&self, place: &Place<'_>) {
+        let mut all = hold(&self.all);
+        all.take_evictions(place, None);
+        let woken = all.woken();
+        drop(all);
+        woken.wake();
+    }
+
+    fn add(&self, place: &Place<'_>, capacity: usize) -> Arc<Queue> {
+        let queue = Arc::new(Queue {
+            capacity: capacity.max(1),
+            state: Mutex::default(),
+            came: Condvar::new(),
+        });
+        let mut all = hold(&self.all);
+        if let Some(engine) = place.store.engine() {
+            engine.keep_evicted_keys();
+            // What was evicted before is for those that listened before.
+            match all.queues.is_empty() {
+                true => all.evictions = engine.evicted_since(u64::MAX).next,
+                false => drop(all.take_evictions(place, None)),
+            }
+        }
+        all.queues.push(Arc::downgrade(&queue));
+        self.count.store(all.queues.len(), Ordering::Release);
         queue
     }
 }
 
-/// Receives what happens to the entries of a cache from [`Cache::subscribe`] on, in the order in which writers reported
-/// it. Dropping it ends the subscription.
+/// Receives what happens to the entries of a cache from [`Cache::subscribe`] on. Dropping it ends the subscription.
+///
+/// For each key the last event says what the cache holds: a copy that follows all events has the cache's keys when it
+/// has taken the last one, however many threads write, expire and evict, provided that [`Self::lost`] has not grown.
+/// While writes of one key meet, its events may be told more than once.
 #[derive(Debug)]
 pub struct Events<K> {
     queue: Arc<Queue>,
-    engine: Option<Engine>,
+    shared: Arc<CacheShared>,
+    store: Store,
     prefix: Vec<u8>,
     keys: PhantomData<fn() -> K>,
 }
@@ -168,17 +364,21 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// ```
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> Events<K> {
-        let engine = self.store().engine().cloned();
-        let seen = engine.as_ref().map_or(0, |engine| {
-            engine.keep_evicted_keys();
-            engine.evicted_since(u64::MAX).next
-        });
         Events {
-            queue: self.shared.listeners.add(capacity, seen),
-            engine,
+            queue: self.shared.listeners.add(&self.place(), capacity),
+            shared: Arc::clone(&self.shared),
+            store: self.store().clone(),
             prefix: self.typed.space().prefix.clone(),
             keys: PhantomData,
         }
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { store: self.store(), prefix: &self.typed.space().prefix }
+    }
+
+    pub(super) fn tell(&self, event: impl FnOnce() -> Raw) {
+        self.shared.listeners.tell(self.place(), event);
     }
 }
 
@@ -186,9 +386,8 @@ impl<K: OwnedKey> Events<K> {
     /// The next event, if there is one.
     #[must_use]
     pub fn try_next(&self) -> Option<Event<K>> {
-        let mut state = hold(&self.queue.state);
-        self.take_evictions(&mut state);
-        self.next_of(&mut state)
+        self.take_evictions();
+        self.take()
     }
 
     /// The next event; waits for one up to `patience`.
@@ -205,19 +404,18 @@ impl<K: OwnedKey> Events<K> {
         /// How often the journal of evictions, which wakes nobody, is looked at.
         const LOOK_EVERY: Duration = Duration::from_millis(100);
         let mut left = patience;
-        let mut state = hold(&self.queue.state);
         loop {
-            self.take_evictions(&mut state);
-            if let Some(event) = self.next_of(&mut state) {
+            if let Some(event) = self.try_next() {
                 return Some(event);
             }
             if left.is_zero() {
                 return None;
             }
             let part = left.min(LOOK_EVERY);
-            let (woken, timeout) =
-                self.queue.came.wait_timeout(state, part).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            let is_empty = |state: &mut State| state.events.is_empty();
+            let waited =
+                self.queue.came.wait_timeout_while(hold(&self.queue.state), part, is_empty);
+            let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
             // Woken early it waits a little longer than it was told to, at most once for each event.
             left = if timeout.timed_out() { left - part } else { left };
         }
@@ -237,13 +435,20 @@ impl<K: OwnedKey> Events<K> {
     /// ```
     pub async fn next(&self) -> Event<K> {
         poll_fn(|cx| {
-            let mut state = hold(&self.queue.state);
-            self.take_evictions(&mut state);
-            if let Some(event) = self.next_of(&mut state) {
-                return Poll::Ready(event);
+            let waker = cx.waker().clone();
+            loop {
+                if let Some(event) = self.try_next() {
+                    return Poll::Ready(event);
+                }
+                let mut state = hold(&self.queue.state);
+                if state.events.is_empty() {
+                    let replaced = state.waker.replace(waker);
+                    drop(state);
+                    // With no lock held: it may own a task.
+                    drop(replaced);
+                    return Poll::Pending;
+                }
             }
-            state.waker = Some(cx.waker().clone());
-            Poll::Pending
         })
         .await
     }
@@ -254,32 +459,35 @@ impl<K: OwnedKey> Events<K> {
         hold(&self.queue.state).lost
     }
 
-    /// Takes over what the store evicted meanwhile.
-    fn take_evictions(&self, state: &mut State) {
-        let Some(engine) = &self.engine else { return };
-        let evicted = engine.evicted_since(state.evictions);
-        state.evictions = evicted.next;
-        state.lost += evicted.lost;
-        for (eviction, key) in evicted.evictions {
-            let Some(key) = key.filter(|key| key.starts_with(&self.prefix)) else { continue };
-            let removal = match eviction.cause {
-                Cause::Capacity => Removal::Evicted,
-                Cause::Expired => Removal::Expired,
-                _ => Removal::Cut,
-            };
-            state.push(Raw::Removed(key, removal), self.queue.capacity);
-        }
+    fn place(&self) -> Place<'_> {
+        Place { store: &self.store, prefix: &self.prefix }
     }
 
-    fn next_of(&self, state: &mut State) -> Option<Event<K>> {
+    /// Takes over what the store evicted meanwhile.
+    fn take_evictions(&self) {
+        self.shared.listeners.take_evictions(&self.place());
+    }
+
+    fn take(&self) -> Option<Event<K>> {
         loop {
+            let raw = hold(&self.queue.state).events.pop_front()?;
             let key = |bytes: &[u8]| key::decode(bytes.get(self.prefix.len()..)?);
-            let event = match state.events.pop_front()? {
+            let event = match raw {
                 Raw::Stored { key: bytes, was_there: false } => key(&bytes).map(Event::Inserted),
                 Raw::Stored { key: bytes, was_there: true } => key(&bytes).map(Event::Updated),
                 Raw::Removed(bytes, removal) => key(&bytes).map(|key| Event::Removed(key, removal)),
                 Raw::TagCut(tag) => Some(Event::TagCut(tag)),
                 Raw::Cleared => Some(Event::Cleared),
+                Raw::Look(bytes, why) => match (key(&bytes), self.place().holds(&bytes)) {
+                    (Some(key), Some(true)) => Some(Event::Updated(key)),
+                    (Some(key), Some(false)) => Some(Event::Removed(key, why)),
+                    (None, _) => None,
+                    (_, None) => {
+                        // It is not known what is there.
+                        hold(&self.queue.state).lost += 1;
+                        None
+                    }
+                },
             };
             if event.is_some() {
                 return event;

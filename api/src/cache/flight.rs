@@ -17,7 +17,7 @@ use tierce_engine::Timestamp;
 
 use crate::{
     error::{Error, Result, Shared},
-    waits::{LoadId, Running, Waiting},
+    waits::{LoadId, Running, Waiting, wake_all},
 };
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,15 +41,30 @@ pub(super) struct Flight {
     ended: Condvar,
     /// The ticket, while the load waits for a worker: whoever cannot wait so long takes it.
     parked: Mutex<Option<Ticket>>,
-    /// Whether the key was written or removed after the load began: what it brings is old. Held while it is stored.
-    outdated: Mutex<bool>,
+    /// What happened since the load began that makes what it brings old. Held while that is stored.
+    fence: Mutex<Fence>,
+    /// How many tags the fence has, to be asked without the lock.
+    cuts: AtomicUsize,
 }
+
+#[derive(Default)]
+struct Fence {
+    /// The key was written or removed.
+    is_outdated: bool,
+    /// Tags that were cut: a value with one of them is old.
+    tags: Vec<String>,
+}
+
+/// Tags that one load remembers (I12): after more of them its value counts as old, whatever tags it has.
+const CUTS_MAX: usize = 1024;
 
 #[derive(Default)]
 struct FlightState {
     has_ended: bool,
     /// How; none if it was abandoned.
     landing: Option<Landing>,
+    /// Which cut of a tag was the first that makes the value old.
+    hit: Option<usize>,
     /// Of the tasks that wait, by number.
     wakers: BTreeMap<u64, Waker>,
     wakers_ever: u64,
@@ -121,7 +136,20 @@ pub(super) enum Boarding {
     /// It loads.
     Leader(Ticket),
     /// It waits.
-    Passenger(Arc<Flight>),
+    Passenger(Passage),
+}
+
+/// Somebody waits for a load.
+pub(super) struct Passage {
+    flight: Arc<Flight>,
+    /// How many tags had been cut since the load began: a value that one of them makes old is not what it waits for.
+    cuts: usize,
+}
+
+impl Passage {
+    fn of(flight: &Arc<Flight>) -> Self {
+        Self { flight: Arc::clone(flight), cuts: flight.cuts.load(Ordering::SeqCst) }
+    }
 }
 
 /// The right, and the duty, to load a key. If it is dropped before it lands, the load is abandoned: those who wait are
@@ -131,6 +159,8 @@ pub(crate) struct Ticket {
     key: Vec<u8>,
     flight: Arc<Flight>,
     landing: Option<Landing>,
+    /// The tags of what was loaded.
+    tags: Vec<String>,
 }
 
 /// Failures that are remembered at most (I12): more of them are forgotten together.
@@ -143,22 +173,22 @@ impl Flights {
         if let Some(flight) = by_key.get(key) {
             return match hold(&flight.parked).take() {
                 Some(ticket) => Boarding::Leader(ticket),
-                None => Boarding::Passenger(Arc::clone(flight)),
+                None => Boarding::Passenger(Passage::of(flight)),
             };
         }
         Boarding::Leader(self.ticket(&mut by_key, key))
     }
 
     /// The load of `key`; if there was none, it is there now and waits for a worker.
-    pub(super) fn park(self: &Arc<Self>, key: &[u8]) -> (Arc<Flight>, Option<Parked>) {
+    pub(super) fn park(self: &Arc<Self>, key: &[u8]) -> (Passage, Option<Parked>) {
         let mut by_key = hold(&self.by_key);
         if let Some(flight) = by_key.get(key) {
-            return (Arc::clone(flight), None);
+            return (Passage::of(flight), None);
         }
         let ticket = self.ticket(&mut by_key, key);
         let flight = Arc::clone(&ticket.flight);
         *hold(&flight.parked) = Some(ticket);
-        (Arc::clone(&flight), Some(Parked(flight)))
+        (Passage::of(&flight), Some(Parked(flight)))
     }
 
     fn ticket(self: &Arc<Self>, by_key: &mut ByKey, key: &[u8]) -> Ticket {
@@ -167,16 +197,18 @@ impl Flights {
             state: Mutex::default(),
             ended: Condvar::new(),
             parked: Mutex::default(),
-            outdated: Mutex::new(false),
+            fence: Mutex::default(),
+            cuts: AtomicUsize::new(0),
         });
         by_key.insert(key.to_vec(), Arc::clone(&flight));
         self.count.store(by_key.len(), Ordering::SeqCst);
         // Order: counted before it looks. A writer says so before it looks for loads, so one of the two sees the other.
         let writes = [self.writes_of(key), &self.writes_of_all];
         if writes.iter().any(|writes| writes.load(Ordering::SeqCst) > 0) {
-            *hold(&flight.outdated) = true;
+            hold(&flight.fence).is_outdated = true;
         }
-        Ticket { flights: Arc::clone(self), key: key.to_vec(), flight, landing: None }
+        let (flights, key) = (Arc::clone(self), key.to_vec());
+        Ticket { flights, key, flight, landing: None, tags: Vec::new() }
     }
 
     fn writes_of(&self, key: &[u8]) -> &AtomicUsize {
@@ -207,7 +239,7 @@ impl Flights {
             flight
         };
         if let Some(flight) = flight {
-            *hold(&flight.outdated) = true;
+            hold(&flight.fence).is_outdated = true;
         }
     }
 
@@ -228,7 +260,41 @@ impl Flights {
             std::mem::take(&mut *by_key)
         };
         for flight in flights.into_values() {
-            *hold(&flight.outdated) = true;
+            hold(&flight.fence).is_outdated = true;
+        }
+    }
+
+    fn keys(&self) -> Vec<Vec<u8>> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        hold(&self.by_key).keys().cloned().collect()
+    }
+
+    /// All keys for which `is_it` says so are about to be removed. Loads of them that are under way are not stored any
+    /// more, and nobody joins them; one that begins later brings what is there then.
+    pub(super) fn outdate_where(&self, is_it: &mut dyn FnMut(&[u8]) -> bool) {
+        // Order: asked with no lock held. The answer may come from the cache.
+        for key in self.keys() {
+            if is_it(&key) {
+                self.outdate(&key);
+            }
+        }
+    }
+
+    /// A tag is about to be cut. Loads that are under way are not stored if their value has it, and whoever asks from
+    /// now on does not get it from them. Waits while a value is being stored.
+    pub(super) fn cut_tag(&self, tag: &str) {
+        for key in self.keys() {
+            let Some(flight) = hold(&self.by_key).get(&key).cloned() else { continue };
+            let mut fence = hold(&flight.fence);
+            if fence.tags.len() < CUTS_MAX {
+                fence.tags.push(tag.to_owned());
+                flight.cuts.store(fence.tags.len(), Ordering::SeqCst);
+                continue;
+            }
+            drop(fence);
+            self.outdate(&key);
         }
     }
 
@@ -252,10 +318,17 @@ impl Flights {
 }
 
 impl Ticket {
-    /// Runs `store` unless the key was written or removed meanwhile.
-    pub(super) fn store<T>(&self, store: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        let outdated = hold(&self.flight.outdated);
-        if *outdated { Ok(None) } else { store().map(Some) }
+    /// Runs `store`, which stores a value with these tags, unless the key was written or removed, or one of the tags
+    /// was cut, meanwhile.
+    pub(super) fn store<T>(
+        &mut self,
+        tags: &[String],
+        store: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.tags = tags.to_vec();
+        let fence = hold(&self.flight.fence);
+        let is_hit = fence.tags.iter().any(|tag| tags.contains(tag));
+        if fence.is_outdated || is_hit { Ok(None) } else { store().map(Some) }
     }
 
     /// Tells everyone who waits.
@@ -284,41 +357,54 @@ impl Drop for Ticket {
             }
             self.flights.count.store(by_key.len(), Ordering::SeqCst);
         }
-        // Order: after it is not to be found any more, so that who is told does not find it again.
-        self.flight.end(self.landing.take());
+        // Order: after it is not to be found any more, so that who is told does not find it again, and so that every cut
+        // that somebody knew of who waits is in the fence.
+        let hit = hold(&self.flight.fence).tags.iter().position(|tag| self.tags.contains(tag));
+        self.flight.end(self.landing.take(), hit);
     }
 }
 
 impl Flight {
-    fn end(&self, landing: Option<Landing>) {
+    fn end(&self, landing: Option<Landing>, hit: Option<usize>) {
         let mut state = hold(&self.state);
         state.has_ended = true;
         state.landing = landing;
+        state.hit = hit;
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.ended.notify_all();
-        wakers.into_values().for_each(Waker::wake);
+        wake_all(wakers.into_values());
     }
+}
 
+impl FlightState {
+    fn landing(&self, cuts: usize) -> Option<Landing> {
+        if self.hit.is_some_and(|hit| hit < cuts) { None } else { self.landing.clone() }
+    }
+}
+
+impl Passage {
     /// Holds up this thread until the load ends, or for so long. `None` if it was abandoned: then ask again.
     ///
     /// # Errors
     /// [`Error::LoaderRecursion`] if the load waits for one that this thread runs; [`Error::Timeout`].
     pub(super) fn wait(&self, patience: Option<Duration>) -> Result<Option<Landing>> {
-        let _waiting = Waiting::begin(self.id)?;
-        let state = hold(&self.state);
+        let flight = &self.flight;
+        let _waiting = Waiting::begin(flight.id)?;
+        let state = hold(&flight.state);
         let pending = |state: &mut FlightState| !state.has_ended;
         let state = match patience {
-            None => self.ended.wait_while(state, pending).unwrap_or_else(PoisonError::into_inner),
+            None => flight.ended.wait_while(state, pending).unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
-                self.ended
+                flight
+                    .ended
                     .wait_timeout_while(state, patience, pending)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             }
         };
         if state.has_ended {
-            return Ok(state.landing.clone());
+            return Ok(state.landing(self.cuts));
         }
         let ms =
             patience.map_or(0, |patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
@@ -326,14 +412,14 @@ impl Flight {
     }
 
     /// As [`Self::wait`], for a task.
-    pub(super) fn landed(self: Arc<Self>) -> Landed {
-        Landed { flight: self, waiting: None, waker: None }
+    pub(super) fn landed(self) -> Landed {
+        Landed { passage: self, waiting: None, waker: None }
     }
 }
 
 /// A task waits for a load to end. Dropping it leaves nothing behind.
 pub(super) struct Landed {
-    flight: Arc<Flight>,
+    passage: Passage,
     /// Once it has begun to wait: as a part of which load, if of one.
     waiting: Option<Option<Waiting>>,
     /// The number of its waker.
@@ -346,11 +432,11 @@ impl Future for Landed {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if this.waiting.is_none() {
-            this.waiting = Some(Waiting::begin(this.flight.id)?);
+            this.waiting = Some(Waiting::begin(this.passage.flight.id)?);
         }
-        let mut state = hold(&this.flight.state);
+        let mut state = hold(&this.passage.flight.state);
         if state.has_ended {
-            return Poll::Ready(Ok(state.landing.clone()));
+            return Poll::Ready(Ok(state.landing(this.passage.cuts)));
         }
         let number = *this.waker.get_or_insert(state.wakers_ever);
         state.wakers_ever = state.wakers_ever.max(number + 1);
@@ -365,7 +451,7 @@ impl Future for Landed {
 impl Drop for Landed {
     fn drop(&mut self) {
         if let Some(number) = self.waker {
-            let waker = hold(&self.flight.state).wakers.remove(&number);
+            let waker = hold(&self.passage.flight.state).wakers.remove(&number);
             drop(waker);
         }
     }
@@ -409,9 +495,41 @@ mod tests {
         let writing = flights.write(b"k");
         let beside = leader(&flights, b"k");
         drop(writing);
-        for ticket in [before, beside] {
-            assert!(matches!(ticket.store(|| Ok(())), Ok(None)));
+        for mut ticket in [before, beside] {
+            assert!(matches!(ticket.store(&[], || Ok(())), Ok(None)));
         }
-        assert!(matches!(leader(&flights, b"k").store(|| Ok(())), Ok(Some(()))));
+        assert!(matches!(leader(&flights, b"k").store(&[], || Ok(())), Ok(Some(()))));
+    }
+
+    fn passenger(flights: &Arc<Flights>, key: &[u8]) -> Passage {
+        match flights.board(key) {
+            Boarding::Passenger(passage) => passage,
+            Boarding::Leader(_) => panic!("there is no load of {key:?}"),
+        }
+    }
+
+    /// Goal: a cut of a tag keeps values with this tag from being stored and from whoever asks after it, and no others.
+    #[test]
+    fn a_load_is_fenced_by_its_own_tags() {
+        let flights = Arc::new(Flights::default());
+        let (tags, failed) = (["a".to_owned()], || Landing::Panicked(String::new()));
+        let mut ticket = leader(&flights, b"k");
+        let before = passenger(&flights, b"k");
+        flights.cut_tag("b");
+        let between = passenger(&flights, b"k");
+        assert!(matches!(ticket.store(&tags, || Ok(())), Ok(Some(()))));
+        flights.cut_tag("a");
+        let after = passenger(&flights, b"k");
+        ticket.land(failed());
+        for (passage, is_told) in [(before, true), (between, true), (after, false)] {
+            assert_eq!(passage.wait(None).unwrap().is_some(), is_told);
+        }
+        let mut ticket = leader(&flights, b"k");
+        flights.cut_tag("a");
+        assert!(matches!(ticket.store(&tags, || Ok(())), Ok(None)));
+        let mut ticket = leader(&flights, b"other");
+        (0..=CUTS_MAX).for_each(|n| flights.cut_tag(&n.to_string()));
+        assert!(matches!(ticket.store(&[], || Ok(())), Ok(None)), "bounded");
+        assert!(!flights.is_flying(b"other"));
     }
 }

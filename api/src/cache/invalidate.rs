@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use wildmatch::WildMatch;
-
 use super::{
     Cache, Entry, Removal,
     entry::describe,
     events::Raw,
+    glob::Glob,
     record::{self, TAG},
 };
 use crate::{
@@ -35,7 +34,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
 
     /// Removes every entry with this tag at once, without looking at one of them: costs one small record, however many
     /// there are. So it cannot say how many they were: [`Self::invalidate_tag`] can, at its cost. A crash leaves all or
-    /// none of them removed. Values that are being loaded are not stored.
+    /// none of them removed. Values with this tag that are being loaded are not stored.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
@@ -49,9 +48,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// [`Error::Name`]; the engine's.
     pub fn cut_tag(&self, tag: &str) -> Result<()> {
         let scope = self.scope_of(tag)?;
-        let _writing = self.shared.flights.write_all();
+        self.shared.flights.cut_tag(tag);
+        let cutting = self.shared.listeners.begin_cut();
         self.typed.cut(&scope)?;
-        self.shared.listeners.tell(|| Raw::TagCut(tag.to_owned()));
+        cutting.tell(self.place(), &Raw::TagCut(tag.to_owned()));
         Ok(())
     }
 
@@ -91,9 +91,11 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then nothing has changed.
     pub fn cut(&self) -> Result<()> {
-        let _writing = self.shared.flights.write_all();
+        let writing = self.shared.flights.write_all();
+        let cutting = self.shared.listeners.begin_cut();
         self.typed.cut(&self.typed.space().prefix)?;
-        self.shared.listeners.tell(|| Raw::Cleared);
+        drop(writing);
+        cutting.tell(self.place(), &Raw::Cleared);
         Ok(())
     }
 
@@ -141,7 +143,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         self.invalidate_where(&mut |key| self.typed.key_of(key).is_ok_and(|key| is_it(&key)))
     }
 
-    /// Removes every entry, stale ones included, for which `is_it` says so; returns how many of those were fresh.
+    /// Removes every entry, stale ones included, for which `is_it` says so; returns how many of those were fresh. A value
+    /// that is being loaded cannot be asked about: if anything is removed, none of those is stored.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<u32, u32>("c")?;
@@ -153,7 +156,6 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then some may be removed.
     pub fn invalidate_if(&self, mut is_it: impl FnMut(&K, &Entry<V>) -> bool) -> Result<u64> {
-        let _writing = self.shared.flights.write_all();
         let now = self.now();
         let mut entries = Vec::new();
         self.typed.scan_at(&self.typed.space().prefix, true, &mut |bytes, view| {
@@ -171,21 +173,23 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         })?;
         // Order: asked when the scan is over. The answer may come from the store.
         entries.retain(|(_, key, entry)| is_it(key, entry));
+        if !entries.is_empty() {
+            drop(self.shared.flights.write_all());
+        }
         let mut count = 0;
         for (bytes, _, entry) in entries {
             // What was stored meanwhile was not judged.
-            let deleted = self.typed.delete_unchanged(&bytes, entry.version)?;
-            if deleted && !entry.is_stale {
-                count += 1;
-                self.shared.listeners.tell(|| Raw::Removed(bytes, Removal::Invalidated));
+            if self.typed.delete_unchanged(&bytes, entry.version)? {
+                count += u64::from(!entry.is_stale);
+                self.tell(|| Raw::Removed(bytes, Removal::Invalidated));
             }
         }
         Ok(self.invalidated(count))
     }
 
     fn invalidate_where(&self, is_it: &mut dyn FnMut(&[u8]) -> bool) -> Result<u64> {
-        // Order: before they are looked for. A load that is stored after the look began before it.
-        let _writing = self.shared.flights.write_all();
+        // Order: before they are looked for. A load that is stored after the look began after this.
+        self.shared.flights.outdate_where(is_it);
         let mut keys = Vec::new();
         self.typed.scan_at(&self.typed.space().prefix, false, &mut |key, view| {
             keys.push((key.to_vec(), self.is_fresh(&view)));
@@ -200,9 +204,12 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     fn delete_all(&self, keys: impl Iterator<Item = (Vec<u8>, bool)>) -> Result<u64> {
         let mut count = 0;
         for (key, is_fresh) in keys {
-            if self.typed.delete_at(&key)? && is_fresh {
-                count += 1;
-                self.shared.listeners.tell(|| Raw::Removed(key, Removal::Invalidated));
+            let writing = self.shared.flights.write(&key);
+            let is_deleted = self.typed.delete_at(&key)?;
+            drop(writing);
+            if is_deleted {
+                count += u64::from(is_fresh);
+                self.tell(|| Raw::Removed(key, Removal::Invalidated));
             }
         }
         Ok(self.invalidated(count))
@@ -241,8 +248,8 @@ impl<K: OwnedKey + AsRef<str>, V, C: Codec<V>> Cache<K, V, C> {
         self.invalidate_keys(|key| key.as_ref().ends_with(suffix))
     }
 
-    /// Removes every entry whose key matches `pattern`, in which `*` is any text and `?` is one character; returns how
-    /// many those were.
+    /// Removes every entry whose key matches `pattern`, in which `*` is any text and `?` is one character; a backslash
+    /// takes the character after it as it is: `\\*` is a star. Returns how many those were.
     ///
     /// ```
     /// let cache = tierce::Store::in_memory()?.cache::<String, u32>("c")?;
@@ -255,7 +262,7 @@ impl<K: OwnedKey + AsRef<str>, V, C: Codec<V>> Cache<K, V, C> {
     /// # Errors
     /// The engine's; then some may be removed.
     pub fn invalidate_glob(&self, pattern: &str) -> Result<u64> {
-        let pattern = WildMatch::new(pattern);
+        let pattern = Glob::new(pattern);
         self.invalidate_keys(|key| pattern.matches(key.as_ref()))
     }
 }

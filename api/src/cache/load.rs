@@ -11,7 +11,8 @@ use std::{
 use tierce_engine::Timestamp;
 
 use super::{
-    Cache, LoadPolicy, Loaded, Old,
+    Cache, LoadPolicy, Loaded, Old, Removal,
+    events::Raw,
     flight::{Boarding, Landing, Ticket},
     loader::Fetched,
     record::{self, Standing, standing},
@@ -30,6 +31,12 @@ pub(super) enum Have<V> {
     Value(Box<Old<V>>, Standing),
     /// Loading it failed, and that is remembered.
     Failure(String),
+}
+
+/// What a load did to the cache, to be reported when nothing is held.
+enum Change {
+    Stored { was_there: bool },
+    Removed,
 }
 
 /// What a leader found.
@@ -140,6 +147,7 @@ where
                 lifetime_ms: record::lifetime_ms(&view),
                 cost: Duration::from_millis(record::cost_ms(&view)),
                 validator: view.item(item::VALIDATOR).map(<[u8]>::to_vec),
+                tags: view.scopes().filter_map(record::tag_of).collect(),
             };
             let standing = standing(&view, || self.now());
             Have::Value(Box::new(old), standing)
@@ -237,8 +245,15 @@ where
             Ok(Err(error)) => self.land_failure(ticket, key, error, old, policy),
             Err(panic) => {
                 self.shared.counters.load_failures.add(1);
-                self.shared.flights.note_failure(key, self.now());
-                ticket.land(Landing::Panicked(text_of(&*panic)));
+                let now = self.now();
+                self.shared.flights.note_failure(key, now);
+                // A panic goes on in the thread that ran the loader; the others are served as after an error.
+                let served = old.filter(|old| policy.serves_on_error(old.fresh_until, now));
+                self.shared.counters.stale_served.add(u64::from(served.is_some()));
+                ticket.land(match served {
+                    Some(old) => Landing::Value(Arc::new(old.value)),
+                    None => Landing::Panicked(text_of(&*panic)),
+                });
                 resume_unwind(panic)
             }
         }
@@ -246,7 +261,7 @@ where
 
     fn land_value(
         &self,
-        ticket: Ticket,
+        mut ticket: Ticket,
         key: &[u8],
         loaded: Loaded<V>,
         old: Option<Old<V>>,
@@ -256,13 +271,16 @@ where
         self.shared.counters.loads.add(1);
         self.shared.flights.forget_failure(key);
         let stored = match (&loaded.fetched, &old) {
-            (Fetched::NotModified, Some(_)) => ticket.store(|| self.extend(key, &loaded, policy)),
+            (Fetched::NotModified, Some(old)) => {
+                ticket.store(&old.tags, || self.extend(key, &loaded, policy)).map(|_| None)
+            }
             (Fetched::NotModified, None) => {
                 let error = "the loader says that nothing was modified, and there was nothing";
                 return self.land_failure(ticket, key, error.into(), None, policy);
             }
             (Fetched::Value(value), _) => {
-                ticket.store(|| self.store_loaded(key, value, &loaded, cost, policy))
+                let tags = if loaded.tags.is_empty() { &policy.put.tags } else { &loaded.tags };
+                ticket.store(tags, || self.store_loaded(key, value, &loaded, cost, policy))
             }
         };
         let value = match (loaded.fetched, old) {
@@ -270,9 +288,27 @@ where
             (Fetched::NotModified, Some(old)) => old.value,
             (Fetched::NotModified, None) => return Err(Error::LoaderRecursion),
         };
-        // Whoever waits gets the value even if it could not be stored; who loaded it is told.
+        // A value that was fetched is of use even if it cannot be kept: all get it, and it is counted. Only a handle whose
+        // space is gone says so: it would load for ever.
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error @ Error::Closed(_)) => {
+                ticket.land(Landing::Value(Arc::new(value)));
+                return Err(error);
+            }
+            Err(error) => {
+                self.shared.note_unstored(&error);
+                None
+            }
+        };
         ticket.land(Landing::Value(Arc::new(value.clone())));
-        stored.map(|_| value)
+        // Order: with nothing held; who is woken by it may come back.
+        match stored.flatten() {
+            Some(Change::Stored { was_there }) => self.note_stored(key, was_there),
+            Some(Change::Removed) => self.note_removed(key),
+            None => {}
+        }
+        Ok(value)
     }
 
     /// When what is loaded now is fresh no more.
@@ -294,15 +330,12 @@ where
         loaded: &Loaded<V>,
         cost: u64,
         policy: &LoadPolicy,
-    ) -> Result<()> {
+    ) -> Result<Option<Change>> {
         let now = self.now();
         let fresh_until = match self.end_of(loaded, policy, now) {
             // To be looked up, and never to be stored; nor is what was there right any more.
             End::Now => {
-                if self.typed.delete_at(key)? {
-                    self.note_removed(key);
-                }
-                return Ok(());
+                return Ok(self.typed.delete_at(key)?.then_some(Change::Removed));
             }
             End::At(at) => Some(at),
             End::Never => None,
@@ -333,8 +366,7 @@ where
         let was_there = self.was_there(key)?;
         let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
         self.typed.put_at(key, value, &options)?;
-        self.note_stored(key, was_there);
-        Ok(())
+        Ok(Some(Change::Stored { was_there }))
     }
 
     /// The value is still right: it lives on as if it had been loaded now.
@@ -344,7 +376,7 @@ where
 
     fn land_failure(
         &self,
-        ticket: Ticket,
+        mut ticket: Ticket,
         key: &[u8],
         error: BoxError,
         old: Option<Old<V>>,
@@ -372,10 +404,17 @@ where
             }
             let expires_at = Some(now.saturating_add_ms(ttl));
             // That it failed is told in any case; that it could not be remembered is not worth more words.
-            let _ = ticket.store(|| {
+            let replaced = ticket.store(&policy.put.tags, || {
+                let was_there = self.was_there(key)?;
                 let options = self.put_options(&policy.put, expires_at, now)?;
-                self.typed.put_raw(key, &[], &options.item(item::FAILURE, text))
+                self.typed.put_raw(key, &[], &options.item(item::FAILURE, text))?;
+                Ok(was_there)
             });
+            ticket.land(Landing::Failed(error.clone()));
+            if matches!(replaced, Ok(Some(true))) {
+                self.tell(|| Raw::Removed(key.to_vec(), Removal::Expired));
+            }
+            return Err(Error::Loader(error));
         }
         ticket.land(Landing::Failed(error.clone()));
         Err(Error::Loader(error))

@@ -103,6 +103,7 @@ pub struct Old<V> {
     pub cost: Duration,
     /// What the load that brought it gave with it.
     pub validator: Option<Vec<u8>>,
+    pub(super) tags: Vec<String>,
 }
 
 /// How a [`Loading`] treats what it loads. The default: the space's lifetime, and nothing stale.
@@ -177,6 +178,7 @@ impl LoadPolicy {
                 pinned: false,
                 if_absent: false,
                 keep_ttl: false,
+                keep_tags: false,
                 durability: None,
             },
             stale_while_revalidate: Duration::ZERO,
@@ -209,7 +211,8 @@ impl LoadPolicy {
         self
     }
 
-    /// For so long after a value was fresh it is served if loading another one fails.
+    /// For so long after a value was fresh it is served if loading another one fails. If the loader panics, the panic
+    /// goes on in the thread that called it, and those who wait for it get the stale value.
     pub const fn stale_if_error(mut self, time: Duration) -> Self {
         self.stale_if_error = time;
         self
@@ -518,6 +521,7 @@ mod tests {
             lifetime_ms: None,
             cost: Duration::from_millis(cost_ms),
             validator: None,
+            tags: Vec::new(),
         }
     }
 

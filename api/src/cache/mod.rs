@@ -3,6 +3,7 @@
 mod entry;
 mod events;
 mod flight;
+mod glob;
 mod invalidate;
 mod lifetime;
 mod load;
@@ -14,7 +15,10 @@ mod stats;
 mod uses;
 mod weights;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, Timestamp, View};
@@ -33,7 +37,7 @@ use crate::{
     error::{Error, Result},
     found::Found,
     key::{Lookup, OwnedKey},
-    space::{SpaceOptions, item},
+    space::SpaceOptions,
     store::Store,
     ttl::End,
     typed::{Outcome, Typed},
@@ -91,6 +95,19 @@ pub(crate) struct CacheShared {
     listeners: Listeners,
     uses: Uses,
     weights: Weights,
+    /// Why a value that was loaded could not be stored, the last time.
+    unstored: Mutex<Option<String>>,
+}
+
+impl CacheShared {
+    fn note_unstored(&self, error: &Error) {
+        self.counters.unstored.add(1);
+        *self.unstored.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    fn unstored_because(&self) -> Option<String> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Store {
@@ -264,7 +281,15 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
 
     /// Whether there is a value of `key` already; asked for only if somebody listens.
     fn was_there(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.shared.listeners.are_there() && self.typed.kv().contains(key)?)
+        if !self.shared.listeners.are_there() {
+            return Ok(false);
+        }
+        let is_there = self.typed.kv().contains(key)?;
+        if !is_there {
+            // What expired there is reported before what takes its place.
+            self.typed.kv().note_expired(key)?;
+        }
+        Ok(is_there)
     }
 
     #[inline]
@@ -275,13 +300,13 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     fn note_stored(&self, key: &[u8], was_there: bool) {
         self.shared.uses.forget(key);
         self.shared.counters.inserts.add(1);
-        self.shared.listeners.tell(|| Raw::Stored { key: key.to_vec(), was_there });
+        self.tell(|| Raw::Stored { key: key.to_vec(), was_there });
     }
 
     fn note_removed(&self, key: &[u8]) {
         self.shared.uses.forget(key);
         self.shared.counters.removed.add(1);
-        self.shared.listeners.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
+        self.tell(|| Raw::Removed(key.to_vec(), Removal::Explicit));
     }
 
     fn insert_at(&self, key: &[u8], value: &[u8], put: &Put) -> Result<bool> {
@@ -300,9 +325,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let _writing = self.shared.flights.write(key);
         let options = self.put_options(put, expires_at, now)?;
         let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
-        if put.keep_ttl && !put.if_absent {
-            let kept = self.put_options(put, None, now)?;
-            return self.insert_keeping_ttl(key, value, &options, &kept);
+        if (put.keep_ttl || put.keep_tags) && !put.if_absent {
+            return self.insert_keeping(key, value, put, expires_at, now);
         }
         let options = if put.if_absent { options.only_if_absent() } else { options };
         match self.typed.put_raw(key, value, &options) {
@@ -321,44 +345,6 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                 .then(|| (value.to_vec(), options.clone()))
         })?;
         Ok(stored)
-    }
-
-    /// `kept` is for who finds a fresh entry.
-    fn insert_keeping_ttl(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        options: &PutOptions,
-        kept: &PutOptions,
-    ) -> Result<bool> {
-        self.typed.put_over(key, &mut |old| {
-            let options = match old.filter(|view| self.is_fresh(view)) {
-                Some(view) => record::with_expiry_of(kept.clone(), &view),
-                None => options.clone(),
-            };
-            Some((value.to_vec(), options))
-        })
-    }
-
-    /// What every record of this cache is put with.
-    fn put_options(
-        &self,
-        put: &Put,
-        expires_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<PutOptions> {
-        let mut options =
-            self.typed.put_options(expires_at).item(item::STORED_AT, now.0.to_le_bytes());
-        for tag in &put.tags {
-            options = options.scope(self.scope_of(tag)?);
-        }
-        if let Some(weight) = put.weight {
-            options = options.item(item::WEIGHT, weight.to_le_bytes());
-        }
-        if put.pinned {
-            options = options.evictable(false);
-        }
-        Ok(put.durability.into_iter().fold(options, PutOptions::durability))
     }
 
     /// Removes `key`; says whether it was there and fresh.
@@ -381,13 +367,18 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     }
 
     fn delete_at(&self, key: &[u8]) -> Result<bool> {
-        let _writing = self.shared.flights.write(key);
+        let writing = self.shared.flights.write(key);
         let is_fresh = self.window_at(key)?.is_some();
-        let deleted = self.typed.delete_at(key)? && is_fresh;
-        if deleted {
+        let was_there = self.was_there(key)?;
+        let is_deleted = self.typed.delete_at(key)?;
+        drop(writing);
+        if is_deleted && is_fresh {
             self.note_removed(key);
+        } else if is_deleted && was_there {
+            // It was stale, and so it was there for listeners.
+            self.tell(|| Raw::Removed(key.to_vec(), Removal::Expired));
         }
-        Ok(deleted)
+        Ok(is_deleted && is_fresh)
     }
 
     /// Removes `key` and returns its value. Of several callers one gets it. A value that cannot be decoded goes, too.
@@ -397,12 +388,13 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     pub fn take<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
         let mut taken = None;
         self.typed.with_key(key, |key| {
-            let _writing = self.shared.flights.write(key);
+            let writing = self.shared.flights.write(key);
             self.typed.update_raw_at(key, &mut |old| {
                 let fresh = old.filter(|view| self.is_fresh(view));
                 taken = fresh.and_then(|view| self.fresh_value(key, &view));
                 Ok(if fresh.is_some() { Outcome::Remove } else { Outcome::Keep })
             })?;
+            drop(writing);
             if taken.is_some() {
                 self.note_removed(key);
             }
@@ -426,8 +418,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let end = put.ttl.end(self.typed.space().info.ttl(), now);
         let expires_at = if let End::At(at) = end { Some(at) } else { None };
         self.typed.with_key(key, |key| {
-            let _writing = self.shared.flights.write(key);
-            let _coming = self.make_room(key, put.weight.unwrap_or(1))?;
+            let writing = self.shared.flights.write(key);
+            let coming = self.make_room(key, put.weight.unwrap_or(1))?;
+            self.was_there(key)?;
             let (mut was_there, mut is_removed) = (false, false);
             let stored = self.typed.update_raw_at(key, &mut |old| {
                 let fresh = old.filter(|view| self.is_fresh(view));
@@ -435,12 +428,9 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                 is_removed = false;
                 let value = change(fresh.and_then(|view| self.fresh_value(key, &view)));
                 Ok(match (value.filter(|_| end != End::Now), fresh) {
-                    (Some(value), Some(old)) if put.keep_ttl => {
-                        let options = self.put_options(put, None, now)?;
-                        Outcome::Put(value, record::with_expiry_of(options, &old))
-                    }
-                    (Some(value), _) => {
-                        Outcome::Put(value, self.put_options(put, expires_at, now)?)
+                    (Some(value), old) => {
+                        let options = self.keeping(put, expires_at, now, old.as_ref())?;
+                        Outcome::Put(value, options)
                     }
                     _ => {
                         is_removed = was_there;
@@ -448,6 +438,8 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                     }
                 })
             })?;
+            // Order: reported with nothing held; who is woken by it may come back.
+            drop((writing, coming));
             if stored.is_some() {
                 self.note_stored(key, was_there);
             } else if is_removed {

@@ -47,6 +47,12 @@ pub(super) fn lifetime_ms(view: &View<'_>) -> Option<u64> {
     number(view, item::LIFETIME)
 }
 
+/// Options with the scopes of another record that they do not have: its tags, for the space's own they have.
+pub(super) fn with_scopes_of(options: PutOptions, view: &View<'_>, own: &[Vec<u8>]) -> PutOptions {
+    let more = view.scopes().filter(|scope| !own.iter().any(|own| own == scope));
+    more.fold(options, |options, scope| options.scope(scope))
+}
+
 /// Options, which have no expiry, with that of another record.
 pub(super) fn with_expiry_of(options: PutOptions, view: &View<'_>) -> PutOptions {
     let Some(at) = view.expires_at else { return options };

@@ -57,6 +57,8 @@ macro_rules! counters {
             pub weight: u64,
             /// The directory of the store; `None` if it is a remote one.
             pub directory: Option<PathBuf>,
+            /// Why a value that was loaded could not be stored, the last time this happened.
+            pub unstored_because: Option<String>,
             $($(#[doc = $doc])+ pub $name: u64,)*
         }
     };
@@ -82,6 +84,9 @@ counters! {
     load_failures,
     /// Stale values served while a fresh one was loaded, or because loading failed.
     stale_served,
+    /// Values that were loaded and served but could not be stored, so that the next caller loads again:
+    /// [`CacheStats::unstored_because`] has the last reason.
+    unstored,
 }
 
 impl Counters {
@@ -133,6 +138,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             stats.weight = stats.weight.saturating_add(weight_of(&view));
             std::ops::ControlFlow::Continue(())
         })?;
+        stats.unstored_because = self.shared.unstored_because();
         stats.directory = self.store().engine().map(|engine| engine.path().to_owned());
         Ok(self.shared.counters.read(reset, stats))
     }

@@ -114,15 +114,30 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// [`Error::Unsupported`] in a store that other processes write to.
     pub fn set_max_weight(&self, limit: Option<u64>) -> Result<()> {
         if self.typed.kv().is_shared() {
-            return Err(Error::Unsupported { backend: "a remote store", what: "limit weights" });
+            return Err(self.store().unsupported("limit weights"));
         }
         let mut scale = self.shared.weights.hold();
         let coming = scale.as_ref().map_or(0, |scale| scale.coming);
         *scale = limit.map(|limit| Scale { limit, bound: None, coming });
         self.shared.weights.is_limited.store(limit.is_some(), Ordering::SeqCst);
-        let Some(scale) = &mut *scale else { return Ok(()) };
-        self.shared.uses.track_at_least(TRACKED);
-        self.weigh(scale, &[], 0)
+        let mut gone = Vec::new();
+        let weighed = match &mut *scale {
+            Some(scale) => {
+                self.shared.uses.track_at_least(TRACKED);
+                self.weigh(scale, &[], 0, &mut gone)
+            }
+            None => Ok(()),
+        };
+        drop(scale);
+        self.tell_outweighed(gone);
+        weighed
+    }
+
+    /// Order: with the scale free; who is woken by it may come back.
+    fn tell_outweighed(&self, gone: Vec<Vec<u8>>) {
+        for key in gone {
+            self.tell(|| Raw::Removed(key, Removal::Evicted));
+        }
     }
 
     /// Makes room for a value of `key` that is about to be stored.
@@ -139,16 +154,32 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         let waited = weights.came.wait_timeout_while(weights.hold(), PATIENCE, is_crowded);
         let mut held = waited.unwrap_or_else(PoisonError::into_inner).0;
         let Some(scale) = &mut *held else { return Ok(Coming { weights, weight: 0 }) };
-        match scale.bound.and_then(|bound| bound.checked_add(weight)) {
-            Some(bound) if bound <= scale.limit => scale.bound = Some(bound),
-            _ => self.weigh(scale, key, weight)?,
+        let mut gone = Vec::new();
+        let weighed = match scale.bound.and_then(|bound| bound.checked_add(weight)) {
+            Some(bound) if bound <= scale.limit => {
+                scale.bound = Some(bound);
+                Ok(())
+            }
+            _ => self.weigh(scale, key, weight, &mut gone),
+        };
+        if weighed.is_ok() {
+            scale.coming = scale.coming.saturating_add(weight);
         }
-        scale.coming = scale.coming.saturating_add(weight);
-        Ok(Coming { weights, weight })
+        drop(held);
+        let coming = weighed.map(|()| Coming { weights, weight });
+        self.tell_outweighed(gone);
+        coming
     }
 
-    /// Weighs everything, and forgets what was used longest ago until `more` for `key` has room.
-    fn weigh(&self, scale: &mut Scale, key: &[u8], more: u64) -> Result<()> {
+    /// Weighs everything, and forgets what was used longest ago until `more` for `key` has room. The keys that are gone
+    /// are to be reported when the scale is free.
+    fn weigh(
+        &self,
+        scale: &mut Scale,
+        key: &[u8],
+        more: u64,
+        gone: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
         let (mut sum, mut old, mut cold) = (0_u64, 0, Vec::new());
         self.typed.scan_at(&self.typed.space().prefix, false, &mut |own, view| {
             if is_failure(&view) {
@@ -189,7 +220,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             if self.typed.delete_unchanged(&entry.key, entry.version)? {
                 self.shared.counters.outweighed.add(1);
                 self.shared.uses.forget(&entry.key);
-                self.shared.listeners.tell(|| Raw::Removed(entry.key, Removal::Evicted));
+                gone.push(entry.key);
             }
             sum = sum.saturating_sub(entry.weight);
             scale.bound = Some(sum.saturating_add(fixed));

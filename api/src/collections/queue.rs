@@ -1,6 +1,8 @@
 //! A queue for any number of producers and consumers.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+mod message;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, Timestamp, View};
@@ -19,6 +21,8 @@ use crate::{
     ttl::{End, Ttl, after},
     typed::{Outcome, Typed},
 };
+
+pub use message::Message;
 
 /// The key of a record: what it is, and its number.
 type Slot = (u8, i64);
@@ -78,15 +82,16 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 /// Puts an item back among those that wait, unless it was disarmed: for errors, and for panics of a decoder.
-struct Claim<'a> {
-    index: &'a QueueIndex,
+struct Claim<'a, T: Serialize + DeserializeOwned> {
+    queue: &'a Queue<T>,
+    removals: u64,
     item: Option<(u64, u64)>,
 }
 
-impl Drop for Claim<'_> {
+impl<T: Serialize + DeserializeOwned> Drop for Claim<'_, T> {
     fn drop(&mut self) {
         if let Some((id, expires)) = self.item.take() {
-            self.index.hold().wait(id, expires);
+            self.queue.place(id, self.removals, |places| places.wait(id, expires));
         }
     }
 }
@@ -99,6 +104,15 @@ enum Found<T> {
     Leased(Parcel),
     /// It was got; the value, unless it was stored again.
     Got(Option<T>, Timestamp),
+}
+
+/// An item that was claimed.
+struct Claimed<T> {
+    id: u64,
+    value: T,
+    pushed_at: Timestamp,
+    /// What there were when it was claimed.
+    removals: u64,
 }
 
 /// What is done with a record, and the value, unless that is stored again.
@@ -116,7 +130,7 @@ fn time_of(view: &View<'_>) -> Timestamp {
 impl<T: Serialize + DeserializeOwned> Queue<T> {
     fn open(store: &Store, name: &str) -> Result<Self> {
         if store.engine().is_none() {
-            return Err(Error::Unsupported { backend: "a remote store", what: "hold a queue" });
+            return Err(store.unsupported("hold a queue"));
         }
         let options = SpaceOptions::new().derived_type(std::any::type_name::<T>());
         let items: Typed<Slot, T, MsgPack> = Typed::open(store, name, "queue", &options)?;
@@ -212,7 +226,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     fn push_encoded(&self, all: &[Vec<u8>], ttl: Ttl) -> Result<std::ops::Range<u64>> {
         let now = self.items.kv().now();
-        let (ids, clears) = self.take_numbers(all.len() as u64)?;
+        let (ids, removals) = self.take_numbers(all.len() as u64)?;
         let expires = match ttl.end(None, now) {
             End::Now => return Ok(ids),
             End::At(at) => at.0,
@@ -227,10 +241,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         };
         self.items.commit(ids.clone().zip(all).map(put).collect())?;
         let mut places = self.index.hold();
-        let was_cleared = places.clears != clears;
+        let may_be_gone = places.removals != removals;
         for id in ids.clone() {
             // A clearing since the numbers were taken came before the items, or took them with it.
-            if !was_cleared || self.items.kv().contains(&self.key_of(id)).unwrap_or(true) {
+            if !may_be_gone || self.items.kv().contains(&self.key_of(id)).unwrap_or(true) {
                 places.wait(id, expires);
             }
         }
@@ -239,7 +253,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Order: numbers are reserved by a write of their own before the first item has one of them, so that no crash
-    /// leaves an item with a number that is not reserved. With them, how often the queue was cleared by then.
+    /// leaves an item with a number that is not reserved. With them, how often items were removed by then.
     fn take_numbers(&self, count: u64) -> Result<(std::ops::Range<u64>, u64)> {
         let overflow = || {
             let name = &self.items.space().info.name;
@@ -259,7 +273,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         }
         let start = places.last + 1;
         places.last = last;
-        Ok((start..last + 1, places.clears))
+        Ok((start..last + 1, places.removals))
     }
 
     /// Takes the first waiting item off for good; `None` if none waits.
@@ -268,7 +282,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// [`Error::Decode`] of the first item; the engine's. Then it still waits.
     pub fn pull(&self) -> Result<Option<T>> {
         let taken = self.claim(&mut |item, _, _| (Outcome::Remove, Some(item)))?;
-        Ok(taken.map(|(_, item, _)| item))
+        Ok(taken.map(|taken| taken.value))
     }
 
     /// Hides the first waiting item from all others for so long, and hands it out; `None` if none waits. It is gone
@@ -287,23 +301,34 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
             };
             (Outcome::Put(item, self.put_options(&leased, pushed_at)), None)
         })?;
-        let Some((id, value, pushed_at)) = claimed else { return Ok(None) };
-        self.index.hold().lease(id, &leased);
+        let Some(Claimed { id, value, pushed_at, removals }) = claimed else { return Ok(None) };
+        self.place(id, removals, |places| places.lease(id, &leased));
         Ok(Some(Message { queue: self.clone(), id, value, parcel: leased, pushed_at }))
+    }
+
+    /// Has the index say of an item what its record says, unless the record is gone. `removals` is what there were when
+    /// the record was not changed yet: if items were removed since, this one may be among them.
+    fn place(&self, id: u64, removals: u64, place: impl FnOnce(&mut Places)) {
+        let mut places = self.index.hold();
+        let is_there = || self.items.kv().contains(&self.key_of(id)).unwrap_or(true);
+        if places.removals == removals || is_there() {
+            place(&mut places);
+        }
     }
 
     /// Claims the first waiting item, and does with its record what `change` says.
     fn claim(
         &self,
         change: &mut dyn FnMut(T, Parcel, Timestamp) -> Deed<T>,
-    ) -> Result<Option<(u64, T, Timestamp)>> {
+    ) -> Result<Option<Claimed<T>>> {
         loop {
             let now = self.now();
             let mut places = self.index.hold();
             places.go_on(now);
             let Some((id, expires)) = places.take_first() else { return Ok(None) };
+            let removals = places.removals;
             drop(places);
-            let mut claim = Claim { index: &self.index, item: Some((id, expires)) };
+            let mut claim = Claim { queue: self, removals, item: Some((id, expires)) };
             let mut found = Found::Gone;
             let put = self.items.update_at(&self.key_of(id), &mut |old| {
                 let Some((value, view)) = old else {
@@ -328,9 +353,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
             claim.item = None;
             match found {
                 Found::Gone => {}
-                Found::Leased(parcel) => self.index.hold().lease(id, &parcel),
+                Found::Leased(parcel) => {
+                    self.place(id, removals, |places| places.lease(id, &parcel));
+                }
                 Found::Got(value, pushed_at) => {
-                    return Ok(put.or(value).map(|value| (id, value, pushed_at)));
+                    let claimed = |value| Claimed { id, value, pushed_at, removals };
+                    return Ok(put.or(value).map(claimed));
                 }
             }
         }
@@ -362,8 +390,14 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// The engine's.
     pub fn remove(&self, id: u64) -> Result<bool> {
         // One step: of several who take the item out, one is told that it was there.
-        let was_there = self.items.delete_at(&self.key_of(id))?;
-        self.index.hold().forget(id);
+        let key = self.key_of(id);
+        let was_there = self.items.delete_at(&key)?;
+        let mut places = self.index.hold();
+        // It may have been pushed since.
+        if !self.items.kv().contains(&key)? {
+            places.forget(id);
+        }
+        drop(places);
         Ok(was_there)
     }
 
@@ -434,8 +468,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         if is_held {
             return Ok(());
         }
+        Err(self.not_held(id))
+    }
+
+    fn not_held(&self, id: u64) -> Error {
         let name = &self.items.space().info.name;
-        Err(Error::NotHeld { what: format!("message {id} of queue `{name}`") })
+        Error::NotHeld { what: format!("message {id} of queue `{name}`") }
     }
 }
 
@@ -443,112 +481,6 @@ fn end_of(time: Duration, now: Timestamp) -> u64 {
     match after(time, now) {
         End::At(at) => at.0,
         End::Now | End::Never => now.0,
-    }
-}
-
-/// An item that is leased: nobody else gets it until the lease ends. Dropping it leaves it leased until then.
-pub struct Message<T> {
-    queue: Queue<T>,
-    id: u64,
-    value: T,
-    parcel: Parcel,
-    pushed_at: Timestamp,
-}
-
-impl<T: fmt::Debug> fmt::Debug for Message<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl<T> Deref for Message<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Message<T> {
-    /// The item's number.
-    #[must_use]
-    pub const fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// How often the item was leased, this time included. More than once: somebody before did not finish it.
-    #[must_use]
-    pub const fn deliveries(&self) -> u32 {
-        self.parcel.deliveries
-    }
-
-    /// When it was pushed, by store time.
-    #[must_use]
-    pub const fn pushed_at(&self) -> Timestamp {
-        self.pushed_at
-    }
-
-    /// When the lease ends, by store time.
-    #[must_use]
-    pub const fn leased_until(&self) -> Timestamp {
-        Timestamp(self.parcel.leased_until)
-    }
-
-    /// It is done: the item is gone for good.
-    ///
-    /// # Errors
-    /// [`Error::NotHeld`] if the lease has ended, and then somebody else may do it again; the engine's.
-    pub fn ack(self) -> Result<()> {
-        self.queue.settle(self.id, &self.parcel, &mut |_, _| Outcome::Remove)?;
-        self.queue.index.hold().end_lease(self.id, self.parcel.leased_until);
-        Ok(())
-    }
-
-    /// It could not be done: the item waits again at once, at its old place.
-    ///
-    /// # Errors
-    /// As [`Self::ack`].
-    pub fn release(self) -> Result<()> {
-        let queue = &self.queue;
-        let waiting = Parcel { leased_until: 0, ..self.parcel };
-        queue.settle(self.id, &self.parcel, &mut |value, pushed_at| {
-            Outcome::Put(value, queue.put_options(&waiting, pushed_at))
-        })?;
-        let mut places = queue.index.hold();
-        places.end_lease(self.id, self.parcel.leased_until);
-        places.wait(self.id, waiting.expires);
-        drop(places);
-        Ok(())
-    }
-
-    /// It takes longer: the lease ends so long from now.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let queue = tierce::Store::in_memory()?.queue::<u32>("queue")?;
-    /// queue.push(&1)?;
-    /// let mut message = queue.lease(Duration::from_secs(60))?.unwrap();
-    /// let before = message.leased_until();
-    /// message.extend(Duration::from_secs(600))?;
-    /// assert!(message.leased_until() > before);
-    /// # Ok::<(), tierce::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::ack`].
-    pub fn extend(&mut self, time: Duration) -> Result<()> {
-        let queue = &self.queue;
-        let until = end_of(time, queue.items.kv().now());
-        let longer = Parcel { leased_until: until, ..self.parcel };
-        queue.settle(self.id, &self.parcel, &mut |value, pushed_at| {
-            Outcome::Put(value, queue.put_options(&longer, pushed_at))
-        })?;
-        let mut places = queue.index.hold();
-        places.end_lease(self.id, self.parcel.leased_until);
-        places.lease(self.id, &longer);
-        drop(places);
-        self.parcel = longer;
-        Ok(())
     }
 }
 

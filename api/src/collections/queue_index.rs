@@ -67,8 +67,8 @@ pub(super) struct Places {
     pub(super) last: u64,
     /// Numbers up to here are reserved.
     pub(super) reserved: u64,
-    /// How often all items were removed at once.
-    pub(super) clears: u64,
+    /// How often items were removed other than by who had them: one at a time, or all at once.
+    pub(super) removals: u64,
 }
 
 impl Places {
@@ -87,17 +87,24 @@ impl Places {
     /// The lease is over, by whatever happened; the item is nowhere then.
     pub(super) fn end_lease(&mut self, id: u64, until: u64) {
         self.leased.remove(&(until, id));
+        // Its time may have been over while the record was changed.
+        self.forget_waiting(id);
     }
 
-    pub(super) fn forget(&mut self, id: u64) {
+    fn forget_waiting(&mut self, id: u64) {
         if let Some(expires) = self.waiting.remove(&id) {
             self.expiring.remove(&(expires, id));
         }
+    }
+
+    pub(super) fn forget(&mut self, id: u64) {
+        self.removals += 1;
+        self.forget_waiting(id);
         self.leased.retain(|(_, leased), _| *leased != id);
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.clears += 1;
+        self.removals += 1;
         self.waiting.clear();
         self.expiring.clear();
         self.leased.clear();

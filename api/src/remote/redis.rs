@@ -440,6 +440,10 @@ impl Kv for Redis {
         self.clock.now().unwrap_or_else(|| self.clock.wall())
     }
 
+    fn nature(&self) -> &'static str {
+        "a remote store"
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

@@ -179,6 +179,11 @@ pub(crate) fn stats(kv: &dyn Kv, name: &str) -> Result<Option<SpaceStats>> {
     Ok(Some(stats))
 }
 
+/// Tells the engine how many records the catalog has, so that a limit on entries does not count them.
+pub(crate) fn note_entries(kv: &dyn Kv) {
+    ids::note_entries(kv);
+}
+
 /// Ends the space and all that is in it, together.
 pub(crate) fn end(kv: &dyn Kv, name: &str) -> Result<bool> {
     let Some(info) = find(kv, name)? else { return Ok(false) };

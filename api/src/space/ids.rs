@@ -79,6 +79,15 @@ fn note_count(kv: &dyn Kv, spaces: u32) {
     kv.set_internal_entries(2 * u64::from(spaces) + 2);
 }
 
+/// As [`note_count`], with what is on record.
+pub(super) fn note_entries(kv: &dyn Kv) {
+    // What cannot be read is an error for whoever opens a space.
+    match read::<u32>(kv, IDS).ok().flatten() {
+        Some((spaces, _)) => note_count(kv, spaces),
+        None => kv.set_internal_entries(0),
+    }
+}
+
 /// The name that has this id, if one is on record.
 pub(super) fn owner(kv: &dyn Kv, id: u32) -> Result<Option<String>> {
     Ok(read(kv, &key_of_id(id))?.map(|(name, _)| name))
@@ -142,9 +151,7 @@ pub(super) fn check(kv: &dyn Kv, info: &SpaceInfo) -> Result<()> {
             check_names(kv, info)?;
         }
     }
-    if let Some((spaces, _)) = read(kv, IDS)? {
-        note_count(kv, spaces);
-    }
+    note_entries(kv);
     Ok(())
 }
 

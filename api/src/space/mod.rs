@@ -9,7 +9,7 @@ mod options;
 use std::{
     any::Any,
     collections::BTreeSet,
-    ops::ControlFlow,
+    ops::{Bound, ControlFlow},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -76,7 +76,7 @@ pub(crate) struct SpaceState {
 struct SpaceShared {
     /// Its keys in order, from the first time on that somebody asked for it: all that are stored, and maybe some that
     /// are gone. Not in a store that others write to.
-    order: OnceLock<Mutex<BTreeSet<Vec<u8>>>>,
+    order: OnceLock<Mutex<Order>>,
     /// Whether those that were stored before are in it.
     has_order: AtomicBool,
     /// Whether it is being dropped, so that no write begins.
@@ -89,6 +89,33 @@ struct SpaceShared {
     writers: AtomicUsize,
     /// What all handles of what the space is share.
     attached: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The keys of a space in order.
+#[derive(Debug, Default)]
+struct Order {
+    keys: BTreeSet<Vec<u8>>,
+    /// Where the last look at some of them ended.
+    looked_at: Vec<u8>,
+}
+
+/// So many keys are looked at for each new one, to find those that expired or were evicted: at the worst a third of the
+/// order is of keys that are gone.
+const LOOKS: usize = 4;
+
+impl Order {
+    /// Looks at the next few keys, and lets go of those that are gone. One that cannot be looked up stays: it is only a
+    /// key too many.
+    fn look_on(&mut self, kv: &dyn Kv) {
+        let from = (Bound::Excluded(&self.looked_at), Bound::Unbounded);
+        let next: Vec<_> = self.keys.range::<Vec<u8>, _>(from).take(LOOKS).cloned().collect();
+        self.looked_at = if next.len() < LOOKS { Vec::new() } else { next[LOOKS - 1].clone() };
+        for key in next {
+            if !kv.contains(&key).unwrap_or(true) {
+                self.keys.remove(&key);
+            }
+        }
+    }
 }
 
 /// Held while a write goes on.
@@ -126,7 +153,7 @@ impl SpaceState {
             // Order: there before the keys are looked for, so that what is stored meanwhile is noted.
             let order = shared.order.get_or_init(Mutex::default);
             let keys = keys_of(kv, &prefix)?;
-            order.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+            order.lock().unwrap_or_else(PoisonError::into_inner).keys.extend(keys);
             shared.has_order.store(true, Ordering::SeqCst);
         }
         Ok(Self { info, prefix, shared })
@@ -185,13 +212,13 @@ impl SpaceState {
             return Ok(None);
         }
         Ok(Some(match self.order() {
-            Some(order) => with(&order),
+            Some(order) => with(&order.keys),
             None => with(&keys_of(kv, prefix)?),
         }))
     }
 
     /// The keys in order, if any handle keeps them so.
-    fn order(&self) -> Option<MutexGuard<'_, BTreeSet<Vec<u8>>>> {
+    fn order(&self) -> Option<MutexGuard<'_, Order>> {
         self.shared.order.get().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -201,9 +228,12 @@ impl SpaceState {
     }
 
     /// These keys were stored. Order: told after it was stored and before the write is acknowledged.
-    pub(crate) fn note_stored<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) {
-        if let Some(mut order) = self.order() {
-            order.extend(keys.into_iter().map(<[u8]>::to_vec));
+    pub(crate) fn note_stored<'a>(&self, kv: &dyn Kv, keys: impl IntoIterator<Item = &'a [u8]>) {
+        let Some(mut order) = self.order() else { return };
+        for key in keys {
+            if order.keys.insert(key.to_vec()) {
+                order.look_on(kv);
+            }
         }
     }
 
@@ -217,7 +247,7 @@ impl SpaceState {
         let Some(mut order) = self.order() else { return Ok(()) };
         for key in keys {
             if !kv.contains(key)? {
-                order.remove(key);
+                order.keys.remove(key);
             }
         }
         Ok(())
@@ -227,7 +257,7 @@ impl SpaceState {
     pub(crate) fn note_all_gone(&self, kv: &dyn Kv) {
         if let Some(mut order) = self.order() {
             // One that cannot be looked up stays: it is only a key too many.
-            order.retain(|key| kv.contains(key).unwrap_or(true));
+            order.keys.retain(|key| kv.contains(key).unwrap_or(true));
         }
     }
 }

@@ -57,8 +57,8 @@ impl SpaceOptions {
 
     /// Whether keys are also kept in order, in memory: for ranges, and for prefixes without reading every key. Costs
     /// the bytes of each key and about 40 more, and a look at every key when the space is opened. A store that other
-    /// processes write to has nothing in memory, and looks and sorts each time it is asked. A key that expired or was
-    /// evicted leaves the order when somebody walks over it. Stored with the space. Default: no.
+    /// processes write to has nothing in memory, and looks and sorts each time it is asked. Keys that expired or
+    /// were evicted leave the order when it is walked over, and a few at a time while new keys are stored. Stored with the space. Default: no.
     #[must_use]
     pub const fn ordered(mut self, ordered: bool) -> Self {
         self.ordered = Some(ordered);
@@ -229,21 +229,20 @@ impl SpaceInfo {
         self.ttl_ms.map(Duration::from_millis)
     }
 
+    fn check_type(&self, what: &'static str, stored: &str, wanted: &str) -> Result<()> {
+        if stored == wanted {
+            return Ok(());
+        }
+        let (stored, wanted) = (stored.to_owned(), wanted.to_owned());
+        Err(Error::Type { space: self.name.clone(), what, stored, wanted })
+    }
+
     /// Refuses `other` if entries of it would not be right in this space.
     pub(super) fn check_same(&self, other: &Self) -> Result<()> {
-        let is_of = |what, here: &str, there: &str| match here == there {
-            true => Ok(()),
-            false => Err(Error::Type {
-                space: self.name.clone(),
-                what,
-                stored: here.to_owned(),
-                wanted: there.to_owned(),
-            }),
-        };
-        is_of("a collection", &self.kind, &other.kind)?;
-        is_of("keys", &self.keys, &other.keys)?;
+        self.check_type("a collection", &self.kind, &other.kind)?;
+        self.check_type("keys", &self.keys, &other.keys)?;
         if !self.values.is_empty() && !other.values.is_empty() {
-            is_of("values", &self.values, &other.values)?;
+            self.check_type("values", &self.values, &other.values)?;
         }
         if (&self.version, &self.migrating_to) == (&other.version, &other.migrating_to) {
             return Ok(());
@@ -259,21 +258,12 @@ impl SpaceInfo {
 
     /// This stored space as it is when it is opened as `wanted`.
     pub(super) fn reconcile(&self, wanted: &Self, options: &SpaceOptions) -> Result<Self> {
-        let is_of = |what, stored: &str, asked: &str| match stored == asked {
-            true => Ok(()),
-            false => Err(Error::Type {
-                space: self.name.clone(),
-                what,
-                stored: stored.to_owned(),
-                wanted: asked.to_owned(),
-            }),
-        };
-        is_of("a collection", &self.kind, &wanted.kind)?;
-        is_of("keys", &self.keys, &wanted.keys)?;
+        self.check_type("a collection", &self.kind, &wanted.kind)?;
+        self.check_type("keys", &self.keys, &wanted.keys)?;
         // A name that was given goes before a path that Rust made up, and before another name if it is to change.
         let takes_name = options.names_type() && (!self.is_named || options.change);
         if !self.values.is_empty() && !takes_name {
-            is_of("values", &self.values, &wanted.values)?;
+            self.check_type("values", &self.values, &wanted.values)?;
         }
         // Of what cannot say a version, none counts: a migration that was let happen to it does not lock it for ever.
         let versioned = self.has_version();

@@ -60,8 +60,7 @@ impl EngineStore {
     /// # Errors
     /// [`Error::Unsupported`] if the store is a remote one.
     pub fn in_store(store: &Store) -> Result<Self> {
-        let unsupported = Error::Unsupported { backend: "a remote store", what: "keep states" };
-        store.engine().cloned().map(Self::new).ok_or(unsupported)
+        store.engine().cloned().map(Self::new).ok_or_else(|| store.unsupported("keep states"))
     }
 
     /// Sets how safe a save is when it returns. Default: [`Durability::Sync`].

@@ -91,7 +91,8 @@ fn what_is_too_heavy_is_refused() {
         assert_eq!((cache.get(&1).unwrap(), cache.get(&2).unwrap()), (Some(1), Some(2)));
     }
     let loaded = cache.get_or_load(&3, || Ok::<_, std::io::Error>(Loaded::new(3).weight(11)));
-    assert_eq!(loaded.unwrap_err().kind(), "overweight");
+    assert_eq!((loaded.unwrap(), cache.get(&3).unwrap()), (3, None), "served, and not stored");
+    assert!(cache.stats().unwrap().unstored_because.unwrap().contains("no room"));
     assert_eq!(cache.update(&3, &weight(6), |_| Some(3)).unwrap_err().kind(), "overweight");
     // A pinned entry makes room for its own successor.
     cache.insert_with(&2, &3, &weight(6).pinned()).unwrap();

@@ -55,7 +55,7 @@ fn other_kinds_are_refused() {
     assert_eq!(store.counter("n").unwrap().get().unwrap(), 1);
     store.map::<String, String>("texts").unwrap().insert("n", &"one".into()).unwrap();
     assert_eq!(store.counters::<String>("texts").unwrap_err().kind(), "type");
-    assert_eq!(store.map::<String, i64>("tierce/counters").unwrap_err().kind(), "type");
+    assert_eq!(store.map::<String, i64>("tierce/counters").unwrap_err().kind(), "name");
 }
 
 #[test]

@@ -49,9 +49,9 @@ fn each_with_its_cause() {
         Event::Inserted(3),
         Event::Removed(3, Removal::Invalidated),
         Event::Inserted(4),
+        Event::Removed(4, Removal::Expired),
         Event::TagCut("t".to_owned()),
         Event::Cleared,
-        Event::Removed(4, Removal::Expired),
     ];
     assert_eq!(told, expected);
     assert_eq!(events.lost(), 0);
@@ -61,7 +61,6 @@ fn each_with_its_cause() {
 #[test]
 fn evictions_have_their_key() {
     let (store, _) = store(Options::new().max_entries(5));
-    // The store's own record of the space is one of the five.
     let cache = store.cache::<String, u32>("c").unwrap();
     let events = cache.subscribe(1_000);
     (0..20_u32).for_each(|n| cache.insert(&n.to_string(), &n).unwrap());

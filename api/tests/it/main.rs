@@ -21,6 +21,8 @@ mod crashes; // collections after a crash anywhere
 mod deque; // deques against `VecDeque`
 mod events; // what happens to entries, told to who listens
 mod home; // what tests of collections and recipes open
+#[path = "../../../tests/it/basics/hooks.rs"]
+mod hooks; // a disk that tells a hook of every call
 mod log; // logs against a list of lines
 mod map; // verbs, ranges, all or none
 mod mutations; // what follows a write, and its order
@@ -47,6 +49,8 @@ mod state_stores; // every place for states, and what each does with damage
 mod trials_backup; // a backup of a directory that was broken off
 mod trials_cache; // entries that cannot be decoded
 mod trials_codecs; // serde's shapes through every codec
+mod trials_listeners; // what fences loads, what listeners hear, callbacks that panic or come back
+mod trials_queue; // items that fail, deeds that meet
 #[cfg(feature = "redis")]
 mod trials_redis_states; // servers that refuse, evict, or have another client
 mod trials_spaces; // spaces from other stores, with one number, with reserved names

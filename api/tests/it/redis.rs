@@ -165,7 +165,7 @@ fn tags_and_cuts() {
     // Nobody can see what was cut off, and scanning has taken it away.
     let mut connection = foreign(&server);
     let size: usize = redis::cmd("DBSIZE").query(&mut connection).unwrap();
-    assert_eq!(size, 1 + 20 + 3 + 2, "entries, catalog, sequence and cuts");
+    assert_eq!(size, 1 + 20 + 3 + 3 + 2, "entries, catalog and its numbers, sequence and cuts");
 }
 
 /// Goal: dropping a space ends all in it; a new one of the name is empty, and an open handle refuses writes.

@@ -172,8 +172,18 @@ impl Engine {
         self.shared.lookup.journal.keep_keys();
     }
 
+    /// Notices now that the entry of `key` has expired, if it has and no sweep came by: it is then among
+    /// [`Self::evictions`]. Says whether it was noticed.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn expire_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        self.shared.writer.expire_key(key.as_ref())
+    }
+
     /// All evictions but the first `seen`, as far as they are kept. Entries that expired and left with their whole
-    /// segment, unread, are not among them; [`Stats`](crate::Stats) counts those.
+    /// segment, unread, are not among them, unless keys are kept; [`Stats`](crate::Stats) counts those.
     ///
     /// ```
     /// use tierce_engine::{Options, PutOptions, io::MemoryDisk};

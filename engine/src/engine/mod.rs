@@ -402,7 +402,8 @@ impl Engine {
     }
 
     /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
-    /// asked again with what is there then. `None` if it kept what was there, or was to delete what was not.
+    /// asked again with what is there then. `None` if it kept what was there, or was to delete what was not. `change` must
+    /// not write `key` itself: it would be asked for ever.
     ///
     /// # Errors
     /// As [`Self::put`] and [`Self::get`].
@@ -564,28 +565,5 @@ impl Engine {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.shared.home.dir()
-    }
-
-    /// Gives this handle up. If it is the last, the store is closed: everything is made durable, sealed and
-    /// checkpointed, so that the next opening is fast. Otherwise everything is made durable.
-    ///
-    /// # Errors
-    /// What failed; everything acknowledged as durable is durable all the same.
-    pub fn close(mut self) -> Result<()> {
-        self.check()?;
-        let place = Arc::clone(&self.shared.place);
-        let open = hold(&place.open);
-        // Order: counted off under the lock of the place, so that of two that close at once one is the last.
-        self.counts = false;
-        let is_last = self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        let closed = if is_last {
-            self.shared.close()
-        } else if self.shared.options.read_only {
-            Ok(())
-        } else {
-            self.shared.writer.sync()
-        };
-        drop(open);
-        closed
     }
 }

@@ -1,14 +1,15 @@
 //! A directory while it is open: one opener at a time in this process, one process at a time.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
+use super::{Engine, hold};
 use crate::{
     error::{Error, Result},
     format::file_name,
     io::{LockMode, LockOutcome},
     options::Options,
     segment::Home,
-    sync::Mutex,
+    sync::{Mutex, atomic::Ordering},
 };
 
 /// A directory that some handle of this process has, or had, open. Opening and closing it go one at a time.
@@ -44,5 +45,47 @@ pub(super) fn lock(home: &Home, options: &Options) -> Result<Option<Hold>> {
         // On a read-only medium there may be no lock file, and nobody can write there anyway.
         Err(_) if options.read_only => Ok(None),
         Err(source) => Err(Error::io("lock", path, source)),
+    }
+}
+
+impl Engine {
+    /// Gives this handle up. If it is the last, the store is closed: everything is made durable, sealed and
+    /// checkpointed, so that the next opening is fast. Otherwise everything is made durable.
+    ///
+    /// # Errors
+    /// What failed; everything acknowledged as durable is durable all the same.
+    pub fn close(self) -> Result<()> {
+        self.close_handle().map(drop)
+    }
+
+    /// As [`Self::close`]; says whether the store is closed now, or other handles keep it open, and locked.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// let other = engine.clone();
+    /// assert!(!engine.close_handle()?);
+    /// assert!(other.close_handle()?);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::close`].
+    pub fn close_handle(mut self) -> Result<bool> {
+        self.check()?;
+        let place = Arc::clone(&self.shared.place);
+        let open = hold(&place.open);
+        // Order: counted off under the lock of the place, so that of two that close at once one is the last.
+        self.counts = false;
+        let is_last = self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        let closed = if is_last {
+            self.shared.close()
+        } else if self.shared.options.read_only {
+            Ok(())
+        } else {
+            self.shared.writer.sync()
+        };
+        drop(open);
+        closed.map(|()| is_last)
     }
 }

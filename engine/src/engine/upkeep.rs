@@ -515,6 +515,10 @@ impl Shared {
         if self.expired_segments(now).is_empty() {
             return Ok((0, 0));
         }
+        if self.lookup.journal.keeps_keys() {
+            // Somebody wants to know every key that expires: what would leave unread is read before.
+            self.mark_ended(&|| false)?;
+        }
         let _job = self.upkeep.job();
         let dropped = self.expired_segments(now);
         if dropped.is_empty() {

@@ -153,8 +153,11 @@ pub struct Options {
     pub min_free_bytes: u64,
     /// Most bytes of the records of all live entries together. `None` = no limit, the default.
     pub max_live_bytes: Option<u64>,
-    /// Most live entries. `None` = no limit, the default.
+    /// Most live entries. `None` = no limit, the default. What a layer above keeps for itself is not counted, once it has
+    /// said how much that is: [`Engine::set_internal_entries`](crate::Engine::set_internal_entries).
     pub max_entries: Option<u64>,
+    /// Whether a layer above will say so: until then nothing is evicted only because the limit was lowered. Default: no.
+    pub internal_entries: bool,
     /// Which entry goes first when a limit is reached. Default: [`Evict::Lru`].
     pub evict: Evict,
     /// When and how fast compaction works by itself.
@@ -285,6 +288,13 @@ impl Options {
     #[must_use]
     pub const fn max_live_bytes(mut self, bytes: u64) -> Self {
         self.max_live_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets [`Self::internal_entries`].
+    #[must_use]
+    pub const fn internal_entries(mut self, yes: bool) -> Self {
+        self.internal_entries = yes;
         self
     }
 
@@ -447,6 +457,7 @@ impl Default for Options {
             min_free_bytes: 0,
             max_live_bytes: None,
             max_entries: None,
+            internal_entries: false,
             evict: Evict::Lru,
             compaction: Compaction::default(),
             disk: Arc::new(OsDisk),

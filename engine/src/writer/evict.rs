@@ -14,7 +14,7 @@ use crate::{
     format::record::Kind,
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
-    options::Evict,
+    options::{Evict, Options},
     sync::atomic::Ordering,
     types::Timestamp,
 };
@@ -26,15 +26,21 @@ pub(crate) struct LiveLimits {
     pub(super) entries: u64,
     /// Entries of a layer above that the limit does not count.
     internal: u64,
+    /// How many those are will be said.
+    awaits_internal: bool,
     pub(crate) bytes: u64,
 }
 
 impl LiveLimits {
     const NONE: u64 = u64::MAX;
 
-    pub(crate) fn new(entries: Option<u64>, bytes: Option<u64>) -> Self {
-        let entries = entries.unwrap_or(Self::NONE);
-        Self { entries, internal: 0, bytes: bytes.unwrap_or(Self::NONE) }
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            entries: options.max_entries.unwrap_or(Self::NONE),
+            internal: 0,
+            awaits_internal: options.internal_entries,
+            bytes: options.max_live_bytes.unwrap_or(Self::NONE),
+        }
     }
 
     pub(crate) fn set_entries(&mut self, limit: Option<u64>) {
@@ -44,6 +50,7 @@ impl LiveLimits {
     pub(crate) fn set_internal(&mut self, internal: u64) {
         let limit = (self.entries != Self::NONE).then(|| self.entries - self.internal);
         self.internal = internal;
+        self.awaits_internal = false;
         self.set_entries(limit);
     }
 
@@ -257,10 +264,24 @@ impl Writer {
         }
         let limits = self.turn().limits;
         let now = self.lookup.tally.get();
+        let entries = now.entries.saturating_sub(limits.entries);
         Need {
-            entries: now.entries.saturating_sub(limits.entries),
+            entries: if limits.awaits_internal { 0 } else { entries },
             bytes: now.bytes.saturating_sub(limits.bytes),
         }
+    }
+
+    /// Marks the entry of `key` as expired, if it is and was not marked yet; says whether it did.
+    pub(crate) fn expire_key(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.lookup.hasher.hash(key);
+        let Some(found) = self.lookup.current(key, hash)? else { return Ok(false) };
+        let has_expired = found.expires_at.is_some_and(|at| at <= self.lookup.clock.now());
+        if found.is_live || found.is_evicted || !has_expired {
+            return Ok(false);
+        }
+        let (location, epoch, bytes) = (found.location, found.epoch, weight(found.record_bytes));
+        let victim = Victim { hash, location, epoch, bytes };
+        Ok(self.mark_all(&[victim], Cause::Expired).0 > 0)
     }
 
     /// Marks entries as gone; says how many, and how much they weighed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful};
 use crate::{
     error::{Error, Result},
+    evictor::Cause,
     format::{
         manifest::Edit,
         segment_header::{Class, SegmentHeader},
@@ -161,6 +162,14 @@ impl Writer {
         let Some(entry) = index.peek(ended.hash).iter().find(here) else { return };
         if !entry.is_evicted() {
             tally.sub(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
+            let cause = match ended.ending {
+                Ending::Expired => Some(Cause::Expired),
+                Ending::Cut => Some(Cause::Cut),
+                Ending::Evicted => None,
+            };
+            if let Some(cause) = cause {
+                self.lookup.note_ended(ended.hash, &entry, cause);
+            }
         }
         if index.remove(ended.hash, ended.at) {
             let _ = overrides.take_touch(ended.at);

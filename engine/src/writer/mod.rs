@@ -203,7 +203,7 @@ impl Writer {
         };
         let stopped = (!log.closing.is_empty()).then(|| "recovery is not complete".to_owned());
         let is_stopped = stopped.is_some();
-        let live_limits = LiveLimits::new(options.max_entries, options.max_live_bytes);
+        let live_limits = LiveLimits::new(options);
         Self {
             commit: GroupCommit::default(),
             turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), live_limits, stopped)),

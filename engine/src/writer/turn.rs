@@ -136,7 +136,10 @@ impl Turn {
     /// Nothing more is written until `try_recover` (I8).
     pub(super) fn stop(&mut self, error: &Error) {
         if self.stopped.is_none() {
-            self.stopped = Some(error.to_string());
+            self.stopped = Some(match error {
+                Error::Stopped { cause } => cause.clone(),
+                other => other.to_string(),
+            });
             self.is_disk_full = is_disk_full(error);
         }
     }
