@@ -16,7 +16,7 @@ use crate::{
         wire::{Reader, u64_at},
     },
     index::{Frozen, SHARDS},
-    io::{Access, read_file, remove_if_there, write_all_at},
+    io::{Access, FILE_BYTES_MAX, read_file_of, read_up_to_at, remove_if_there, write_all_at},
     overrides::{Cuts, FrozenOverrides, Touch, Touches},
     segment::{
         Home, Segment,
@@ -26,6 +26,9 @@ use crate::{
     sync::{Mutex, PoisonError},
     types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
 };
+
+/// Bytes of one entry of the index.
+const ENTRY_BYTES: u64 = 16;
 
 /// What a checkpoint is written from: the store at one moment.
 #[derive(Debug)]
@@ -80,7 +83,14 @@ pub(crate) fn write(
     let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
     // A store that is closed has a manifest of one frame.
     let is_last = all.contains(&Edit::Clean);
-    if is_last { manifest.apply_whole(&all) } else { manifest.apply(&all) }?;
+    let named = if is_last { manifest.apply_whole(&all) } else { manifest.apply(&all) };
+    if let Err(error) = named {
+        // Order: the manifest surely does not name the file before that goes. Nobody would ever count its room.
+        if manifest.disown().is_ok() {
+            let _ = home.disk.remove(&path);
+        }
+        return Err(error);
+    }
     drop(manifest);
     if let Some((old, _)) = previous {
         let _ = home.disk.remove(&home.path(&file_name::checkpoint(old)));
@@ -187,7 +197,14 @@ pub(crate) fn load(
     hash_seed: u64,
 ) -> std::result::Result<Loaded, String> {
     let path = home.path(&file_name::checkpoint(number));
-    let bytes = read_file(home.disk.as_ref(), &path).map_err(|error| error.to_string())?;
+    let text = |error: std::io::Error| error.to_string();
+    let mut start = vec![0; CHECKPOINT_HEADER_BYTES];
+    let file = home.disk.open(&path, Access::Read).map_err(text)?;
+    read_up_to_at(file.as_ref(), &mut start, 0).map_err(text)?;
+    // A sparse file may claim any length: one that is very long has a header that says why.
+    let entries = CheckpointHeader::decode(&start).map_or(0, |header| header.entries);
+    let bytes_max = FILE_BYTES_MAX.saturating_add(entries.saturating_mul(ENTRY_BYTES));
+    let bytes = read_file_of(home.disk.as_ref(), &path, bytes_max).map_err(text)?;
     decode(bytes, number, store_id, hash_seed)
 }
 

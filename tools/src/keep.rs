@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tierce_engine::{Compaction, CompactionReport, Options, PlannedJob};
 
 use crate::{
-    args::{CompactArgs, DirArgs, EvictArgs},
+    args::{CompactArgs, EvictArgs, ExpireArgs},
     consent::consent,
     exit::{Code, Outcome},
     interrupt,
@@ -100,10 +100,18 @@ fn print_report(report: &CompactionReport, json: bool, out: &mut Out) -> Outcome
 }
 
 /// Removes what has expired.
-pub(crate) fn expire(args: &DirArgs, json: bool, out: &mut Out) -> Outcome {
+pub(crate) fn expire(args: &ExpireArgs, json: bool, out: &mut Out) -> Outcome {
     /// How long it does not look at signals.
     const BUDGET: Duration = Duration::from_millis(250);
     let engine = open_to_write(&args.dir)?;
+    if args.trust_clock {
+        engine.trust_clock();
+    } else if engine.clock_doubt().is_some() {
+        say(
+            "tierce: the clock is far ahead of the store's last use: what expired since is hidden, and removed once the \
+             clock is confirmed; if it is right, run again in five minutes or with --trust-clock",
+        );
+    }
     let (mut entries, mut bytes, mut dropped) = (0, 0, 0);
     let mut progress = Progress::new("expire", None, "entries");
     let swept = loop {

@@ -29,6 +29,7 @@ pub struct ManualClock(Arc<Mutex<Time>>);
 struct Time {
     wall_ms: u64,
     monotonic_ms: u64,
+    asleep_ms: u64,
 }
 
 impl ManualClock {
@@ -41,7 +42,7 @@ impl ManualClock {
     /// A clock that stands at `wall`.
     #[must_use]
     pub fn at(wall: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(Time { wall_ms: wall.0, monotonic_ms: 1_000 })))
+        Self(Arc::new(Mutex::new(Time { wall_ms: wall.0, monotonic_ms: 1_000, asleep_ms: 0 })))
     }
 
     fn hold(&self) -> MutexGuard<'_, Time> {
@@ -54,6 +55,14 @@ impl ManualClock {
         let mut time = self.hold();
         time.wall_ms = time.wall_ms.saturating_add(ms);
         time.monotonic_ms = time.monotonic_ms.saturating_add(ms);
+    }
+
+    /// The machine sleeps: its wall clock goes on, and its monotonic time stands.
+    pub fn sleep(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut time = self.hold();
+        time.wall_ms = time.wall_ms.saturating_add(ms);
+        time.asleep_ms = time.asleep_ms.saturating_add(ms);
     }
 
     /// Sets the wall clock, forth or back, as people and time servers do. Monotonic time does not notice.
@@ -81,6 +90,11 @@ impl Clock for ManualClock {
 
     fn monotonic_ms(&self) -> u64 {
         self.hold().monotonic_ms
+    }
+
+    fn boot_ms(&self) -> u64 {
+        let time = self.hold();
+        time.monotonic_ms.saturating_add(time.asleep_ms)
     }
 
     fn random(&self) -> u64 {

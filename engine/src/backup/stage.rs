@@ -127,14 +127,18 @@ impl Stage {
     /// Removes the files of a backup from the stage; anything else there is nobody's of us.
     fn clear(&self) -> Result<()> {
         let listed = self.disk.list(&self.dir).map_err(self.failed("list", ""))?;
+        let goes = |name: &str| {
+            // A manifest that was being changed when power went.
+            let is_temporary = FileName::parse(name) == Some(FileName::Temporary);
+            name == SHEET || belongs(name) || is_temporary
+        };
         for entry in &listed {
-            if !belongs(&entry.name) && !is_of_stage(&entry.name) {
+            if !goes(&entry.name) && !is_of_stage(&entry.name) {
                 let source = io::ErrorKind::AlreadyExists.into();
                 return Err(Error::io("restore over", self.dir.join(&entry.name), source));
             }
         }
-        for entry in listed.into_iter().filter(|entry| entry.name == SHEET || belongs(&entry.name))
-        {
+        for entry in listed.into_iter().filter(|entry| goes(&entry.name)) {
             remove_if_there(self.disk.as_ref(), &self.dir.join(&entry.name))
                 .map_err(self.failed("remove", &entry.name))?;
         }

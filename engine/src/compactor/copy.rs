@@ -70,7 +70,7 @@ pub(crate) fn copy(job: &Job<'_>, inputs: Vec<Arc<Segment>>) -> Result<Copied> {
         others,
         parents: inputs.iter().map(|input| input.id()).collect(),
         outputs: BTreeMap::new(),
-        transfer: Transfer { now: job.lookup.clock.now(), ..Transfer::default() },
+        transfer: Transfer { now: job.lookup.clock.confirmed(), ..Transfer::default() },
         scratch: Vec::new(),
     };
     for input in &inputs {

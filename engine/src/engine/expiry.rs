@@ -100,7 +100,7 @@ impl Shared {
 
     /// As much of a sweep as a write that finds no room waits for: only what costs little for what it brings.
     pub(super) fn sweep_due(&self) -> Result<Swept> {
-        if self.lookup.clock.now().0 < self.upkeep.sweep_at.load(Ordering::Relaxed) {
+        if self.lookup.clock.confirmed().0 < self.upkeep.sweep_at.load(Ordering::Relaxed) {
             return Ok(Swept::default());
         }
         self.sweep_expired()
@@ -108,7 +108,7 @@ impl Shared {
 
     /// The same for a write that would be refused: it waits whenever an expiry has passed.
     pub(super) fn sweep_expired(&self) -> Result<Swept> {
-        let now = self.lookup.clock.now();
+        let now = self.lookup.clock.confirmed();
         if !self.lookup.first_expiry.is_over(now) && !self.has_new_cut() {
             return Ok(Swept::default());
         }
@@ -142,7 +142,7 @@ impl Shared {
         first: &mut Timestamp,
         is_over: &dyn Fn() -> bool,
     ) -> Result<Swept> {
-        let now = self.lookup.clock.now();
+        let now = self.lookup.clock.confirmed();
         let of_touches = self.lookup.overrides.first_expiry_after(now);
         *first = of_touches.unwrap_or(*first);
         let table = self.lookup.catalog.table();

@@ -140,7 +140,7 @@ impl Follower {
         if self.is_current(&seen)? {
             return Ok(false);
         }
-        let new = read(&self.home, &self.options, seen.lookup.clock.now())?;
+        let new = read(&self.home, &self.options, seen.lookup.clock.confirmed())?;
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(true)
     }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     error::Result,
     evictor::{Evicted, Eviction, Need},
+    io::ClockDoubt,
     reader::Changes,
     types::{SegmentId, SequenceNumber},
 };
@@ -228,5 +229,26 @@ impl Engine {
         self.shared.writer.drain_staged()?;
         let (newest, gap_from) = self.shared.writer.end_of_row();
         self.shared.reader.changes(since, (newest, gap_from), limit)
+    }
+
+    /// Whether store time rests on a wall clock far ahead of the time on record that nothing has confirmed yet: what it
+    /// would expire is not served, and nothing is removed for it, until it has stood for five minutes or
+    /// [`Self::trust_clock`] is called.
+    #[must_use]
+    pub fn clock_doubt(&self) -> Option<ClockDoubt> {
+        self.shared.lookup.clock.doubt()
+    }
+
+    /// Says that the machine's clock is right: what has expired by it may be removed at once.
+    ///
+    /// ```
+    /// use tierce_engine::{Options, io::MemoryDisk};
+    /// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+    /// engine.trust_clock();
+    /// assert_eq!(engine.clock_doubt(), None);
+    /// # Ok::<(), tierce_engine::Error>(())
+    /// ```
+    pub fn trust_clock(&self) {
+        self.shared.lookup.clock.trust();
     }
 }

@@ -13,8 +13,14 @@ use crate::{
     backup::{BackupOptions, BackupReport, GoOn, Stage, back_up, compare, sheet_of},
     check::{CheckReport, Finding, Severity, check_store},
     error::{Corruption, Damage, Error, Result},
+    format::manifest::Edit,
     io::Disk,
-    types::{SequenceNumber, Timestamp},
+    recovery::SEQUENCE_GAP,
+    segment::{
+        Home,
+        manifest_file::{Loaded, ManifestFile, require},
+    },
+    types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 /// What a look at every byte of a backup found.
@@ -103,6 +109,18 @@ pub fn restore(
     restore.finish(None).map(Some).map_err(|error| blame(error, &stage, from))
 }
 
+/// Leaves out sequence numbers behind those of the backup: the store that it was taken of may have given them to writes
+/// that are not in it. Who followed that store sees that its place is not in this one, instead of missing writes.
+fn raise_numbers(disk: &Arc<dyn Disk>, dir: &Path, newest: SequenceNumber) -> Result<()> {
+    let home = Home::at(disk, dir)?;
+    let Loaded { header, state, .. } = require(&home)?;
+    let next = state.next_sequence.max(newest.next());
+    let sequence = SequenceNumber(next.0.saturating_add(SEQUENCE_GAP));
+    let mut edits = vec![Edit::Floors { segment: SegmentId(state.next_id), sequence }];
+    edits.extend(state.clean.then_some(Edit::Clean));
+    ManifestFile::found(home, header, state).apply_whole(&edits)
+}
+
 /// Damage to a copy is that of what was copied: the copy is gone when somebody looks.
 fn blame(error: Error, stage: &Path, from: &Path) -> Error {
     match error {
@@ -153,6 +171,7 @@ impl Restore {
     /// took its place then.
     pub fn finish(self, base: Option<&Path>) -> Result<Restored> {
         let verified = self.prove(base)?;
+        raise_numbers(&self.disk, &self.stage.dir, verified.sequence)?;
         Ok(Restored { verified, replaced: self.stage.swap()? })
     }
 

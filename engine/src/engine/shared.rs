@@ -188,12 +188,13 @@ impl Shared {
         }
         self.writer.unlink_retired();
         let number = self.writer.take_id();
-        let edits = vec![
-            Edit::Clock(self.lookup.clock.now()),
+        let mut edits = vec![
+            Edit::Clock(self.lookup.clock.confirmed()),
             Edit::Floors { segment: SegmentId(next_id.max(number + 1)), sequence: newest.next() },
             self.epochs(),
-            Edit::Clean,
         ];
+        edits.extend(self.clock_seen());
+        edits.push(Edit::Clean);
         if !self.make_way_for_checkpoint()? {
             return hold(&self.manifest).apply_whole(&edits);
         }
@@ -242,15 +243,27 @@ impl Shared {
     /// A session that wrote nothing still showed some entries as expired: the next one must not see them live again,
     /// whatever its clock says (I16).
     fn keep_time(&self) -> Result<()> {
-        let now = self.lookup.clock.now();
+        let now = self.lookup.clock.confirmed();
+        let seen = self.clock_seen();
         let mut manifest = hold(&self.manifest);
         let state = manifest.state();
         let seals = state.segments.values().filter_map(|segment| segment.seal);
         let expires = seals.map(|seal| seal.expiry_min).any(|expiry| expiry < Timestamp(u64::MAX));
-        if !expires || now <= state.high_water {
+        if !expires || (now <= state.high_water && seen.is_none()) {
             return Ok(());
         }
-        manifest.apply_whole(&[Edit::Clock(now), Edit::Clean])
+        let edits: Vec<_> =
+            [Edit::Clock(now)].into_iter().chain(seen).chain([Edit::Clean]).collect();
+        manifest.apply_whole(&edits)
+    }
+
+    /// What the wall clock showed when it was first seen far ahead, if it is in doubt and that is not on record yet: the
+    /// next session may confirm it.
+    fn clock_seen(&self) -> Option<Edit> {
+        let value = self.lookup.clock.doubt()?.seen.0.to_le_bytes().to_vec();
+        let manifest = hold(&self.manifest);
+        let is_known = manifest.state().properties.get(CLOCK_SEEN) == Some(&value);
+        (!is_known).then(|| Edit::Property { name: CLOCK_SEEN.to_vec(), value })
     }
 
     pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {
@@ -259,13 +272,15 @@ impl Shared {
             accounts: checkpoint::accounts(&self.lookup.catalog.table()),
             overrides: self.lookup.overrides.freeze(),
             sequence,
-            now: self.lookup.clock.now(),
+            now: self.lookup.clock.confirmed(),
         }
     }
 }
 
 /// Property of the manifest: the policy under which the epochs of the checkpoint were written.
 const EPOCHS: &[u8] = b"epochs";
+/// Property of the manifest: what a wall clock that was in doubt showed when it was first seen, in milliseconds.
+const CLOCK_SEEN: &[u8] = b"clock-seen";
 
 const fn policy_name(policy: Evict) -> &'static str {
     match policy {
@@ -293,7 +308,12 @@ fn account(home: &Home, options: &Options) -> Result<(Arc<Space>, u64)> {
 
 /// The ways to the records of a store as it came up.
 pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> {
-    let clock = StoreClock::new(Arc::clone(&options.clock), recovered.high_water);
+    let seen = clock_seen(&hold(&recovered.manifest));
+    let clock = Arc::clone(&options.clock);
+    let clock = StoreClock::with(clock, recovered.high_water, seen, options.knobs);
+    if options.trusts_clock {
+        clock.trust();
+    }
     let lookup = Lookup {
         catalog: Arc::new(recovered.catalog),
         index: Arc::new(recovered.index),
@@ -308,6 +328,12 @@ pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> 
     };
     restore(&lookup, &hold(&recovered.manifest));
     Arc::new(lookup)
+}
+
+/// What an earlier session saw of a clock that was in doubt.
+fn clock_seen(manifest: &ManifestFile) -> Option<Timestamp> {
+    let value = manifest.state().properties.get(CLOCK_SEEN)?;
+    Some(Timestamp(u64::from_le_bytes(value.as_slice().try_into().ok()?)))
 }
 
 /// The policy under which the epochs of the checkpoint were written, if that is known.

@@ -344,7 +344,7 @@ impl Shared {
             drop(table);
             let cleaned: Vec<_> =
                 facts.into_iter().filter(|facts| chosen.contains(&facts.slot)).collect();
-            let now = (self.writer.next_sequence().0, self.lookup.clock.now().0);
+            let now = (self.writer.next_sequence().0, self.lookup.clock.confirmed().0);
             job.streams.learn(now.0, now.1, &cleaned);
             let copied =
                 match self.carry_out((&job.streams, goal.streams()), inputs, limits, report) {
@@ -490,7 +490,7 @@ impl Shared {
     fn goal(&self, force: bool) -> Goal {
         Goal {
             now_sequence: self.writer.next_sequence().0,
-            now_ms: self.lookup.clock.now().0,
+            now_ms: self.lookup.clock.confirmed().0,
             garbage_max_percent: self.options.compaction.garbage_percent,
             output_bytes_max: self.space.room(Purpose::Compact),
             segment_bytes: self.segment_bytes,
@@ -511,7 +511,7 @@ impl Shared {
 
     /// Drops the segments whose every record has expired, unread. Says how many, and how many entries that was.
     pub(super) fn drop_expired(&self) -> Result<(u64, u64)> {
-        let now = self.lookup.clock.now();
+        let now = self.lookup.clock.confirmed();
         if self.expired_segments(now).is_empty() {
             return Ok((0, 0));
         }

@@ -11,6 +11,7 @@ mod held;
 mod memory;
 mod os;
 mod store_clock;
+mod tolerant;
 mod window;
 
 use std::{
@@ -24,7 +25,8 @@ pub(crate) use fail_stop::FailStopFile;
 pub(crate) use fork::ForkGuard;
 pub use memory::MemoryDisk;
 pub use os::{OsClock, OsDisk};
-pub use store_clock::StoreClock;
+pub use store_clock::{ClockDoubt, StoreClock};
+pub(crate) use tolerant::TolerantDisk;
 pub(crate) use window::Window;
 
 /// What stands at a path.
@@ -213,6 +215,10 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn wall_ms(&self) -> u64;
     /// Milliseconds since some moment; never goes back while the process runs.
     fn monotonic_ms(&self) -> u64;
+    /// As [`Self::monotonic_ms`], and goes on while the machine is asleep, where that is known.
+    fn boot_ms(&self) -> u64 {
+        self.monotonic_ms()
+    }
     /// A number that nobody can guess, for salts and ids. A test may return a known sequence.
     fn random(&self) -> u64 {
         use std::hash::{BuildHasher as _, RandomState};
@@ -265,9 +271,9 @@ pub(crate) fn write_all_at(file: &dyn File, bytes: &[u8], offset: u64) -> io::Re
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// The length of a file that is to be read whole, if it can be one of ours: a sparse one may claim any.
-fn whole_length(file: &dyn File) -> io::Result<usize> {
+fn whole_length(file: &dyn File, bytes_max: u64) -> io::Result<usize> {
     let bytes = file.bytes()?;
-    if bytes > FILE_BYTES_MAX {
+    if bytes > bytes_max {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "it is longer than any file of a store",
@@ -278,8 +284,13 @@ fn whole_length(file: &dyn File) -> io::Result<usize> {
 
 /// The whole file at `path`.
 pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    read_file_of(disk, path, FILE_BYTES_MAX)
+}
+
+/// The whole file at `path`, which has `bytes_max` bytes at most.
+pub(crate) fn read_file_of(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Access::Read)?;
-    let length = whole_length(file.as_ref())?;
+    let length = whole_length(file.as_ref(), bytes_max)?;
     let mut bytes = vec![0; length];
     let read = read_up_to_at(file.as_ref(), &mut bytes, 0)?;
     bytes.truncate(read);
@@ -291,7 +302,7 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) fn read_file_backwards(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 64 << 10;
     let file = disk.open(path, Access::Read)?;
-    let length = whole_length(file.as_ref())?;
+    let length = whole_length(file.as_ref(), FILE_BYTES_MAX)?;
     let mut bytes = vec![0; length];
     let mut end = length;
     while end > 0 {

@@ -393,6 +393,13 @@ impl Clock for OsClock {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 
+    #[cfg(target_os = "linux")]
+    fn boot_ms(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (seconds, ns) = (now.tv_sec.max(0).unsigned_abs(), now.tv_nsec.max(0).unsigned_abs());
+        seconds.saturating_mul(1000).saturating_add(ns / 1_000_000)
+    }
+
     fn boot_id(&self) -> [u8; 16] {
         let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
         let text = fs::read_to_string(path).unwrap_or_default();

@@ -1,58 +1,141 @@
 //! Store time: wall time that never goes back (I16) and does not believe every jump.
 //!
-//! While a store is open, time goes on with the monotonic clock from the highest time ever seen. The wall clock
-//! may pull it forward: at once by a little, and by more than five minutes only after the jump has stood for
-//! a minute. A machine that boots in 1970 goes on where the store left off; one whose clock was set to
+//! While a store is open, time goes on with the machine's clocks from the highest time ever seen, time spent asleep
+//! included. The wall clock may pull it forward: at once by a little, and by more than five minutes only after the jump
+//! has stood for a minute. A machine that boots in 1970 goes on where the store left off; one whose clock was set to
 //! 2100 by mistake for a moment expires nothing.
+//!
+//! At opening the wall clock may be far ahead of the time on record: the store was closed for long, or the clock is
+//! wrong. It is shown at once, and *in doubt*: what it would expire is not served, but nothing is removed for it and
+//! none of it goes on record, until it has stood for minutes, here or from one session to the next, or somebody says
+//! that it is right. If the clock is set back before that, the store goes back with it.
 
 use std::sync::Arc;
 
 use super::Clock;
 use crate::{
+    knobs::Knobs,
     sync::{Mutex, PoisonError},
     types::Timestamp,
 };
 
-/// A step forward of the wall clock beyond this is not believed at once.
-const JUMP_MS: u64 = 5 * 60 * 1000;
-/// How long such a step must stand before it is believed.
-const JUMP_HOLD_MS: u64 = 60 * 1000;
+/// Two sessions further apart than this say nothing for each other's clock.
+const SESSIONS_APART_MAX_MS: u64 = 31 * 24 * 3600 * 1000;
 
 /// The clock of one open store. Cheap enough for every read of a record with an expiry.
 #[derive(Debug)]
 pub struct StoreClock {
     clock: Arc<dyn Clock>,
+    knobs: Knobs,
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
-    /// Store time at the moment `monotonic_ms`.
+    /// Store time at the moment `elapsed`.
     base: u64,
-    monotonic_ms: u64,
-    /// Since when (monotonic) the wall clock has been far ahead.
+    /// Milliseconds of the machine's clocks, those asleep included.
+    elapsed: u64,
+    /// Since when (of `elapsed`) the wall clock has been far ahead.
     ahead_since: Option<u64>,
+    doubt: Option<Doubt>,
+}
+
+/// Store time rests on a wall clock that nothing has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    /// Store time without it, at the moment `elapsed`.
+    confirmed: u64,
+    /// Since when (of `elapsed`) it has stood.
+    since: u64,
+    /// What it showed when it was first seen so far ahead, perhaps by an earlier session.
+    seen: u64,
+}
+
+/// A wall clock far ahead of a store's time that nothing has confirmed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClockDoubt {
+    /// Store time by the wall clock: what has an expiry before it is not served.
+    pub now: Timestamp,
+    /// Store time without it: only what has expired by this one is removed.
+    pub confirmed: Timestamp,
+    /// What the wall clock showed when it was first seen so far ahead.
+    pub seen: Timestamp,
 }
 
 impl StoreClock {
     /// A clock that starts at the later of wall time and `high_water`, the highest store time on record.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, high_water: Timestamp) -> Self {
-        let state = State {
-            base: clock.wall_ms().max(high_water.0),
-            monotonic_ms: clock.monotonic_ms(),
-            ahead_since: None,
-        };
-        Self { clock, state: Mutex::new(state) }
+        Self::with(clock, high_water, None, Knobs::new())
     }
 
-    /// Store time now. Never less than any earlier answer.
+    /// As [`Self::new`], for a store whose last session had seen a wall clock far ahead at `seen`.
+    pub(crate) fn with(
+        clock: Arc<dyn Clock>,
+        high_water: Timestamp,
+        seen: Option<Timestamp>,
+        knobs: Knobs,
+    ) -> Self {
+        let (wall, elapsed) = (clock.wall_ms(), elapsed(clock.as_ref()));
+        let is_far = high_water.0 > 0 && wall.saturating_sub(high_water.0) > knobs.jump_ms;
+        // One that the store's time has passed is no sight of a clock far ahead.
+        let seen = seen.map_or(wall, |seen| seen.0);
+        let seen = if seen > high_water.0 && seen <= wall { seen } else { wall };
+        let stood = wall - seen;
+        let is_confirmed = (knobs.opening_hold_ms..=SESSIONS_APART_MAX_MS).contains(&stood);
+        // Of an earlier session that is too long ago nothing follows.
+        let seen = if stood > SESSIONS_APART_MAX_MS { wall } else { seen };
+        let doubt = Doubt { confirmed: high_water.0, since: elapsed, seen };
+        let state = State {
+            base: wall.max(high_water.0),
+            elapsed,
+            ahead_since: None,
+            doubt: (is_far && !is_confirmed).then_some(doubt),
+        };
+        Self { clock, knobs, state: Mutex::new(state) }
+    }
+
+    /// Store time now. Never less than any earlier answer, but for those that were in doubt.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let (wall, monotonic) = (self.clock.wall_ms(), self.clock.monotonic_ms());
+        Timestamp(self.advance().base)
+    }
+
+    /// Store time as far as it is confirmed: that by which things are removed, and that goes on record. Never less than
+    /// any earlier answer.
+    #[must_use]
+    pub fn confirmed(&self) -> Timestamp {
+        let state = self.advance();
+        Timestamp(state.doubt.map_or(state.base, |doubt| doubt.confirmed))
+    }
+
+    /// Whether store time is in doubt.
+    #[must_use]
+    pub fn doubt(&self) -> Option<ClockDoubt> {
+        let State { base, doubt, .. } = self.advance();
+        let doubt = doubt?;
+        Some(ClockDoubt {
+            now: Timestamp(base),
+            confirmed: Timestamp(doubt.confirmed),
+            seen: Timestamp(doubt.seen),
+        })
+    }
+
+    /// Believes the wall clock from now on: somebody says that it is right.
+    pub fn trust(&self) {
+        let wall = self.clock.wall_ms();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = advance(*state, wall, monotonic);
-        Timestamp(state.base)
+        let base = state.base.max(wall);
+        *state = State { base, ahead_since: None, doubt: None, ..*state };
+    }
+
+    fn advance(&self) -> State {
+        let (wall, elapsed) = (self.clock.wall_ms(), elapsed(self.clock.as_ref()));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = advance(*state, wall, elapsed, self.knobs);
+        *state
     }
 
     /// Store time if there is an expiry to compare it with; anything otherwise.
@@ -67,18 +150,44 @@ impl StoreClock {
     }
 }
 
-fn advance(state: State, wall: u64, monotonic: u64) -> State {
-    let monotonic = monotonic.max(state.monotonic_ms);
-    let expected = state.base.saturating_add(monotonic - state.monotonic_ms);
-    let keep = |ahead_since| State { base: expected, monotonic_ms: monotonic, ahead_since };
+fn elapsed(clock: &dyn Clock) -> u64 {
+    clock.boot_ms().max(clock.monotonic_ms())
+}
+
+fn advance(state: State, wall: u64, elapsed: u64, knobs: Knobs) -> State {
+    let elapsed = elapsed.max(state.elapsed);
+    let passed = elapsed - state.elapsed;
+    let expected = state.base.saturating_add(passed);
+    let doubt = state
+        .doubt
+        .map(|doubt| Doubt { confirmed: doubt.confirmed.saturating_add(passed), ..doubt });
+    if let Some(doubt) = doubt
+        && wall.saturating_add(knobs.jump_ms) < expected
+    {
+        return corrected(doubt, wall, elapsed, knobs);
+    }
+    let has_stood = |doubt: &Doubt| elapsed - doubt.since >= knobs.opening_hold_ms;
+    let doubt = doubt.filter(|doubt| !has_stood(doubt));
+    let keep = |ahead_since| State { base: expected, elapsed, ahead_since, doubt };
     if wall <= expected {
         return keep(None);
     }
-    let since = state.ahead_since.unwrap_or(monotonic);
-    if wall - expected > JUMP_MS && monotonic - since < JUMP_HOLD_MS {
+    let since = state.ahead_since.unwrap_or(elapsed);
+    let is_jump = wall - expected > knobs.jump_ms;
+    if is_jump && elapsed - since < knobs.jump_hold_ms {
         return keep(Some(since));
     }
-    State { base: wall, monotonic_ms: monotonic, ahead_since: None }
+    // A clock in doubt that jumps again has to stand anew.
+    let doubt = doubt.map(|doubt| if is_jump { Doubt { since: elapsed, ..doubt } } else { doubt });
+    State { base: wall, elapsed, ahead_since: None, doubt }
+}
+
+/// A clock in doubt was set back: so is the store's time, to what is confirmed at most.
+fn corrected(doubt: Doubt, wall: u64, elapsed: u64, knobs: Knobs) -> State {
+    let base = wall.max(doubt.confirmed);
+    let is_far = base - doubt.confirmed > knobs.jump_ms;
+    let doubt = is_far.then_some(Doubt { since: elapsed, seen: wall, ..doubt });
+    State { base, elapsed, ahead_since: None, doubt }
 }
 
 #[cfg(test)]
@@ -86,9 +195,17 @@ mod tests {
     use super::*;
 
     const YEARS: u64 = 10 * 365 * 24 * 3600 * 1000;
+    const KNOBS: Knobs = Knobs::new();
+    const JUMP_MS: u64 = KNOBS.jump_ms;
+    const JUMP_HOLD_MS: u64 = KNOBS.jump_hold_ms;
+    const HOLD_MS: u64 = KNOBS.opening_hold_ms;
+
+    fn advance(state: State, wall: u64, elapsed: u64) -> State {
+        super::advance(state, wall, elapsed, KNOBS)
+    }
 
     fn start() -> State {
-        State { base: 1_000_000, monotonic_ms: 50, ahead_since: None }
+        State { base: 1_000_000, elapsed: 50, ahead_since: None, doubt: None }
     }
 
     /// Goal: time goes on with the monotonic clock while the wall clock is behind, ten years included.
@@ -118,5 +235,25 @@ mod tests {
         let first = advance(start(), 1_000_000 + YEARS, 50);
         let back = advance(first, 1_000_010, 60);
         assert_eq!((back.base, back.ahead_since), (1_000_010, None));
+    }
+
+    fn doubtful() -> State {
+        let doubt = Doubt { confirmed: 1_000_000, since: 50, seen: 1_000_000 + YEARS };
+        State { base: 1_000_000 + YEARS, elapsed: 50, ahead_since: None, doubt: Some(doubt) }
+    }
+
+    /// Goal: a clock in doubt is believed after it has stood, and goes back with the wall clock before that.
+    #[test]
+    fn a_doubt_ends() {
+        let stands = |ms: u64| advance(doubtful(), 1_000_000 + YEARS + ms, 50 + ms);
+        let almost = stands(HOLD_MS - 1);
+        assert_eq!(almost.base, 1_000_000 + YEARS + HOLD_MS - 1);
+        assert_eq!(almost.doubt.map(|doubt| doubt.confirmed), Some(1_000_000 + HOLD_MS - 1));
+        assert_eq!(stands(HOLD_MS).doubt, None);
+        let back = advance(almost, 1_000_000 + 10, 60 + HOLD_MS);
+        assert_eq!((back.base, back.doubt), (1_000_000 + 10 + HOLD_MS, None), "what has passed");
+        let nearer = advance(almost, 1_000_000 + YEARS / 2, 60 + HOLD_MS);
+        assert_eq!(nearer.base, 1_000_000 + YEARS / 2);
+        assert_eq!(nearer.doubt.map(|doubt| doubt.since), Some(60 + HOLD_MS), "stands anew");
     }
 }

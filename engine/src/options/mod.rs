@@ -138,6 +138,9 @@ pub struct Options {
     pub periodic_bytes_max: u64,
     /// What to do about damage found at open. Default: [`RecoveryPolicy::Strict`].
     pub recovery: RecoveryPolicy,
+    /// Believe a wall clock that is far ahead of the store's time at once, at opening, and remove what has expired by it.
+    /// Default: no; see [`Engine::clock_doubt`](crate::Engine::clock_doubt).
+    pub trusts_clock: bool,
     /// How sealed segments are read. Default: [`ReadMode::Auto`].
     pub read_mode: ReadMode,
     /// Whether a missing store is created. Default: yes.
@@ -239,6 +242,13 @@ impl Options {
     #[must_use]
     pub const fn recovery(mut self, policy: RecoveryPolicy) -> Self {
         self.recovery = policy;
+        self
+    }
+
+    /// Sets [`Self::trusts_clock`].
+    #[must_use]
+    pub const fn trust_clock(mut self, trusts: bool) -> Self {
+        self.trusts_clock = trusts;
         self
     }
 
@@ -449,6 +459,7 @@ impl Default for Options {
             periodic_ms: 5_000,
             periodic_bytes_max: 1 << 20,
             recovery: RecoveryPolicy::Strict,
+            trusts_clock: false,
             read_mode: ReadMode::Auto,
             create: true,
             read_only: false,
@@ -480,6 +491,7 @@ impl fmt::Debug for Options {
             .field("sync_interval_ms", &self.sync_interval_ms)
             .field("periodic_ms", &self.periodic_ms)
             .field("recovery", &self.recovery)
+            .field("trusts_clock", &self.trusts_clock)
             .field("read_mode", &self.read_mode)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

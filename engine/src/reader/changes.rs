@@ -47,7 +47,8 @@ pub struct Changes {
     /// Where the next call goes on.
     pub next: SequenceNumber,
     /// Whether every write since the one asked for is here, or follows. If not, compaction has already taken out some
-    /// that later ones made needless, and some that deleted: who keeps a copy of the store has to make it anew.
+    /// that later ones made needless, and some that deleted; or the number asked for is not of this store: an older state
+    /// of it was restored. Who keeps a copy of the store has to make it anew.
     pub is_complete: bool,
 }
 
@@ -70,7 +71,7 @@ impl Reader {
         }
         found.cut();
         let is_cut = found.until < newest;
-        let next = if is_cut { found.until } else { newest.max(since) };
+        let next = if is_cut { found.until } else { newest };
         let rows = rows(table.iter(), newest, gap_from);
         let is_complete = since.next() >= complete_from(&rows, newest)
             && since <= newest

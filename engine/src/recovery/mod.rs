@@ -43,7 +43,7 @@ use crate::{
         wire::u32_at,
     },
     index::Index,
-    io::{Access, DirectoryEntry, PathKind, read_file, read_file_backwards},
+    io::{Access, DirectoryEntry, PathKind, TolerantDisk, read_file, read_file_backwards},
     options::{Options, RecoveryPolicy},
     overrides::Overrides,
     segment::{
@@ -512,19 +512,24 @@ impl Recovery<'_> {
             return Ok(Entries::Scanned(Vec::new()));
         };
         if !self.must_scan.contains(&segment.id()) && seal.trailer_checksum != 0 {
-            let footer =
-                sealed.footer().map_err(|source| Error::io("read", &segment.path, source))?;
-            let fault = match footer {
-                Ok((trailer, body)) if is_its_footer(segment, &seal, &trailer) => {
+            let file = self.home.disk.open(&segment.path, Access::Read);
+            let fault = match file.and_then(|file| sealed.footer_in(file.as_ref())) {
+                Ok(Ok((trailer, body))) if is_its_footer(segment, &seal, &trailer) => {
                     return Ok(Entries::Footer(Box::new(trailer), body));
                 }
-                Ok(_) => Damage::Misplaced,
-                Err(fault) => fault.damage,
+                Ok(Ok(_)) => Damage::Misplaced,
+                Ok(Err(fault)) => fault.damage,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("read", &segment.path, error));
+                }
+                Err(_) => Damage::Unreadable,
             };
             let path = segment.path.display();
             self.report.notes.push(format!("the footer of {path} is damaged ({fault}): scanned"));
         }
-        let bytes = read_file(self.home.disk.as_ref(), &segment.path)
+        // Of what cannot be read the records are damaged; the others are there.
+        let disk = TolerantDisk::new(Arc::clone(&self.home.disk));
+        let bytes = read_file(&disk, &segment.path)
             .map_err(|source| Error::io("read", &segment.path, source))?;
         let (salt, is_committed) = (segment.add.salt, seal.trailer_checksum != 0);
         let found = entries_by_scan(&bytes, seal.records_end, salt, self.hasher(), is_committed);

@@ -1,7 +1,10 @@
 //! Who the store is and which segments belong to it: by its manifest, or, where that is damaged, by what is left of
 //! it and what the files say of themselves. Reads heads and ends of files only; changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     credible::keep_credible,
@@ -20,7 +23,7 @@ use crate::{
         segment_header::{Class, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, newer_major},
         wire::{u32_at, u64_at},
     },
-    io::{DirectoryEntry, PathKind, read_file},
+    io::{DirectoryEntry, PathKind, TolerantDisk, read_file},
     options::Options,
     recovery::{SEQUENCE_GAP, ours},
     segment::{
@@ -63,6 +66,8 @@ pub(super) struct Stray {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) home: Home,
+    /// Says what of it the device cannot read.
+    pub(super) disk: Arc<TolerantDisk>,
     pub(super) header: ManifestHeader,
     /// With the segments that were taken in.
     pub(super) state: ManifestState,
@@ -89,7 +94,7 @@ pub(super) struct Known {
 pub(super) type Repeated = BTreeMap<SegmentId, HashSet<SequenceNumber>>;
 
 /// Learns what can be known of the store in `home`.
-pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
+pub(super) fn learn(home: &Home, options: &Options, disk: Arc<TolerantDisk>) -> Result<Known> {
     let listed = home.disk.list(home.dir()).map_err(|e| Error::io("list", home.dir(), e))?;
     refuse_odd(home, &listed)?;
     let files = ours(&listed);
@@ -145,6 +150,7 @@ pub(super) fn learn(home: &Home, options: &Options) -> Result<Known> {
     let (home, names) = (home.clone(), names_of(&listed));
     Ok(Known {
         home,
+        disk,
         header,
         state,
         fault,

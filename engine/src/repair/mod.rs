@@ -24,7 +24,10 @@ mod undo;
 mod view;
 mod witness;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use self::{
     known::{Known, learn},
@@ -39,7 +42,7 @@ use crate::{
         file_name::{self, FileName},
         record::Kind,
     },
-    io::{DirectoryEntry, LockMode, LockOutcome, PathKind},
+    io::{DirectoryEntry, Disk, LockMode, LockOutcome, PathKind, TolerantDisk},
     options::Options,
     segment::Home,
 };
@@ -113,10 +116,10 @@ pub struct RepairReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
-    let home = Home::at(&options.disk, path)?;
+    let (home, disk) = read_around(options, path)?;
     let _lock = lock_shared(&home)?;
     let before = check_store(&home.disk, path)?;
-    Ok(investigate(options, &home, before)?.plan)
+    Ok(investigate(options, (&home, disk), before)?.plan)
 }
 
 /// Repairs the store at `path`. What is replaced, renamed or removed is kept in the directory `undo` first, which must
@@ -142,10 +145,10 @@ pub fn plan(options: &Options, path: &Path) -> Result<RepairPlan> {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn repair(options: &Options, path: &Path, undo: Option<&Path>) -> Result<RepairReport> {
-    let home = Home::at(&options.disk, path)?;
+    let (home, disk) = read_around(options, path)?;
     let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
-    let Investigated { known, survey, plan } = investigate(options, &home, before)?;
+    let Investigated { known, survey, plan } = investigate(options, (&home, disk), before)?;
     if plan.steps.is_empty() {
         let after = plan.before.clone();
         return Ok(RepairReport { plan, undo: None, after });
@@ -163,8 +166,19 @@ struct Investigated {
     plan: RepairPlan,
 }
 
-fn investigate(options: &Options, home: &Home, before: CheckReport) -> Result<Investigated> {
-    let known = learn(home, options)?;
+/// The directory of a damaged store, on a disk that reads around what the device cannot read.
+fn read_around(options: &Options, path: &Path) -> Result<(Home, Arc<TolerantDisk>)> {
+    let home = Home::at(&options.disk, path)?;
+    let disk = Arc::new(TolerantDisk::new(home.disk));
+    Ok((Home::new(Arc::clone(&disk) as Arc<dyn Disk>, home.dir), disk))
+}
+
+fn investigate(
+    options: &Options,
+    (home, disk): (&Home, Arc<TolerantDisk>),
+    before: CheckReport,
+) -> Result<Investigated> {
+    let known = learn(home, options, disk)?;
     let mut survey = survey(&known)?;
     let steps = decide(&facts(&known, &survey, &before));
     let (lost, unknown) = (std::mem::take(&mut survey.lost), std::mem::take(&mut survey.unknown));

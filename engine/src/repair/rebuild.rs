@@ -7,6 +7,7 @@ use super::{
     examine::Reason,
     investigate, lock_store,
     plan::{Action, Step},
+    read_around,
 };
 use crate::{
     check::{Severity, check_store},
@@ -60,10 +61,10 @@ pub struct RebuildReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn rebuild(options: &Options, path: &Path, what: Rebuild) -> Result<RebuildReport> {
-    let home = Home::at(&options.disk, path)?;
+    let (home, disk) = read_around(options, path)?;
     let _lock = lock_store(&home)?;
     let before = check_store(&home.disk, path)?;
-    let Investigated { known, survey, plan } = investigate(options, &home, before)?;
+    let Investigated { known, survey, plan } = investigate(options, (&home, disk), before)?;
     let of_footers = |step: &Step| match step.action {
         Action::Rewrite { segment, .. } => survey.segments.get(&segment).is_some_and(|facts| {
             facts.is_whole && !facts.reasons.is_empty() && facts.reasons.iter().all(is_of_footer)

@@ -10,6 +10,7 @@ use super::{
     known::learn,
     lost::{LostRange, LostRecord},
     outputs::Outputs,
+    read_around,
     survey::{survey, visit},
     undo::make_empty,
     view::View,
@@ -85,9 +86,10 @@ impl SalvageReport {
 /// # Ok::<(), tierce_engine::Error>(())
 /// ```
 pub fn salvage(options: &Options, from: &Path, out: &Path) -> Result<SalvageReport> {
-    let view = Arc::new(View::of(&Home::at(&options.disk, from)?.disk, from)?);
+    let (_, disk) = read_around(options, from)?;
+    let view = Arc::new(View::of(&(Arc::clone(&disk) as Arc<dyn Disk>), from)?);
     let old = Home::new(Arc::clone(&view) as Arc<dyn Disk>, from.to_owned());
-    let known = learn(&old, options)?;
+    let known = learn(&old, options, disk)?;
     refuse_inside(options.disk.as_ref(), from, out)?;
     make_empty(options.disk.as_ref(), out)?;
     let mut found = survey(&known)?;

@@ -174,8 +174,27 @@ pub(super) fn survey(known: &Known) -> Result<Survey> {
             None => LostRange { file, offset: 0, bytes: 0, records: None, sequences: None },
         });
     }
+    name_unreadable(known, &mut survey);
     trace(known, &mut survey)?;
     Ok(survey)
+}
+
+/// Names what the device cannot read of segments that are not sealed: where no footer tells, nothing else may be missing
+/// there.
+fn name_unreadable(known: &Known, survey: &mut Survey) {
+    let unsealed = known.state.segments.iter().filter(|(_, state)| state.seal.is_none());
+    let files: BTreeSet<_> = unsealed.map(|(id, _)| source_path(&known.home, known, *id)).collect();
+    for (file, offset, bytes) in known.disk.unreadable() {
+        let is_in = |other: &std::path::Path, at: u64, length: u64| {
+            other == file && at < offset + bytes && offset < at.saturating_add(length)
+        };
+        let is_named = survey.lost.iter().any(|lost| is_in(&lost.file, lost.offset, lost.bytes))
+            || survey.unknown.iter().any(|range| is_in(&range.file, range.offset, range.bytes));
+        if files.contains(&file) && !is_named {
+            let range = LostRange { file, offset, bytes, records: None, sequences: None };
+            survey.unknown.push(range);
+        }
+    }
 }
 
 /// What is left of the keys that lost something.

@@ -104,10 +104,15 @@ impl ManifestFile {
     /// As [`Self::apply`]. After a failure the manifest is written anew as it was before, so that it surely has none of
     /// the edits.
     pub(crate) fn apply_or_disown(&mut self, edits: &[Edit]) -> Result<(), Unapplied> {
-        self.apply(edits).map_err(|error| match self.apply(&[Edit::Clock(self.state.high_water)]) {
+        self.apply(edits).map_err(|error| match self.disown() {
             Ok(()) => Unapplied::Disowned(error),
             Err(_) => Unapplied::Unsure(error),
         })
+    }
+
+    /// After an [`Self::apply`] that failed: makes sure that the manifest on disk has none of its edits.
+    pub(crate) fn disown(&mut self) -> Result<()> {
+        self.apply(&[Edit::Clock(self.state.high_water)])
     }
 
     /// More than a manifest of this state takes, with a few edits to come.

@@ -274,9 +274,12 @@ impl Sealed {
         if self.trailer_checksum == 0 {
             return None;
         }
-        let Body::Map(map) = &self.body else {
-            let (trailer, body) = self.footer().ok()?.ok()?;
-            return Some(look(&FooterEntries::decode_again(&body, &trailer).ok()?));
+        let map = match &self.body {
+            Body::Map(map) => map,
+            Body::File(file) => {
+                let (trailer, body) = self.footer_in(file.as_ref()).ok()?.ok()?;
+                return Some(look(&FooterEntries::decode_again(&body, &trailer).ok()?));
+            }
         };
         let start = usize::try_from(self.records_end).ok()?;
         let bytes = map.get(start..)?;
@@ -291,23 +294,16 @@ impl Sealed {
         Some(look(&FooterEntries::decode_again(body, &trailer).ok()?))
     }
 
-    /// The trailer and a copy of the footer's body, read and checked.
-    pub(crate) fn footer(
+    /// The trailer and a copy of the footer's body, read from the file and checked: a block that cannot be read is an error,
+    /// where a map kills the process.
+    pub(crate) fn footer_in(
         &self,
+        file: &dyn File,
     ) -> std::io::Result<std::result::Result<(Trailer, Vec<u8>), DecodeError>> {
         let start = self.records_end;
         let length = usize::try_from(self.file_bytes.saturating_sub(start)).unwrap_or_default();
-        let bytes = match &self.body {
-            Body::Map(map) => {
-                let from = usize::try_from(start).unwrap_or(usize::MAX).min(map.len());
-                map[from..].to_vec()
-            }
-            Body::File(file) => {
-                let mut bytes = vec![0; length];
-                read_exact_at(file.as_ref(), &mut bytes, start)?;
-                bytes
-            }
-        };
+        let mut bytes = vec![0; length];
+        read_exact_at(file, &mut bytes, start)?;
         Ok(decode_footer(bytes, start, self.file_bytes))
     }
 }

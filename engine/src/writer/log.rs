@@ -215,7 +215,7 @@ impl Log {
     pub(super) fn settle_doubt(&mut self) -> Result<()> {
         // Order: the manifest on disk is as the state here before a file goes that it might have named.
         if self.doubtful.iter().any(|doubtful| doubtful.may_be_named) {
-            let now = self.clock.now();
+            let now = self.clock.confirmed();
             self.manifest().apply(&[Edit::Clock(now)])?;
         }
         for Doubtful { file, .. } in std::mem::take(&mut self.doubtful) {
@@ -253,7 +253,7 @@ impl Log {
             salt: machine.random(),
             horizon,
             first_sequence: self.next_sequence,
-            created: self.clock.now(),
+            created: self.clock.confirmed(),
             monotonic_ms: machine.monotonic_ms(),
             boot_id: machine.boot_id(),
             parents: Vec::new(),
@@ -275,7 +275,7 @@ impl Log {
         };
         let floors =
             Edit::Floors { segment: SegmentId(self.next_id), sequence: self.next_sequence };
-        let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.now()), floors];
+        let edits = [Edit::Add(open.segment.add), Edit::Clock(self.clock.confirmed()), floors];
         let applied = self.manifest().apply_or_disown(&edits);
         let Err(unapplied) = applied else {
             self.gap_from = None;

@@ -48,7 +48,7 @@ impl Writer {
                 Arc::clone(&oldest.file),
                 oldest.seal,
                 Arc::clone(&turn.log.manifest),
-                turn.log.clock.now(),
+                turn.log.clock.confirmed(),
             )
         };
         // The turn is free meanwhile: writers go on in the segment that came after.
@@ -222,7 +222,7 @@ impl Writer {
         if turn.stopped.is_some() || self.timed_sequence.swap(newest, Ordering::Relaxed) == newest {
             return Ok(());
         }
-        let time = turn.log.clock.now();
+        let time = turn.log.clock.confirmed();
         turn.log.manifest().apply(&[Edit::Clock(time)])
     }
 

@@ -247,7 +247,7 @@ fn file_bytes(records: &[Scanned]) -> u64 {
 fn replacement(log: &Log, open: &[Arc<Segment>], copies: &[Copy]) -> Vec<Edit> {
     // Floors: what was rolled back, or is not copied, has numbers that nothing else tells of.
     let floors = Edit::Floors { segment: SegmentId(log.next_id), sequence: log.next_sequence };
-    let mut edits = vec![Edit::Clock(log.clock.now()), floors];
+    let mut edits = vec![Edit::Clock(log.clock.confirmed()), floors];
     edits.extend(log.damaged.iter().copied().map(Edit::Quarantine));
     for Copy { old, written, .. } in copies {
         edits.push(Edit::Add(written.segment.add));

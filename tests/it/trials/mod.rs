@@ -1,11 +1,15 @@
 //! Trials by adversaries: what broke once, and everything that could break in the same way.
 
+mod blocks; // what the device cannot read
+mod checkpoints; // that cannot be published
+mod clocks; // wall clocks far ahead at opening, machines that slept
 mod combined; // every mode under every limit, at random
 mod groups; // requests that share a group
 mod health; // what the store says of itself after a failure is over
 mod marks; // what was synced is provably so
 mod panics; // panics in the turn, in the background and in callbacks; readers of torn batches
 mod places; // names that mean something else by now: working directories, renamed and emptied directories, links
+mod restores; // restores and backups cut off anywhere, into every kind of place
 mod sealing; // a seal that fails half-way, batches at the end of a segment, feeds across a crash
 mod staged; // staged writes and limits
 mod sweep; // one call fails or panics, and everything is looked at

@@ -13,6 +13,8 @@ use crate::rng;
 #[derive(Clone, Debug)]
 pub struct TestClock {
     time: Arc<Mutex<Time>>,
+    /// Milliseconds that the machine has slept.
+    asleep_ms: Arc<AtomicU64>,
     /// Where its random numbers are, if a seed determines them.
     random: Option<Arc<AtomicU64>>,
 }
@@ -41,7 +43,7 @@ impl TestClock {
     /// A clock of its own that stands at `time`.
     #[must_use]
     pub fn at(time: Time) -> Self {
-        Self { time: Arc::new(Mutex::new(time)), random: None }
+        Self { time: Arc::new(Mutex::new(time)), asleep_ms: Arc::default(), random: None }
     }
 
     /// As this one, with random numbers that `seed` determines: a store made with it has the same hashes each time.
@@ -62,6 +64,13 @@ impl TestClock {
         let mut time = self.hold();
         time.wall_ms = time.wall_ms.saturating_add(ms);
         time.monotonic_ms = time.monotonic_ms.saturating_add(ms);
+    }
+
+    /// The machine sleeps: the wall clock goes on, and the monotonic one stands.
+    pub fn sleep(&self, ms: u64) {
+        self.asleep_ms.fetch_add(ms, Ordering::Relaxed);
+        let mut time = self.hold();
+        time.wall_ms = time.wall_ms.saturating_add(ms);
     }
 
     /// Sets the wall clock and leaves the monotonic one: a jump, in either direction.
@@ -105,6 +114,10 @@ impl Clock for TestClock {
 
     fn monotonic_ms(&self) -> u64 {
         self.hold().monotonic_ms
+    }
+
+    fn boot_ms(&self) -> u64 {
+        self.monotonic_ms().saturating_add(self.asleep_ms.load(Ordering::Relaxed))
     }
 
     fn boot_id(&self) -> [u8; 16] {

@@ -83,7 +83,8 @@ pub struct Replay<'a> {
     log: &'a Log,
     at: usize,
     names: BTreeMap<PathBuf, Inode>,
-    directories: BTreeSet<PathBuf>,
+    /// The key of each directory by its path, of which the directory above is given by its key.
+    directories: BTreeMap<PathBuf, PathBuf>,
     contents: BTreeMap<Inode, Arc<Vec<u8>>>,
     pending: Vec<Effect>,
     lengths: BTreeMap<Inode, u64>,
@@ -94,7 +95,9 @@ enum Effect {
     Page { inode: Inode, offset: u64, bytes: Arc<[u8]>, from: usize, to: usize, clean: bool },
     Grow { inode: Inode, bytes: u64 },
     Cut { inode: Inode, bytes: u64 },
-    CreateDir { path: PathBuf },
+    CreateDir { path: PathBuf, key: PathBuf },
+    RenameDir { from: PathBuf, to: PathBuf, key: PathBuf },
+    RemoveDir { path: PathBuf },
     Create { path: PathBuf, inode: Inode },
     Rename { from: PathBuf, to: PathBuf, inode: Inode },
     Remove { path: PathBuf },
@@ -123,10 +126,11 @@ impl Effect {
     /// The directory whose sync settles this.
     fn dir(&self) -> Option<PathBuf> {
         match self {
-            Self::CreateDir { path } | Self::Create { path, .. } | Self::Remove { path } => {
-                Some(parent(path))
-            }
-            Self::Rename { to, .. } => Some(parent(to)),
+            Self::CreateDir { path, .. }
+            | Self::RemoveDir { path }
+            | Self::Create { path, .. }
+            | Self::Remove { path } => Some(parent(path)),
+            Self::Rename { to, .. } | Self::RenameDir { to, .. } => Some(parent(to)),
             _ => None,
         }
     }
@@ -141,11 +145,20 @@ impl Effect {
     fn apply_name(
         &self,
         names: &mut BTreeMap<PathBuf, Inode>,
-        directories: &mut BTreeSet<PathBuf>,
+        directories: &mut BTreeMap<PathBuf, PathBuf>,
     ) {
         match self {
-            Self::CreateDir { path } => {
-                directories.insert(path.clone());
+            Self::CreateDir { path, key } => {
+                directories.insert(path.clone(), key.clone());
+            }
+            Self::RenameDir { from, to, key } => {
+                if directories.get(from) == Some(key) {
+                    directories.remove(from);
+                }
+                directories.insert(to.clone(), key.clone());
+            }
+            Self::RemoveDir { path } => {
+                directories.remove(path);
             }
             Self::Create { path, inode } => {
                 names.insert(path.clone(), *inode);
@@ -229,8 +242,8 @@ impl<'a> Replay<'a> {
     pub fn new(log: &'a Log) -> Self {
         let names = Log::base_names(&log.base);
         let contents: BTreeMap<_, _> = (1..).zip(log.base.files.values().cloned()).collect();
-        let mut directories = log.base.directories.clone();
-        directories.insert(PathBuf::from("."));
+        let directories = log.base.directories.iter().map(|dir| (dir.clone(), dir.clone()));
+        let directories = directories.collect();
         let lengths = contents.iter().map(|(inode, bytes)| (*inode, bytes.len() as u64)).collect();
         Self { log, at: 0, names, directories, contents, pending: Vec::new(), lengths }
     }
@@ -279,8 +292,15 @@ impl<'a> Replay<'a> {
                     Effect::Cut { inode, bytes }
                 });
             }
-            Event::CreateDir { path } => {
-                self.pending.push(Effect::CreateDir { path: path.clone() })
+            Event::CreateDir { path, key } => {
+                self.pending.push(Effect::CreateDir { path: path.clone(), key: key.clone() });
+            }
+            Event::RenameDir { from, to, key } => {
+                let (from, to) = (from.clone(), to.clone());
+                self.pending.push(Effect::RenameDir { from, to, key: key.clone() });
+            }
+            Event::RemoveDir { path } => {
+                self.pending.push(Effect::RemoveDir { path: path.clone() });
             }
             Event::Create { path, inode } => {
                 self.pending.push(Effect::Create { path: path.clone(), inode: *inode });
@@ -426,13 +446,15 @@ impl<'a> Replay<'a> {
                 None => effect.apply_name(&mut names, &mut directories),
             }
         }
-        let reachable = |path: &PathBuf| {
-            path.ancestors()
-                .skip(1)
-                .all(|dir| dir.as_os_str().is_empty() || directories.contains(dir))
+        let paths = paths_of(&directories);
+        let real = |path: &PathBuf| {
+            let dir = paths.get(&parent(path))?;
+            Some(dir.join(path.file_name()?))
         };
         let mut image = Image::default();
-        for (path, inode) in names.into_iter().filter(|(path, _)| reachable(path)) {
+        for (path, inode) in
+            names.into_iter().filter_map(|(path, inode)| Some((real(&path)?, inode)))
+        {
             let durable = self.contents.get(&inode).cloned().unwrap_or_default();
             let bytes = match changed.get(&inode) {
                 None => durable,
@@ -444,8 +466,7 @@ impl<'a> Replay<'a> {
             };
             image.files.insert(path, bytes);
         }
-        let directories = directories.iter().filter(|dir| dir.as_os_str() != "." && reachable(dir));
-        image.directories = directories.cloned().collect();
+        image.directories = paths.into_values().filter(|dir| !dir.as_os_str().is_empty()).collect();
         image
     }
 
@@ -472,6 +493,28 @@ impl<'a> Replay<'a> {
             }
         }
         plans
+    }
+}
+
+/// The path of each directory that can be reached, by its key; the root has none.
+fn paths_of(directories: &BTreeMap<PathBuf, PathBuf>) -> BTreeMap<PathBuf, PathBuf> {
+    let mut paths = BTreeMap::from([(PathBuf::from("."), PathBuf::new())]);
+    if directories.contains_key(std::path::Path::new("/")) {
+        paths.insert(PathBuf::from("/"), PathBuf::from("/"));
+    }
+    loop {
+        let found: Vec<_> = directories
+            .iter()
+            .filter(|(_, key)| !paths.contains_key(*key))
+            .filter_map(|(path, key)| {
+                let above = paths.get(&parent(path))?;
+                Some((key.clone(), above.join(path.file_name()?)))
+            })
+            .collect();
+        if found.is_empty() {
+            return paths;
+        }
+        paths.extend(found);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the project's own tests are made of: a disk that records and fails, every state a crash may leave, a
 //! clock that stands still, operations, and a model of what must be true after them.
 
+pub mod bad_blocks;
 pub mod clock;
 pub mod crash;
 pub mod fault;

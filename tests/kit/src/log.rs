@@ -7,11 +7,27 @@ use crate::image::Image;
 /// One file for its whole life, whatever names it has.
 pub type Inode = u64;
 
-/// One effect on the disk.
+/// One effect on the disk. Paths go by the key of the directory: a file stays in its directory when that is renamed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Event {
     /// A directory came to be.
     CreateDir {
+        /// Its path.
+        path: PathBuf,
+        /// What it is called in all events, whatever its name becomes: its path, if none was called so before.
+        key: PathBuf,
+    },
+    /// A directory changed its name, perhaps over an empty one.
+    RenameDir {
+        /// The old path.
+        from: PathBuf,
+        /// The new path.
+        to: PathBuf,
+        /// The directory.
+        key: PathBuf,
+    },
+    /// An empty directory went away.
+    RemoveDir {
         /// Its path.
         path: PathBuf,
     },
@@ -82,7 +98,11 @@ pub enum Event {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateDir { path } => write!(f, "CreateDir {}", path.display()),
+            Self::CreateDir { path, .. } => write!(f, "CreateDir {}", path.display()),
+            Self::RenameDir { from, to, .. } => {
+                write!(f, "RenameDir {} -> {}", from.display(), to.display())
+            }
+            Self::RemoveDir { path } => write!(f, "RemoveDir {}", path.display()),
             Self::Create { path, inode } => write!(f, "Create #{inode} {}", path.display()),
             Self::Write { inode, offset, bytes } => {
                 write!(f, "Write #{inode} {offset}+{}", bytes.len())

@@ -22,6 +22,15 @@ pub(crate) struct CompactArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExpireArgs {
+    /// The store.
+    pub(crate) dir: PathBuf,
+    /// Believe the machine's clock, however far it is ahead of the store's last use.
+    #[arg(long)]
+    pub(crate) trust_clock: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EvictArgs {
     /// The store.
     pub(crate) dir: PathBuf,

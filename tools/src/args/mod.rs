@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use backup::{BackupArgs, RestoreArgs, VerifyArgs};
-pub(crate) use keep::{CompactArgs, EvictArgs};
+pub(crate) use keep::{CompactArgs, EvictArgs, ExpireArgs};
 pub(crate) use look::{
     BigArgs, BigBy, ChangesArgs, HistArgs, HistOf, KeysArgs, MapArgs, RecordsArgs, ReportArgs,
     ScanArgs, SelectArgs, StatsArgs,
@@ -162,7 +162,7 @@ pub(crate) enum Command {
     /// Give the room of dead records back.
     Compact(CompactArgs),
     /// Remove what has expired.
-    Expire(DirArgs),
+    Expire(ExpireArgs),
     /// Evict the coldest entries until the rest is small enough.
     Evict(EvictArgs),
     /// Copy the store as it is at one moment, whoever writes to it.

@@ -3,6 +3,8 @@
 //! Reads see everything at once, as through a page cache. What would survive a crash is worked out from the log
 //! by [`crash`](crate::crash). Files are inodes, so renames and removals under open handles work as on POSIX.
 
+mod directories;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt, io,
@@ -44,6 +46,11 @@ pub struct RecordingDisk {
 struct State {
     log: Log,
     directories: BTreeSet<PathBuf>,
+    /// What directories that have, or had, another name are called in events.
+    keys: BTreeMap<PathBuf, PathBuf>,
+    known_keys: BTreeSet<PathBuf>,
+    /// Directories that cannot be renamed.
+    fixed: BTreeSet<PathBuf>,
     names: BTreeMap<PathBuf, Inode>,
     inodes: HashMap<Inode, Content>,
     next_inode: Inode,
@@ -103,9 +110,11 @@ impl RecordingDisk {
             |bytes: &Arc<Vec<u8>>| Content { bytes: bytes.to_vec(), names: 1, handles: 0 };
         let mut directories = image.directories.clone();
         directories.insert(PathBuf::from("."));
+        let known_keys = image.directories.clone();
         let state = State {
             log: Log { base: image.clone(), events: Vec::new() },
             directories,
+            known_keys,
             inodes: (1..).zip(image.files.values().map(content)).collect(),
             next_inode: names.len() as Inode + 1,
             names,
@@ -124,6 +133,11 @@ impl RecordingDisk {
         let disk = Self::new();
         hold(&disk.state).lies = lies;
         disk
+    }
+
+    /// From now on `dir` is a mount point.
+    pub fn fix(&self, dir: &Path) {
+        hold(&self.state).fixed.insert(dir.to_owned());
     }
 
     /// Orders a failure.
@@ -262,7 +276,8 @@ impl State {
         self.next_inode += 1;
         self.inodes.insert(inode, Content { names: 1, ..Content::default() });
         self.names.insert(path.to_owned(), inode);
-        self.log.events.push(Event::Create { path: path.to_owned(), inode });
+        let path = self.keyed(path);
+        self.log.events.push(Event::Create { path, inode });
         inode
     }
 
@@ -285,7 +300,8 @@ impl State {
 
     fn sync_dir(&mut self, dir: &Path) {
         if !self.lies.directory_syncs {
-            self.log.events.push(Event::SyncDir { dir: dir.to_owned() });
+            let dir = self.key(dir);
+            self.log.events.push(Event::SyncDir { dir });
         }
     }
 }
@@ -308,8 +324,7 @@ impl Disk for RecordingDisk {
         missing.retain(|dir| !dir.as_os_str().is_empty() && !state.directories.contains(dir));
         for dir in missing.into_iter().rev() {
             let above = parent(&dir);
-            state.directories.insert(dir.clone());
-            state.log.events.push(Event::CreateDir { path: dir });
+            state.create_dir(dir);
             state.sync_dir(&above);
         }
         Ok(())
@@ -354,9 +369,12 @@ impl Disk for RecordingDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (mut state, _) = self.call(CallKind::Rename)?;
+        if state.directories.contains(from) {
+            return state.rename_dir(from, to);
+        }
         let Some(inode) = state.names.remove(from) else { return not_found() };
         let replaced = state.names.insert(to.to_owned(), inode);
-        let (from, to) = (from.to_owned(), to.to_owned());
+        let (from, to) = (state.keyed(from), state.keyed(to));
         state.log.events.push(Event::Rename { from, to, inode });
         if let Some(replaced) = replaced {
             state.unname(replaced);
@@ -367,9 +385,29 @@ impl Disk for RecordingDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let (mut state, _) = self.call(CallKind::Remove)?;
         let Some(inode) = state.names.remove(path) else { return not_found() };
-        state.log.events.push(Event::Remove { path: path.to_owned(), inode });
+        let path = state.keyed(path);
+        state.log.events.push(Event::Remove { path, inode });
         state.unname(inode);
         Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let (mut state, _) = self.call(CallKind::Remove)?;
+        if !state.directories.contains(dir) {
+            return not_found();
+        }
+        if !state.is_empty_dir(dir) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let path = state.keyed(dir);
+        state.log.events.push(Event::RemoveDir { path });
+        state.directories.remove(dir);
+        state.keys.remove(dir);
+        Ok(())
+    }
+
+    fn is_mount_point(&self, dir: &Path) -> io::Result<bool> {
+        Ok(hold(&self.state).fixed.contains(dir))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
