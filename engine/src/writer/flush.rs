@@ -27,7 +27,7 @@ use crate::{
     segment::RECORDS_AT,
     space::{BYTES, Purpose},
     sync::{PoisonError, atomic::Ordering},
-    types::is_live,
+    types::{SequenceNumber, is_live},
 };
 
 /// A write that may be staged.
@@ -61,27 +61,9 @@ pub(super) const RETRY_MS: u64 = 250;
 impl Writer {
     /// Stages a write if there is surely room for it. `false`: it has to go the ordinary way.
     pub(super) fn stage(&self, key: &[u8], change: Change<'_>) -> Result<bool> {
-        if self.stopped.load(Ordering::Acquire) {
-            self.check_stopped()?;
-        }
-        // Order: a put that was submitted before reaches the log before.
-        if self.commit.has_tickets() {
-            return Ok(false);
-        }
         let more = change.weight(key);
-        let bytes_max = self.intervals.periodic_bytes;
-        let is_too_much = |writer: &Self| {
-            let (all, part) = writer.staging.weight(key);
-            writer.is_overdue() || all.less(part).plus(more).log_bytes > bytes_max
-        };
-        if is_too_much(self) {
-            if more.log_bytes <= bytes_max {
-                // A failure is kept for the health, and the ordinary way meets it again.
-                let _ = self.flush_staged();
-            }
-            if is_too_much(self) {
-                return Ok(false);
-            }
+        if !self.may_stage(key, more)? {
+            return Ok(false);
         }
         if !self.is_bounded() {
             self.staging_begins();
@@ -97,6 +79,81 @@ impl Writer {
         }
         drop(turn);
         Ok(is_admitted)
+    }
+
+    /// Stages a delete; goes the ordinary way if there may be no room for it.
+    pub(super) fn stage_delete(&self, key: &[u8]) -> Result<Outcome> {
+        let (is_there, may_return) = self.judge_delete(key)?;
+        if !is_there && !may_return {
+            return Ok(Outcome::Absent);
+        }
+        let more = Change::Delete.weight(key);
+        if self.may_stage(key, more)? {
+            let turn = self.turn();
+            if turn.stopped.is_none() && (!self.is_bounded() || self.fits(&turn, key, more)?) {
+                return self.stage_delete_in(&turn, key);
+            }
+        }
+        self.run(Op::end(Kind::Delete, key, self.lookup.hasher), Durability::Periodic)
+    }
+
+    /// Judges a delete again and stages it, under the turn and only over what was judged. Otherwise two deletes could
+    /// both say that they found the entry, or one that found nothing could end a put that was acknowledged meanwhile.
+    fn stage_delete_in(&self, _turn: &Turn, key: &[u8]) -> Result<Outcome> {
+        loop {
+            let version = self.staging.version(key);
+            let (is_there, may_return) = self.judge_delete(key)?;
+            if !is_there && !may_return {
+                return Ok(Outcome::Absent);
+            }
+            self.staging_begins();
+            if self.staging.put_over(key, version, StagedChange::Delete) {
+                let written = Outcome::Written(SequenceNumber(0));
+                return Ok(if is_there { written } else { Outcome::Absent });
+            }
+        }
+    }
+
+    /// Whether `key` has a live entry, and whether one that is not live could be back after a crash: what is absent
+    /// and may return is deleted all the same, see `Op::ends`.
+    fn judge_delete(&self, key: &[u8]) -> Result<(bool, bool)> {
+        Ok(match self.staging.get(key) {
+            Some(StagedChange::Put(_, options)) => {
+                let now = self.lookup.clock.now_for(options.expires_at);
+                (is_live(options.expires_at, now), options.expires_at.is_some())
+            }
+            Some(StagedChange::Delete) => (false, false),
+            None => match self.lookup.current(key, self.lookup.hasher.hash(key))? {
+                Some(found) => (found.is_live, found.is_evicted || found.expires_at.is_some()),
+                None => (false, false),
+            },
+        })
+    }
+
+    /// Whether a write of this weight may be staged as far as limits on the staging area go; flushes to make room.
+    fn may_stage(&self, key: &[u8], more: Weight) -> Result<bool> {
+        if self.stopped.load(Ordering::Acquire) {
+            self.check_stopped()?;
+        }
+        // Order: a put that was submitted before reaches the log before.
+        if self.commit.has_tickets() {
+            return Ok(false);
+        }
+        let bytes_max = self.intervals.periodic_bytes;
+        let is_too_much = |writer: &Self| {
+            let (all, part) = writer.staging.weight(key);
+            writer.is_overdue() || all.less(part).plus(more).log_bytes > bytes_max
+        };
+        if is_too_much(self) {
+            if more.log_bytes <= bytes_max {
+                // A failure is kept for the health, and the ordinary way meets it again.
+                let _ = self.flush_staged();
+            }
+            if is_too_much(self) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn staging_begins(&self) {

@@ -40,7 +40,7 @@ use self::{
 use crate::{
     error::{Error, Result},
     format::record::{KEY_BYTES_MAX, Kind},
-    lookup::{Found, Lookup},
+    lookup::Lookup,
     options::{Condition, Durability, Options, PutOptions},
     segment::{Home, append::OpenSegment, manifest_file::ManifestFile, retired::Retired},
     space::{BYTES, Space},
@@ -49,7 +49,7 @@ use crate::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         thread,
     },
-    types::{SegmentId, SequenceNumber, Timestamp, is_live},
+    types::{SegmentId, SequenceNumber, Timestamp},
 };
 
 pub use batch::Batch;
@@ -352,32 +352,6 @@ impl Writer {
 
     pub(crate) fn wait(&self, queued: &Queued) -> Result<Outcome> {
         self.commit.wait(self, &queued.0)
-    }
-
-    fn stage_delete(&self, key: &[u8]) -> Result<Outcome> {
-        // What is absent and may be back after a crash is deleted all the same: see `Op::ends`.
-        let (is_there, may_return) = match self.staging.get(key) {
-            Some(StagedChange::Put(_, options)) => {
-                let now = self.lookup.clock.now_for(options.expires_at);
-                (is_live(options.expires_at, now), options.expires_at.is_some())
-            }
-            Some(StagedChange::Delete) => (false, false),
-            None => {
-                let found = self.lookup.current(key, self.lookup.hasher.hash(key))?;
-                let may_return = |found: &Found| found.is_evicted || found.expires_at.is_some();
-                (
-                    found.as_ref().is_some_and(|found| found.is_live),
-                    found.as_ref().is_some_and(may_return),
-                )
-            }
-        };
-        if !is_there && !may_return {
-            return Ok(Outcome::Absent);
-        }
-        if !self.stage(key, Change::Delete)? {
-            return self.run(Op::end(Kind::Delete, key, self.lookup.hasher), Durability::Periodic);
-        }
-        Ok(if is_there { Outcome::Written(SequenceNumber(0)) } else { Outcome::Absent })
     }
 
     fn check_stopped(&self) -> Result<()> {

@@ -155,6 +155,22 @@ impl Staging {
         self.change(|inner| inner.put(key, change));
     }
 
+    /// Which write of `key` is staged, if one is.
+    pub(super) fn version(&self, key: &[u8]) -> Option<u64> {
+        self.lock().by_key.get(key).map(|(_, version)| *version)
+    }
+
+    /// Stages a change if what is staged for `key` is still this version; says whether it did.
+    pub(super) fn put_over(&self, key: &[u8], seen: Option<u64>, change: StagedChange) -> bool {
+        self.change(|inner| {
+            let is_same = inner.by_key.get(key).map(|(_, version)| *version) == seen;
+            if is_same {
+                inner.put(key, change);
+            }
+            is_same
+        })
+    }
+
     /// Upper bound of what the staged writes need, and of that the part of `key`.
     pub(super) fn weight(&self, key: &[u8]) -> (Weight, Weight) {
         let inner = self.lock();

@@ -1,7 +1,7 @@
 //! Runs a program in a world of its own and judges what came of it.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
@@ -19,7 +19,7 @@ use tierce_kit::{
 
 use crate::{
     disk::PointDisk,
-    linear::{self, After, Event, Rules},
+    linear::{self, After, Event, Kind, Rules},
     program::{Case, KEYS, Op},
     run::{Notes, Shared, key, options, seen},
 };
@@ -44,10 +44,13 @@ fn open(case: &Case, disk: &PointDisk, clock: &TestClock) -> Result<Engine, Stri
 
 fn whole(case: Case) -> Verdict {
     let disk = PointDisk::new(RecordingDisk::new());
+    if case.config.min_free_bytes > 0 {
+        disk.inner.set_capacity(Some(4 << 20));
+    }
     let clock = TestClock::new().seeded(case.seed);
     let engine = open(&case, &disk, &clock)?;
     let follows = |op: &Op| matches!(op, Op::Follow);
-    let is_followed = case.before.iter().chain(case.clients.iter().flatten()).any(follows);
+    let is_followed = case.ops().any(follows);
     // A follower needs a store: one record makes it.
     let follower = is_followed.then(|| {
         engine.put("other", "value").and_then(|()| engine.sync()).ok()?;
@@ -55,7 +58,7 @@ fn whole(case: Case) -> Verdict {
     });
     let is_os = |durability: Durability| matches!(durability, Durability::Os | Durability::Sync);
     let all_os = is_os(case.config.durability)
-        && case.before.iter().chain(case.clients.iter().flatten()).all(|op| match op {
+        && case.ops().all(|op| match op {
             Op::Put { put, .. } | Op::Submit { put } => put.durability.is_none_or(is_os),
             Op::Delete { durability, .. } => durability.is_none_or(is_os),
             Op::Batch { first, .. } => first.durability.is_none_or(is_os),
@@ -162,6 +165,12 @@ fn finished(shared: Shared) -> Verdict {
     let stats = engine.stats();
     engine.close().map_err(|error| format!("closing: {error}"))?;
     sound(&disk)?;
+    if case.loses_checkpoints {
+        let is_checkpoint = |path: &PathBuf| path.extension().is_some_and(|end| end == "ckpt");
+        for path in disk.inner.paths().into_iter().filter(is_checkpoint) {
+            disk.inner.remove(&path).map_err(|error| error.to_string())?;
+        }
+    }
     let engine = open(&case, &disk, &clock)?;
     if engine.stats().entries != stats.entries && counts {
         let (before, now) = (stats.entries, engine.stats().entries);
@@ -175,10 +184,17 @@ fn finished(shared: Shared) -> Verdict {
         case,
         follower: Mutex::new(None),
         notes: Mutex::new(notes),
-        ids: AtomicU64::new(u64::MAX / 2),
+        ids: AtomicU64::new(1 << 32),
         is_faulty: false,
         all_os: false,
     };
+    if again.case.loses_checkpoints {
+        for number in 0..KEYS {
+            again.note(again.begin(), number, Kind::Forgotten, false, false);
+        }
+    }
+    all_keys(&again);
+    again.play(&again.case.again);
     all_keys(&again);
     let Shared { engine, notes, .. } = again;
     drop(engine);

@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Cut { scope: u8 },
     /// Everything before is on the device.
     Sync,
+    /// The store was opened without what it knew of evictions: what was evicted may be back.
+    Forgotten,
 }
 
 /// Something that a client did to the key.
@@ -213,6 +215,19 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             if hit { vec![state.set(None, durable)] } else { vec![state.clone()] }
         }
         Kind::Sync => vec![state.synced()],
+        Kind::Forgotten => match &state.ghost {
+            Some(ghost) => vec![state.clone(), state.set(Some(ghost.clone()), false)],
+            None => {
+                // Of a slide a part is only in memory and in the checkpoint.
+                let now = state.now.clone().map(|stored| match stored.expires {
+                    Some((_, latest)) if stored.slid => {
+                        Stored { expires: Some((0, latest)), ..stored }
+                    }
+                    _ => stored,
+                });
+                vec![State { now, ..state.clone() }]
+            }
+        },
     }
 }
 

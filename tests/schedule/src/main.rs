@@ -11,11 +11,16 @@
 //! - `program`: what is done; `run`: who does it; `judge`: whether it was right
 //! - `linear`: is there an order that explains what clients saw of a key?
 //! - `disk`: calls that are points, and accidents at them
+//! - `named`: programs that found a fault once
+//! - `pairs`: which settings and operations have met
 //! - `shrink`: a smaller program that fails as well
 
 mod disk;
 mod judge;
 mod linear;
+#[cfg(test)]
+mod named;
+mod pairs;
 mod program;
 mod run;
 mod shrink;
@@ -31,6 +36,7 @@ use tierce_kit::rng::mix;
 
 use crate::{
     judge::{execute, verdict},
+    pairs::Pairs,
     program::Case,
 };
 
@@ -96,10 +102,13 @@ fn main() -> ExitCode {
 
 fn campaign(asked: &Asked) -> ExitCode {
     let (start, end) = (Instant::now(), Duration::from_secs(asked.seconds));
+    let mut pairs = Pairs::default();
     let (mut programs, mut steps, mut failures, mut told) = (0_u64, 0_u64, 0_u64, 0_u64);
     while programs < asked.count && start.elapsed() < end {
         let seed = mix(asked.seed.wrapping_mul(0x1_0000_0001).wrapping_add(programs)) >> 16;
-        let ended = execute(&Case::draw(seed));
+        let case = Case::draw(seed);
+        pairs.visit(&case);
+        let ended = execute(&case);
         programs += 1;
         steps += ended.steps;
         let mut verdict = verdict(&ended);
@@ -129,6 +138,16 @@ fn campaign(asked: &Asked) -> ExitCode {
         asked.seed,
         start.elapsed().as_secs_f64()
     );
+    let missing = pairs.missing();
+    eprintln!(
+        "pairs of settings and operations: {} visited, {} missing",
+        pairs.count(),
+        missing.len()
+    );
+    if programs >= pairs::ENOUGH && !missing.is_empty() {
+        eprintln!("pairs that never met: {missing:?}");
+        failures += 1;
+    }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

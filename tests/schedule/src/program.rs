@@ -57,6 +57,10 @@ pub(crate) enum Op {
     Checkpoint,
     /// Time goes on.
     Advance { ms: u64 },
+    /// The wall clock alone is set.
+    Jump { ms: i64 },
+    /// Compacts some segments, whether it is worth it or not.
+    CompactSome { seed: u64 },
     /// Takes writes again after a failure.
     Recover,
 }
@@ -85,6 +89,7 @@ pub(crate) struct Config {
     pub(crate) max_entries: Option<u64>,
     pub(crate) max_live_bytes: Option<u64>,
     pub(crate) max_bytes: Option<u64>,
+    pub(crate) min_free_bytes: u64,
     pub(crate) evict: Evict,
     pub(crate) background: bool,
     pub(crate) read_mode: ReadMode,
@@ -106,6 +111,10 @@ pub(crate) struct Case {
     pub(crate) before: Vec<Op>,
     /// The clients.
     pub(crate) clients: Vec<Vec<Op>>,
+    /// What is done when the store is opened again, and whether it is opened without its checkpoints.
+    pub(crate) again: Vec<Op>,
+    /// See `again`.
+    pub(crate) loses_checkpoints: bool,
     /// A panic or the end of the disk, at the call after so many.
     pub(crate) accident: Option<(u64, Accident)>,
     /// Whether the end of the disk is that of the machine.
@@ -139,10 +148,12 @@ enum Word {
     Step,
     Checkpoint,
     Advance,
+    Jump,
+    CompactSome,
     Recover,
 }
 
-const WORDS: [Word; 21] = [
+const WORDS: [Word; 23] = [
     Word::Put,
     Word::Absent,
     Word::Submit,
@@ -163,6 +174,8 @@ const WORDS: [Word; 21] = [
     Word::Step,
     Word::Checkpoint,
     Word::Advance,
+    Word::Jump,
+    Word::CompactSome,
     Word::Recover,
 ];
 
@@ -271,6 +284,8 @@ impl Style {
             Word::Advance => {
                 Op::Advance { ms: rng.weighted(&[(3, 40), (3, 200), (2, 1_100), (1, 6_000)]) }
             }
+            Word::Jump => Op::Jump { ms: rng.weighted(&[(1, -3_000), (1, 2_000)]) },
+            Word::CompactSome => Op::CompactSome { seed: rng.next_u64() },
             Word::Recover => Op::Recover,
         }
     }
@@ -290,9 +305,10 @@ impl Config {
                 (1, Durability::Buffered),
                 (3, Durability::Periodic),
             ]),
-            max_entries: matches!(limit, 0 | 1).then(|| rng.between(1, 3)),
-            max_live_bytes: (limit == 2).then(|| rng.between(2_000, 9_000)),
+            max_entries: matches!(limit, 0 | 1).then(|| rng.between(2, 4)),
+            max_live_bytes: (limit == 2).then(|| rng.between(19_000, 30_000)),
             max_bytes: (limit == 3).then_some(256 << 10),
+            min_free_bytes: if limit == 4 { 64 << 10 } else { 0 },
             evict: rng.weighted(&[(2, Evict::Lru), (1, Evict::S3Fifo)]),
             background: rng.one_in(3),
             read_mode: rng.weighted(&[(1, ReadMode::Map), (1, ReadMode::Positioned)]),
@@ -346,6 +362,7 @@ impl Case {
         let before = (0..rng.below(8)).map(|_| style.op(&mut rng)).collect();
         let clients = rng.between(2, 4);
         let length = rng.between(2, 7);
+        let again = (0..rng.below(4)).map(|_| style.op(&mut rng)).collect();
         let mut client = |_| (0..rng.between(1, length)).map(|_| style.op(&mut rng)).collect();
         let clients = (0..clients).map(&mut client).collect();
         let trouble = rng.below(8);
@@ -360,14 +377,21 @@ impl Case {
             before,
             clients,
             accident: accident.map(|accident| (rng.below(60), accident)),
+            again,
+            loses_checkpoints: rng.one_in(3),
             is_power: rng.one_in(2),
-            fault: (trouble == 3).then(|| fault(&mut rng)),
+            fault: rng.one_in(8).then(|| fault(&mut rng)),
             order: order(seed),
         }
     }
 
+    /// Everything that is done.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.before.iter().chain(self.clients.iter().flatten()).chain(&self.again)
+    }
+
     /// Operations of all clients.
     pub(crate) fn len(&self) -> usize {
-        self.before.len() + self.clients.iter().map(Vec::len).sum::<usize>()
+        self.before.len() + self.again.len() + self.clients.iter().map(Vec::len).sum::<usize>()
     }
 }

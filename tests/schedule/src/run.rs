@@ -1,6 +1,7 @@
 //! What clients do, and the notes of what they saw.
 
 use std::{
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,7 +13,7 @@ use tierce_engine::{
     Batch, Change, Durability, Engine, Entry, Error, Follower, Options, PutOptions, Ticket,
     Timestamp, schedule::steps,
 };
-use tierce_kit::clock::TestClock;
+use tierce_kit::{clock::TestClock, rng::Rng};
 
 use crate::{
     disk::{Accident, PointDisk},
@@ -92,6 +93,7 @@ pub(crate) fn options(case: &Case, disk: &PointDisk, clock: &TestClock) -> Optio
     options.max_entries = config.max_entries;
     options.max_live_bytes = config.max_live_bytes;
     options.max_bytes = config.max_bytes;
+    options.min_free_bytes = config.min_free_bytes;
     options.periodic_bytes_max = config.periodic_bytes_max;
     options
 }
@@ -127,7 +129,7 @@ impl Shared {
     }
 
     /// Notes an event that ended now; `failed` if nobody knows whether it took effect.
-    fn note(&self, begun: Begun, key: u8, kind: Kind, durable: bool, failed: bool) {
+    pub(crate) fn note(&self, begun: Begun, key: u8, kind: Kind, durable: bool, failed: bool) {
         let end = if failed { u64::MAX } else { steps() };
         // What failed may take effect at any time later.
         let until = if failed { u64::MAX } else { self.engine.now().0 };
@@ -457,7 +459,7 @@ impl Shared {
     }
 
     pub(crate) fn has(&self, is: impl Fn(&Op) -> bool) -> bool {
-        self.case.before.iter().chain(self.case.clients.iter().flatten()).any(is)
+        self.case.ops().any(is)
     }
 
     fn sync(&self, op: &Op) {
@@ -539,6 +541,15 @@ impl Shared {
             Op::Step => self.upkeep(op, self.guard(|engine| engine.step())),
             Op::Checkpoint => self.upkeep(op, self.guard(|engine| engine.checkpoint())),
             Op::Advance { ms } => self.clock.advance(*ms),
+            Op::Jump { ms } => self.clock.jump_wall(*ms),
+            Op::CompactSome { seed } => {
+                let mut rng = Rng::new(*seed);
+                let ids: Vec<_> = self.engine.segments().iter().map(|segment| segment.id).collect();
+                let ids: Vec<_> = ids.into_iter().filter(|_| rng.one_in(2)).collect();
+                let done = self
+                    .guard(|engine| engine.compact_with(Some(&ids), |_| ControlFlow::Continue(())));
+                self.upkeep(op, done);
+            }
             Op::Recover => self.upkeep(op, self.guard(|engine| engine.try_recover())),
         }
     }
@@ -547,7 +558,7 @@ impl Shared {
         let mut tickets = Tickets::new();
         for op in ops {
             if self.disk.has_happened() && self.is_crash() {
-                return;
+                break;
             }
             self.act(op, &mut tickets);
         }

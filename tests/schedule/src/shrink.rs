@@ -49,14 +49,16 @@ impl Shrink {
         let mut changed = true;
         while changed && self.runs < RUNS_MAX {
             changed = false;
-            for list in 0..=self.best.clients.len() {
+            for list in 0..self.best.clients.len() + 2 {
                 let mut at = 0;
                 loop {
                     let mut case = self.best.clone();
                     let Some(ops) = (if list == 0 {
                         Some(&mut case.before)
+                    } else if list == 1 {
+                        Some(&mut case.again)
                     } else {
-                        case.clients.get_mut(list - 1)
+                        case.clients.get_mut(list - 2)
                     }) else {
                         break;
                     };
@@ -148,5 +150,6 @@ pub(crate) fn report(case: &Case) {
     for (number, ops) in best.clients.iter().enumerate() {
         eprintln!("client {number}: {ops:?}");
     }
+    eprintln!("again, checkpoints lost {}: {:?}", best.loses_checkpoints, best.again);
     eprintln!("order: {:?}", best.order);
 }

@@ -1,0 +1,77 @@
+//! Programs that found a fault once, in many orders.
+
+use tierce_engine::{Durability, Evict, ReadMode};
+
+use crate::{
+    judge::{execute, verdict},
+    program::{Case, Config, Op, Put, order},
+};
+
+const PLAIN: Put =
+    Put { key: 0, bytes: 8, ttl: None, evictable: false, scope: None, durability: None };
+
+fn case(durability: Durability, before: &[Op], clients: &[&[Op]]) -> Case {
+    Case {
+        seed: 1,
+        config: Config {
+            durability,
+            max_entries: None,
+            max_live_bytes: None,
+            max_bytes: None,
+            min_free_bytes: 0,
+            evict: Evict::Lru,
+            background: false,
+            read_mode: ReadMode::Auto,
+            hash_bits: u64::BITS,
+            automatic: false,
+            periodic_bytes_max: 1 << 20,
+            all_evictable: false,
+        },
+        before: before.to_vec(),
+        clients: clients.iter().map(|ops| ops.to_vec()).collect(),
+        again: Vec::new(),
+        loses_checkpoints: false,
+        accident: None,
+        is_power: false,
+        fault: None,
+        order: order(1),
+    }
+}
+
+#[track_caller]
+fn holds_in_many_orders(case: &Case) {
+    for seed in 0..250 {
+        let case = Case { order: order(seed), ..case.clone() };
+        if let Err(complaint) = verdict(&execute(&case)) {
+            panic!("order {seed}: {complaint}");
+        }
+    }
+}
+
+/// Goal: of two deletes of one entry that are only staged, one finds it.
+#[test]
+fn one_staged_delete_finds_the_entry() {
+    let delete: &[Op] = &[Op::Delete { key: 0, durability: None }];
+    let put = Op::Put { put: PLAIN, absent: false };
+    holds_in_many_orders(&case(Durability::Periodic, &[put], &[delete, delete]));
+}
+
+/// Goal: a staged delete that found an expired entry does not end a put that was acknowledged after that.
+#[test]
+fn a_staged_delete_ends_no_later_put() {
+    let brief = Op::Put { put: Put { ttl: Some(50), ..PLAIN }, absent: false };
+    let before = [brief, Op::Advance { ms: 200 }];
+    let delete: &[Op] = &[Op::Delete { key: 0, durability: Some(Durability::Periodic) }];
+    let put: &[Op] = &[Op::Put { put: PLAIN, absent: false }, Op::Get { key: 0 }];
+    holds_in_many_orders(&case(Durability::Os, &before, &[delete, put]));
+}
+
+/// Goal: an update and a delete by condition see a touch that was acknowledged while they judged.
+#[test]
+fn an_update_sees_a_touch() {
+    let before = [Op::Put { put: Put { ttl: Some(50), ..PLAIN }, absent: false }];
+    let touch: &[Op] = &[Op::Touch { key: 0, ttl: Some(5_000) }];
+    for change in [Op::Append { key: 0 }, Op::DeleteBrief { key: 0 }] {
+        holds_in_many_orders(&case(Durability::Os, &before, &[touch, &[change]]));
+    }
+}
