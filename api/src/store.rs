@@ -329,21 +329,30 @@ impl Store {
     }
 
     /// Gives this handle up; what was acknowledged is on the device then. If it is the last, the store is closed, and
-    /// this says how it went. Caches, maps and so on are handles, too: drop them before. Returns whether the store is
-    /// closed: `false` if other handles keep it open, and locked, until the last of them is dropped.
+    /// this says how it went. Caches, maps and so on are handles, too, and keep the store open and locked without an error
+    /// here: drop them before, or ask [`Self::close_handle`].
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub fn close(self) -> Result<()> {
+        self.close_handle().map(drop)
+    }
+
+    /// As [`Self::close`]; returns whether the store is closed now. `false`: other handles keep it open, and locked, until
+    /// the last of them is dropped.
     ///
     /// ```
     /// # let store = tierce::Store::in_memory()?;
     /// let counts = store.map::<String, u64>("counts")?;
-    /// assert!(!store.clone().close()?);
+    /// assert!(!store.clone().close_handle()?);
     /// drop(counts);
-    /// assert!(store.close()?);
+    /// assert!(store.close_handle()?);
     /// # Ok::<(), tierce::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`Engine::close`].
-    pub fn close(self) -> Result<bool> {
+    pub fn close_handle(self) -> Result<bool> {
         let Some(engine) = self.engine else { return self.kv.close().map(|()| true) };
         // Order: it is a handle, too, and the last one closes the store.
         drop(self.kv);

@@ -201,7 +201,7 @@ impl AsyncStore {
     ///
     /// # Errors
     /// As [`Engine::close`](tierce_engine::Engine::close).
-    pub fn close(self) -> Work<bool> {
+    pub fn close(self) -> Work<()> {
         let pool = self.store.common().pool().clone();
         Work::new(&pool, move || self.store.close())
     }

@@ -550,7 +550,7 @@ fn texts() {
     let error = store.map_with::<Vec<u8>, u32, tierce::codec::MsgPack>("m", &ordered).unwrap_err();
     assert!(error.to_string().contains("SpaceOptions::change"), "{error}");
     let (kept, other) = (map, store.clone());
-    assert!(!other.close().unwrap(), "a map keeps it open");
+    assert!(!other.close_handle().unwrap(), "a map keeps it open");
     drop(kept);
-    assert!(store.close().unwrap());
+    assert!(store.close_handle().unwrap());
 }
