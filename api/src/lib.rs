@@ -61,7 +61,7 @@ pub mod migrations;
 pub mod ops;
 mod pool;
 pub mod recipes;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "testing"))]
 mod remote;
 mod room;
 mod schedule;

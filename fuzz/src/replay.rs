@@ -237,13 +237,16 @@ mod tests {
     #[test]
     fn targets_stand_a_short_run() {
         type Run = (fn(&[u8]), Vec<Vec<u8>>);
-        let runs: [Run; 6] = [
+        let runs: [Run; 9] = [
             (crate::decode_record, crate::samples::decode_record()),
             (crate::decode_segment_header, crate::samples::decode_segment_header()),
             (crate::decode_footer, crate::samples::decode_footer()),
             (crate::decode_manifest, crate::samples::decode_manifest()),
             (crate::decode_checkpoint, crate::samples::decode_checkpoint()),
             (crate::file_name, crate::samples::file_name()),
+            (crate::texts::backup_sheet, crate::texts::sheets()),
+            (crate::texts::typed_key, crate::texts::keys()),
+            (crate::texts::redis_frame, crate::texts::frames()),
         ];
         for (target, samples) in runs {
             let mut random = Random(1);

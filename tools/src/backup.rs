@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Read},
     ops::ControlFlow,
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
 use serde_json::{Map, Value, json};
@@ -26,6 +26,7 @@ use crate::{
     store::disk,
     talk::{document, say},
     text::moment,
+    text_start::packed,
 };
 
 /// Backs a store up.
@@ -201,28 +202,58 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool, out: &mut Out) -> Outcome 
     say_restored(&restored, &args.dir, json, out)
 }
 
-fn restore_archive(archive: impl Read, args: &RestoreArgs) -> Outcome<Restored> {
+fn restore_archive(mut archive: impl Read, args: &RestoreArgs) -> Outcome<Restored> {
     let failed = |source| Fail::io("read the archive", source);
+    let mut head = Vec::new();
+    archive.by_ref().take(16).read_to_end(&mut head).map_err(failed)?;
+    if let Some(what) = packed(&head) {
+        return Err(Fail::Input(format!("{}: {what}", args.backup.display())));
+    }
+    let mut archive = tar::Archive::new(io::Cursor::new(head).chain(archive));
     let restore = Restore::begin(&disk(), &args.dir, args.replace)
         .map_err(|error| in_the_way(error, REPLACE))?;
-    let mut archive = tar::Archive::new(archive);
     let mut progress = Progress::new("restore", None, "bytes");
-    let mut done = 0;
+    let (mut done, mut home) = (0, None);
     for file in archive.entries().map_err(failed)? {
         interrupt::check()?;
         let mut file = file.map_err(failed)?;
-        if !file.header().entry_type().is_file() {
-            let what = "the archive holds something that is no file".to_owned();
-            return Err(Fail::Input(what));
+        let kind = file.header().entry_type();
+        if kind.is_dir() || kind.is_pax_global_extensions() {
+            continue;
         }
         let path = file.path().map_err(failed)?.into_owned();
-        let name = path.to_str().ok_or_else(|| Fail::Input("a name is no text".to_owned()))?;
+        if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()) {
+            let what = format!("the archive holds {}, which is no file", path.display());
+            return Err(Fail::Input(what));
+        }
+        let name = name_in(&mut home, &path).map_err(Fail::Input)?;
         done += file.size();
-        restore.take(name, &mut file)?;
+        restore.take(&name, &mut file)?;
         progress.at(done);
     }
     progress.finish();
     Ok(restore.finish(args.base.as_deref())?)
+}
+
+/// The name of a file of an archive. Another program that packed the files again may have put a directory before their
+/// names, the same one before all.
+fn name_in(home: &mut Option<PathBuf>, path: &Path) -> Result<String, String> {
+    let parts: Vec<_> = path.components().filter(|part| *part != Component::CurDir).collect();
+    let shown = path.display();
+    if !parts.iter().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(format!("{shown} leads out of the archive"));
+    }
+    let Some((name, above)) = parts.split_last() else {
+        return Err(format!("{shown} is no name"));
+    };
+    let above: PathBuf = above.iter().collect();
+    let home = home.get_or_insert_with(|| above.clone());
+    if *home != above {
+        let home = home.display();
+        return Err(format!("{shown} is not in the directory {home:?} of the files before it"));
+    }
+    let name = name.as_os_str().to_str().map(str::to_owned);
+    name.ok_or_else(|| format!("the name {shown} is no text"))
 }
 
 fn say_restored(restored: &Restored, dir: &Path, json: bool, out: &mut Out) -> Outcome {

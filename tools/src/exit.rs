@@ -137,6 +137,15 @@ impl From<Error> for Fail {
     }
 }
 
+impl From<tierce::Error> for Fail {
+    fn from(error: tierce::Error) -> Self {
+        match error {
+            tierce::Error::Engine(error) => Self::Engine(error),
+            other => Self::Input(other.to_string()),
+        }
+    }
+}
+
 impl fmt::Display for Fail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -170,6 +170,53 @@ fn parse(key: &[u8], bytes: &[u8], total: usize) -> Option<Entry> {
     Some(entry)
 }
 
+/// What must hold of any bytes under a key: they are an entry or an error; an entry is written and read as the same, and
+/// its head alone says the same but for the value. Bytes are also taken as the frame of an entry with sums that are right.
+///
+/// # Panics
+/// If that does not hold.
+#[cfg(feature = "testing")]
+pub(crate) fn check_frame(key: &[u8], bytes: &[u8]) {
+    let check = |bytes: &[u8]| {
+        let Ok(entry) = decode(key, bytes, bytes.len()) else { return };
+        let sequence = entry.sequence.0.to_le_bytes();
+        let again = [&MAGIC[..], &sequence, &encode(key, &entry)].concat();
+        assert_eq!(decode(key, &again, again.len()).ok().as_ref(), Some(&entry));
+        let head = &bytes[..bytes.len() - entry.value.len()];
+        let Ok(peeked) = decode(key, head, bytes.len()) else { panic!("{entry:?} has no head") };
+        assert_eq!((peeked.sequence, &peeked.scopes), (entry.sequence, &entry.scopes));
+    };
+    check(bytes);
+    if let Some(head) = head_bytes(bytes) {
+        let mut sound = bytes.to_vec();
+        let sum = Sum::new().add(key).add(&sound[SUMMED..SUMS]).add(&sound[HEAD..head]).finish();
+        sound[SUMS..SUMS + 4].copy_from_slice(&sum);
+        let sum = Sum::new().add(&sound[head..]).finish();
+        sound[SUMS + 4..HEAD].copy_from_slice(&sum);
+        let value = u32::try_from(sound.len() - head).unwrap_or(u32::MAX);
+        // The length is summed too, so this changes the sum of the head once more.
+        sound[SUMS - 4..SUMS].copy_from_slice(&value.to_le_bytes());
+        let sum = Sum::new().add(key).add(&sound[SUMMED..SUMS]).add(&sound[HEAD..head]).finish();
+        sound[SUMS..SUMS + 4].copy_from_slice(&sum);
+        check(&sound);
+    }
+}
+
+/// Where the value begins by the counts and lengths in a frame, if they fit into it.
+#[cfg(feature = "testing")]
+fn head_bytes(bytes: &[u8]) -> Option<usize> {
+    let count = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    let (scopes, items) = (count(SUMMED + 6)?, count(SUMMED + 8)?);
+    let mut at = HEAD;
+    for _ in 0..scopes {
+        at += 1 + usize::from(*bytes.get(at)?);
+    }
+    for _ in 0..items {
+        at += 2 + usize::from(*bytes.get(at + 1)?);
+    }
+    (at <= bytes.len()).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

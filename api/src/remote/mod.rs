@@ -8,10 +8,17 @@
 //! | `link` | connections: opened when needed, kept for the next call, given up when in doubt |
 //! | `redis` | the door, and what each operation of a store of bytes is there |
 
+#[cfg(feature = "redis")]
 mod clock;
 mod frame;
+#[cfg(feature = "redis")]
 mod link;
+#[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
 mod script;
 
+#[cfg(feature = "testing")]
+pub(crate) use frame::check_frame;
+#[cfg(feature = "redis")]
 pub use link::RedisOptions;

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
-use tierce_engine::{PutOptions, SequenceNumber};
+use tierce_engine::{PutOptions, SequenceNumber, Snapshot};
 
 use super::{
     SpaceInfo,
@@ -32,6 +32,11 @@ const CLAIMED_AT_ONCE: usize = 100;
 /// Whether `key` is one of the records above.
 pub(super) fn is_record(key: &[u8]) -> bool {
     key == COUNTER || (key.starts_with(IDS) && matches!(key.len(), 2 | 6))
+}
+
+/// Whether a store has had spaces.
+pub(super) fn has_any(snapshot: &Snapshot) -> Result<bool> {
+    Ok(snapshot.get(COUNTER)?.is_some() || snapshot.get(IDS)?.is_some())
 }
 
 fn key_of_id(id: u32) -> Vec<u8> {

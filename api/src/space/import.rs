@@ -9,7 +9,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use tierce_engine::{Engine, View};
+use tierce_engine::{Engine, Snapshot, View};
 
 use super::{SpaceInfo, catalog, ids, prefix_bytes, prefix_of};
 use crate::{
@@ -77,6 +77,24 @@ impl SpaceImport {
     #[must_use]
     pub fn is_catalog(key: &[u8]) -> bool {
         catalog::name_of(key).is_some() || ids::is_record(key)
+    }
+
+    /// The keys of the catalog in a store: what a dump has first that is to be read once only. Looks at every key of a
+    /// store that has spaces, and at two keys of any other.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn catalog_keys(snapshot: &Snapshot) -> Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        if ids::has_any(snapshot)? {
+            snapshot.scan(&[NO_SPACE], false, &mut |key, _| {
+                if Self::is_catalog(key) {
+                    keys.push(key.to_vec());
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(keys)
     }
 
     /// Takes note of one entry of the dump.

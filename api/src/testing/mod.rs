@@ -33,6 +33,15 @@ pub use self::{
 pub use crate::state::MemoryStore;
 use crate::state::StateStore as _;
 
+/// For fuzzing: what must hold of any bytes that a server holds under a key.
+///
+/// # Panics
+/// If it does not.
+#[doc(hidden)]
+pub fn check_frame(key: &[u8], bytes: &[u8]) {
+    crate::remote::check_frame(key, bytes);
+}
+
 /// A store in memory that has something in it already.
 ///
 /// ```

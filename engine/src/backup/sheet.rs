@@ -109,6 +109,24 @@ impl Sheet {
     }
 }
 
+/// For fuzzing: what is read as a sheet is written and read as the same, before and after its checksum is put right.
+///
+/// # Panics
+/// If it is not.
+#[cfg(feature = "testing")]
+pub fn check_sheet(bytes: &[u8]) {
+    let check = |bytes: &[u8]| {
+        let Ok(sheet) = Sheet::decode(bytes) else { return };
+        assert!(sheet.files.iter().all(|line| belongs(&line.name)), "{sheet:?}");
+        let written = sheet.encode();
+        assert_eq!(Sheet::decode(written.as_bytes()).ok(), Some(sheet), "{written}");
+    };
+    check(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let said = text.rfind("checksum ").map_or(&*text, |at| &text[..at]);
+    check(format!("{said}checksum {:08x}\n", checksum(said.as_bytes())).as_bytes());
+}
+
 fn parse_line(line: &str) -> Option<Line> {
     let words: Vec<_> = line.strip_prefix("file ")?.split(' ').collect();
     let (name, bytes, proof) = match words.as_slice() {

@@ -69,7 +69,8 @@ impl Stage {
         let mut is_within = found.is_fixed;
         let mut made = None;
         if !is_within {
-            made = match make(disk, &beside(&found.to)) {
+            let like = found.is_there.then_some(found.to.as_path());
+            made = match make(disk, &beside(&found.to), like) {
                 Err(Error::Io { source, .. }) if found.is_there && is_forbidden(&source) => None,
                 made => Some(made?),
             };
@@ -81,7 +82,7 @@ impl Stage {
         }
         let (dir, own) = match made {
             Some(made) => made,
-            None => make(disk, &found.to.join(ENDING))?,
+            None => make(disk, &found.to.join(ENDING), None)?,
         };
         let stage = Self {
             disk: Arc::clone(disk),
@@ -314,7 +315,7 @@ fn is_foreign(entry: &DirectoryEntry) -> bool {
 }
 
 /// Makes the stage `dir`, or takes over the one that is there, and locks it.
-fn make(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(PathBuf, Lock)> {
+fn make(disk: &Arc<dyn Disk>, dir: &Path, like: Option<&Path>) -> Result<(PathBuf, Lock)> {
     let taken = || Err(Error::io("restore by", dir, io::ErrorKind::AlreadyExists.into()));
     let listed = match disk.kind(dir).map_err(|e| Error::io("look beside", dir, e))? {
         None => Vec::new(),
@@ -329,6 +330,10 @@ fn make(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(PathBuf, Lock)> {
     disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     if is_a_link(disk.as_ref(), dir)? {
         return taken();
+    }
+    if let Some(like) = like {
+        // Order: before the first file, for each belongs to the owner of its directory.
+        disk.own_like(dir, like).map_err(|e| Error::io("give its owner to", dir, e))?;
     }
     if !is_marked {
         let mark = dir.join(MARK);

@@ -20,6 +20,7 @@ use rustix::{
 use super::{
     Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, OsDisk, PathKind, Space,
     os::{OsFile, lock_exclusive, lock_shared, synced},
+    owner::{self, Owner},
     parent,
 };
 
@@ -65,6 +66,14 @@ impl HeldDir {
     }
 }
 
+impl HeldDir {
+    /// The owner of the directory that `path` is in.
+    fn owner_above(&self, path: &Path) -> Option<Owner> {
+        let found = self.stat(&parent(path), AtFlags::empty()).ok()??;
+        Some((found.st_uid, found.st_gid))
+    }
+}
+
 fn type_of(found: &Stat) -> FileType {
     FileType::from_raw_mode(found.st_mode)
 }
@@ -102,11 +111,21 @@ impl Disk for HeldDir {
         self.create_dir_all(&above)?;
         let (at, rest) = self.start(path);
         match mkdirat(at, rest, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => {
+                let owner = self.owner_above(path);
+                if let Ok(made) = Self::open_at((at, rest), path) {
+                    owner::give(&made.handle, owner);
+                }
+            }
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         // Order: the new name is durable before anything inside it can be relied on.
         self.sync_dir(&above)
+    }
+
+    fn own_like(&self, dir: &Path, like: &Path) -> io::Result<()> {
+        OsDisk.own_like(dir, like)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirectoryEntry>> {
@@ -143,8 +162,11 @@ impl Disk for HeldDir {
                 Access::Write => OFlags::RDWR,
                 Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             };
-        let file = openat(at, rest, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Arc::new(OsFile(file.into())))
+        let file = fs::File::from(openat(at, rest, flags, Mode::RUSR | Mode::WUSR)?);
+        if access == Access::CreateNew {
+            owner::give(&file, self.owner_above(path));
+        }
+        Ok(Arc::new(OsFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -183,7 +205,7 @@ impl Disk for HeldDir {
         let open = |flags: OFlags| {
             let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let file = openat(at, rest, flags, Mode::RUSR | Mode::WUSR)?;
-            Ok(fs::File::from(file))
+            Ok::<_, io::Error>(fs::File::from(file))
         };
         match mode {
             LockMode::Exclusive => {
@@ -196,7 +218,12 @@ impl Disk for HeldDir {
                     }
                 };
                 let is_regular = || named().map(|named| type_of(&named) == FileType::RegularFile);
-                lock_exclusive(&is_regular, &|| open(OFlags::RDWR | OFlags::CREATE), &is_named)
+                let open = || {
+                    let file = open(OFlags::RDWR | OFlags::CREATE)?;
+                    owner::give(&file, self.owner_above(path));
+                    Ok(file)
+                };
+                lock_exclusive(&is_regular, &open, &is_named)
             }
             LockMode::Shared => lock_shared(open(OFlags::RDONLY)?),
         }

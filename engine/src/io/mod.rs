@@ -10,6 +10,8 @@ mod fork;
 mod held;
 mod memory;
 mod os;
+#[cfg(unix)]
+mod owner;
 mod store_clock;
 mod tolerant;
 mod window;
@@ -105,8 +107,14 @@ pub struct Space {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// What stands at `path`, links not followed at the last step; `None` if nothing does.
     fn kind(&self, path: &Path) -> io::Result<Option<PathKind>>;
-    /// Creates `path` and its missing parents, for the owner only, and syncs the directories that changed.
+    /// Creates `path` and its missing parents, for the owner only, and syncs the directories that changed. What is
+    /// created anywhere belongs to the owner of the directory that it is in, as far as the system lets it.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Gives the new directory `dir` the owner and the permissions of the directory `like`, as far as the system lets it.
+    fn own_like(&self, dir: &Path, like: &Path) -> io::Result<()> {
+        let _ = (dir, like);
+        Ok(())
+    }
     /// The names in `dir`, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirectoryEntry>>;
     /// Opens a file.

@@ -8,6 +8,8 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(unix)]
+use super::owner;
 use super::{
     Access, Clock, DirectoryEntry, Disk, File, LockMode, LockOutcome, Mapping, PathKind, Space,
     parent,
@@ -56,11 +58,18 @@ impl Disk for OsDisk {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         match builder.create(path) {
+            #[cfg(unix)]
+            Ok(()) => owner::give_dir(path, owner::of_dir(&above)),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         // Order: the new name is durable before anything inside it can be relied on.
         self.sync_dir(&above)
+    }
+
+    #[cfg(unix)]
+    fn own_like(&self, dir: &Path, like: &Path) -> io::Result<()> {
+        owner::copy(dir, like)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirectoryEntry>> {
@@ -94,7 +103,12 @@ impl Disk for OsDisk {
         }
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        let file = options.open(path)?;
+        #[cfg(unix)]
+        if access == Access::CreateNew {
+            owner::give(&file, owner::of_dir(&parent(path)));
+        }
+        Ok(Arc::new(OsFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -135,7 +149,10 @@ impl Disk for OsDisk {
                     options.read(true).write(true).create(true).truncate(false);
                     #[cfg(unix)]
                     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-                    options.open(path)
+                    let file = options.open(path)?;
+                    #[cfg(unix)]
+                    owner::give(&file, owner::of_dir(&parent(path)));
+                    Ok(file)
                 };
                 lock_exclusive(&is_regular, &open, &|file| is_same_file(file, path))
             }

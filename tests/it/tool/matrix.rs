@@ -83,6 +83,7 @@ impl Ground {
     fn rows(&self) -> Vec<Row> {
         let store = &self.store;
         let at = |name: &str| self.root.path().join(name);
+        let segment = segment_in(store).unwrap_or_else(|| "1".into());
         let looks = |name, arguments: &[OsString]| Row {
             name,
             looks: true,
@@ -95,7 +96,7 @@ impl Ground {
             looks("info", &arguments![store]),
             looks("stats", &arguments![store]),
             looks("segments", &arguments![store]),
-            looks("records", &arguments![store, "1"]),
+            looks("records", &arguments![store, segment]),
             looks("keys", &arguments![store]),
             looks("get", &arguments![store, "key"]),
             looks("scan", &arguments![store]),
@@ -135,6 +136,14 @@ impl Ground {
             does("man", &arguments![at("man")]),
         ]
     }
+}
+
+/// The name of a segment that the store has.
+fn segment_in(store: &Path) -> Option<OsString> {
+    let mut names: Vec<_> =
+        fs::read_dir(store).ok()?.flatten().map(|file| file.file_name()).collect();
+    names.sort();
+    names.into_iter().find(|name| name.to_string_lossy().ends_with(".seg"))
 }
 
 impl Row {

@@ -11,11 +11,13 @@ mod look;
 mod matrix;
 mod mend;
 mod moving;
+mod operator;
 mod output;
 mod replay;
 mod report;
 mod shell;
 mod signals;
+mod spaces;
 mod tour;
 
 use std::{

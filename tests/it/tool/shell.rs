@@ -298,3 +298,32 @@ fn refused_write() {
     assert_eq!(run(arguments!["get", &store, "last"]).expect(0).out, "1\n");
     assert!(run(arguments!["check", &store]).expect(0).out.starts_with("ok: "));
 }
+
+/// Goal: a file that is cut under an open store is an error of the command that reads it, not the end of the process.
+/// Method: the largest segment is cut to its header while a shell has the store, with and without `--read-only`.
+#[test]
+fn a_file_is_cut() {
+    for options in [&[][..], &["--read-only"]] {
+        let (_root, store) = place();
+        let value = "v".repeat(3_000);
+        let lines: String = (0..40).map(|n| format!("put key-{n} {value}\n")).collect();
+        let words = arguments!["shell", &store, "--segment-bytes", "64KiB"];
+        run_with_input(words, lines.as_bytes()).expect(0);
+        let mut shell = Dialogue::open(
+            [std::ffi::OsString::from(&store)].into_iter().chain(options.iter().map(Into::into)),
+        );
+        assert_eq!(shell.ask("get key-0"), value);
+        let segments = std::fs::read_dir(&store).unwrap().map(Result::unwrap);
+        let segments = segments.filter(|file| file.path().extension().is_some_and(|e| e == "seg"));
+        for file in segments {
+            let file = std::fs::File::options().write(true).open(file.path()).unwrap();
+            file.set_len(4_096).unwrap();
+        }
+        let answer = shell.ask("get key-1");
+        assert!(answer.starts_with("ERR "), "{options:?}: {answer}");
+        assert!(shell.ask("stats").contains("entries="), "{options:?}");
+        shell.say("quit");
+        let ended = shell.end();
+        assert!(ended.code.is_some(), "{options:?}: ended by a signal");
+    }
+}

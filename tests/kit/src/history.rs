@@ -66,6 +66,12 @@ impl History {
         ops
     }
 
+    /// The operation that one number determines, for histories that are put together from outside.
+    #[must_use]
+    pub fn op_of(&self, seed: u64) -> Op {
+        self.op(&mut Rng::new(seed))
+    }
+
     fn op(&self, rng: &mut Rng) -> Op {
         let restart = if self.crashes { 4 } else { 0 };
         match rng.weighted(&[

@@ -2,8 +2,9 @@
 //! it for great values.
 //!
 //! Nothing there is written: a database with a write-ahead log is copied first, for to read that means to write beside
-//! it. Entries of a cache may be forgotten here, too. Pickles are bytes here; whoever executes what a file says gives the house away. Rows that are damaged and
-//! values whose file is missing are counted and listed, and the others come over.
+//! it. Entries of a cache may be forgotten here, too. Pickles are bytes and are never executed; what `JSONDisk` packed
+//! is unpacked. Rows that are damaged, values whose file is missing, and whatever else is left out are counted and
+//! listed, and the others are imported.
 
 use std::{
     fs,
@@ -13,7 +14,9 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
+use serde::de::IgnoredAny;
 use serde_json::json;
+use tierce::SpaceImport;
 use tierce_engine::Options;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     args::ImportDiskcacheArgs,
-    escape::escape,
+    escape::{escape, one_line},
     exit::{Code, Fail, Outcome},
     out::Out,
     progress::Progress,
@@ -52,6 +55,8 @@ struct Kinds {
     files: u64,
     file_bytes: u64,
     tagged: u64,
+    /// Rows that JSONDisk packed.
+    json: u64,
     faults: u64,
     listed: Vec<String>,
 }
@@ -67,13 +72,17 @@ impl Kinds {
 
 /// Takes over a cache, or all shards of one.
 pub(super) fn import(args: &ImportDiskcacheArgs, json: bool, out: &mut Out) -> Outcome {
-    let shards = shards(&args.source)?;
+    let mut kinds = Kinds::default();
+    let shards = shards(&args.source, &mut kinds)?;
+    for kind in ["cache", "deque", "index"] {
+        note_caches_below(&args.source.join(kind), 0, &mut kinds);
+    }
     // Order: every database is looked at before a store is made.
     let sources = shards.into_iter().map(Database::open).collect::<Outcome<Vec<_>>>()?;
     let total = sources.iter().map(Database::rows).sum::<Outcome<u64>>()?;
-    let mut sink = Sink::open(&args.dir, &args.storing)?;
+    let mut sink = Sink::open(&args.dir, &args.storing, SpaceImport::new())?;
     let mut taker = Taker {
-        kinds: Kinds::default(),
+        kinds,
         // A key of 128 bits stands for the key: two of a cache never meet by chance.
         seen: std::collections::HashSet::new(),
         progress: Progress::new("import", Some(total), "rows"),
@@ -94,7 +103,7 @@ fn report(kinds: &Kinds, counts: Counts, json: bool, out: &mut Out) -> Outcome {
         let kinds = json!({
             "rows": kinds.rows, "raw": kinds.raw, "binary": kinds.binary, "text": kinds.text,
             "pickled_values": kinds.pickled_values, "pickled_keys": kinds.pickled_keys, "files": kinds.files,
-            "file_bytes": kinds.file_bytes, "tagged": kinds.tagged, "faults": kinds.faults, "listed": kinds.listed,
+            "file_bytes": kinds.file_bytes, "tagged": kinds.tagged, "json": kinds.json, "faults": kinds.faults, "listed": kinds.listed,
         });
         document.insert("found".to_owned(), kinds);
         out.json(&document.into())?;
@@ -110,8 +119,11 @@ fn report(kinds: &Kinds, counts: Counts, json: bool, out: &mut Out) -> Outcome {
                 kinds.pickled_values, kinds.pickled_keys
             ))?;
         }
+        if kinds.json > 0 {
+            out.line(format_args!("{} rows are JSON that JSONDisk packed", kinds.json))?;
+        }
         for fault in &kinds.listed {
-            out.line(format_args!("not taken: {fault}"))?;
+            out.line(format_args!("not taken: {}", one_line(fault)))?;
         }
         if kinds.faults > kinds.listed.len() as u64 {
             out.line(format_args!("not taken: {} more", kinds.faults - kinds.listed.len() as u64))?;
@@ -120,15 +132,27 @@ fn report(kinds: &Kinds, counts: Counts, json: bool, out: &mut Out) -> Outcome {
     Ok(if kinds.faults > 0 { Code::Problems } else { Code::Done })
 }
 
-/// The directories that have a `cache.db`: this one, or those of its shards `000`, `001` and so on.
-fn shards(source: &Path) -> Outcome<Vec<PathBuf>> {
-    if source.join("cache.db").is_file() {
+/// The directories that have a `cache.db`: this one, or those of its shards `000`, `001` and so on. A shard that is
+/// missing between two others is noted.
+fn shards(source: &Path, kinds: &mut Kinds) -> Outcome<Vec<PathBuf>> {
+    /// A FanoutCache has eight unless told otherwise.
+    const SHARDS_MAX: usize = 1_000;
+    if has_database(source)? {
         return Ok(iter::once(source.to_owned()).collect());
     }
-    let shards: Vec<_> = (0..1_000)
-        .map(|shard| source.join(format!("{shard:03}")))
-        .take_while(|shard| shard.join("cache.db").is_file())
-        .collect();
+    let mut shards = Vec::new();
+    let mut missing: Vec<String> = Vec::new();
+    for number in 0..SHARDS_MAX {
+        let shard = source.join(format!("{number:03}"));
+        if has_database(&shard)? {
+            for gap in missing.drain(..) {
+                kinds.note(gap);
+            }
+            shards.push(shard);
+        } else {
+            missing.push(format!("{}: this shard has no cache.db", shard.display()));
+        }
+    }
     match shards.is_empty() {
         true => Err(Fail::Input(format!(
             "{} holds no cache.db: it is no cache of diskcache",
@@ -138,10 +162,52 @@ fn shards(source: &Path) -> Outcome<Vec<PathBuf>> {
     }
 }
 
+/// Whether a directory has a `cache.db`. One that may not be looked at is an error, not an absence.
+fn has_database(dir: &Path) -> Outcome<bool> {
+    match fs::metadata(dir.join("cache.db")) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if is_absence(&error) => Ok(false),
+        Err(source) => Err(Fail::io(format!("look at {}", dir.display()), source)),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Notes the caches that a FanoutCache keeps for others: `cache()`, `deque()` and `index()` of it. Their keys are not
+/// those of the cache itself, so each has to be imported by itself.
+fn note_caches_below(dir: &Path, depth: usize, kinds: &mut Kinds) {
+    /// Names have parts between slashes.
+    const DEPTH_MAX: usize = 16;
+    let listed = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match listed {
+        Ok(entries) => entries,
+        Err(error) if is_absence(&error) => return,
+        Err(error) => return kinds.note(format!("{}: {error}", dir.display())),
+    };
+    if entries.iter().any(|entry| entry.file_name() == "cache.db") && depth > 0 {
+        let dir = dir.display();
+        return kinds
+            .note(format!("{dir} is a cache of its own: import it into a store of its own"));
+    }
+    let mut below: Vec<PathBuf> = entries
+        .iter()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(fs::DirEntry::path)
+        .collect();
+    below.sort();
+    if depth < DEPTH_MAX {
+        below.iter().for_each(|dir| note_caches_below(dir, depth + 1, kinds));
+    }
+}
+
 /// One database, opened so that nothing in its directory changes.
 struct Database {
     dir: PathBuf,
     connection: Connection,
+    /// Whether JSONDisk wrote it: its keys and values are packed JSON.
+    is_json: bool,
     /// Where the copy is, if there had to be one; removed with this.
     _copy: Option<tempfile::TempDir>,
 }
@@ -162,7 +228,8 @@ impl Database {
             }
         };
         let connection = connection.map_err(|error| fault(&dir, &error))?;
-        Ok(Self { dir, connection, _copy: copy })
+        let is_json = is_json(&connection);
+        Ok(Self { dir, connection, is_json, _copy: copy })
     }
 
     fn rows(&self) -> Outcome<u64> {
@@ -172,6 +239,38 @@ impl Database {
             .map(|count| u64::try_from(count).unwrap_or(0))
             .map_err(|error| fault(&self.dir, &error))
     }
+}
+
+/// Whether the first keys are all packed JSON. The database does not say which class wrote it.
+fn is_json(connection: &Connection) -> bool {
+    const LOOKED_AT: usize = 100;
+    let sql = format!("SELECT key, raw FROM Cache ORDER BY rowid LIMIT {LOOKED_AT}");
+    let Ok(mut statement) = connection.prepare(&sql) else { return false };
+    let Ok(mut rows) = statement.query([]) else { return false };
+    let mut found = 0;
+    while let Ok(Some(row)) = rows.next() {
+        let is_raw = row.get_ref(1).is_ok_and(|raw| raw.as_i64() == Ok(1));
+        let key = row.get_ref(0).ok().and_then(|key| key.as_blob().ok()).and_then(unpack);
+        let is_document = |text: Vec<u8>| serde_json::from_slice::<IgnoredAny>(&text).is_ok();
+        if !is_raw || !key.is_some_and(is_document) {
+            return false;
+        }
+        found += 1;
+    }
+    found > 0
+}
+
+/// The bytes that zlib packed, if they are no more than a value can have.
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let limit = usize::try_from(Options::VALUE_BYTES_MAX).unwrap_or(usize::MAX);
+    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(packed, limit).ok()
+}
+
+/// Packed JSON as a key or a value: a text as its characters, everything else as its JSON text.
+fn unpacked_json(packed: &[u8]) -> Option<Vec<u8>> {
+    let text = unpack(packed)?;
+    // Python's text can hold halves of surrogate pairs, which no UTF-8 has: that stays JSON.
+    Some(serde_json::from_slice::<String>(&text).map_or(text, String::into_bytes))
 }
 
 fn copied(file: &Path, log: &Path) -> Outcome<tempfile::TempDir> {
@@ -234,7 +333,7 @@ impl Taker {
         self.kinds.rows += 1;
         self.progress.at(self.kinds.rows);
         let id: i64 = row.get(0).unwrap_or_default();
-        let item = match self.item(row, &source.dir) {
+        let item = match self.item(row, source) {
             Ok(item) => item,
             Err(what) => {
                 self.kinds.note(format!("row {id} of {}: {what}", source.dir.display()));
@@ -254,10 +353,14 @@ impl Taker {
     }
 
     /// What a row says, or why it cannot be known.
-    fn item(&mut self, row: &Row<'_>, dir: &Path) -> Result<Item, String> {
+    fn item(&mut self, row: &Row<'_>, source: &Database) -> Result<Item, String> {
+        let dir = &source.dir;
         let column = |index: usize| row.get_ref(index).map_err(|error| error.to_string());
         let is_raw_key = column(2)?.as_i64().is_ok_and(|raw| raw != 0);
-        let key = plain(column(1)?).ok_or("it has no key")?;
+        let mut key = plain(column(1)?).ok_or("it has no key")?;
+        if source.is_json {
+            key = unpacked_json(&key).ok_or("its key is not what JSONDisk writes")?;
+        }
         let expires_at_ms = match column(3)? {
             ValueRef::Null => None,
             ValueRef::Real(seconds) => Some(milliseconds(seconds)?),
@@ -272,7 +375,7 @@ impl Taker {
             name => Some(read_value(dir, name.as_str().map_err(|error| error.to_string())?)?),
         };
         let is_in_file = file.is_some();
-        let value = match (mode, file) {
+        let mut value = match (mode, file) {
             (MODE_RAW | MODE_PICKLE | MODE_NONE, None) => {
                 plain(column(7)?).ok_or("it has no value")?
             }
@@ -282,16 +385,31 @@ impl Taker {
             }
             (mode, _) => return Err(format!("its mode {mode} is not known here")),
         };
+        if source.is_json {
+            match unpacked_json(&value) {
+                Some(text) => value = text,
+                // A file that was stored from a stream is not packed.
+                None if is_in_file => {}
+                None => return Err("its value is not what JSONDisk writes".to_owned()),
+            }
+        }
         let item = Item { key, value, expires_at_ms, scopes, evictable: true, ..Item::default() };
         if let Some(what) = item.fault() {
             return Err(what);
         }
-        self.count(&item, mode, is_raw_key, is_in_file);
+        self.count(&item, (mode, source.is_json), is_raw_key, is_in_file);
         Ok(item)
     }
 
-    fn count(&mut self, item: &Item, mode: i64, is_raw_key: bool, is_in_file: bool) {
+    fn count(
+        &mut self,
+        item: &Item,
+        (mode, is_json): (i64, bool),
+        is_raw_key: bool,
+        is_in_file: bool,
+    ) {
         let kinds = &mut self.kinds;
+        kinds.json += u64::from(is_json);
         match mode {
             MODE_BINARY => kinds.binary += 1,
             MODE_TEXT => kinds.text += 1,

@@ -210,3 +210,62 @@ fn shards_and_strangers() {
     let (code, document, _) = import_all(&root);
     assert_eq!((code.unwrap(), &document["stored"]), (Code::Done, &2.into()));
 }
+
+/// What JSONDisk writes for JSON text.
+fn packed(text: &str) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec_zlib(text.as_bytes(), 6)
+}
+
+/// Goal: keys and values that JSONDisk packed come over as what they are, in rows and in files; a row that is not
+/// packed so is listed.
+#[test]
+fn json_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    let db = database(&cache);
+    for (key, value) in [("\"a\"", "1"), ("[1, 2]", "{\"x\": \"\u{b0}\"}"), ("7", "\"text\"")] {
+        insert(&db, packed(key), true, packed(value), MODE_RAW);
+    }
+    for (key, content) in [("\"f\"", packed("\"large\"")), ("\"stream\"", b"as it is".to_vec())] {
+        let name = format!("{}.val", key.trim_matches('"'));
+        fs::write(cache.join(&name), content).unwrap();
+        let sql = "INSERT INTO Cache (key, raw, mode, filename) VALUES (?, 1, ?, ?)";
+        db.execute(sql, params![packed(key), MODE_BINARY, name]).unwrap();
+    }
+    drop(db);
+    let (code, document, store) = import_all(&root);
+    assert_eq!(code.unwrap(), Code::Done, "{document}");
+    assert_eq!((&document["stored"], &document["found"]["json"]), (&5.into(), &5.into()));
+    let engine = tierce_engine::Engine::open(&store).unwrap();
+    for (key, value) in [
+        ("a", "1"),
+        ("[1, 2]", "{\"x\": \"\u{b0}\"}"),
+        ("7", "text"),
+        ("f", "large"),
+        ("stream", "as it is"),
+    ] {
+        let found = engine.get(key).unwrap();
+        assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
+    }
+}
+
+/// Goal: caches that a FanoutCache keeps for others, and shards that are missing, are listed with exit code 4, and the
+/// entries of the cache itself come over.
+#[test]
+fn what_is_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    for shard in ["000", "002"] {
+        insert(&database(&cache.join(shard)), shard, true, 1, MODE_RAW);
+    }
+    for inner in ["cache/inner", "deque/jobs", "index/a/b"] {
+        insert(&database(&cache.join(inner)), "x", true, 2, MODE_RAW);
+    }
+    let (code, document, _) = import_all(&root);
+    assert_eq!(code.unwrap(), Code::Problems, "{document}");
+    assert_eq!((&document["stored"], &document["found"]["faults"]), (&2.into(), &4.into()));
+    let listed = document["found"]["listed"].to_string();
+    for name in ["cache/inner", "deque/jobs", "index/a/b", "001"] {
+        assert!(listed.contains(name), "{name}: {listed}");
+    }
+}

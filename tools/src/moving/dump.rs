@@ -1,7 +1,8 @@
 //! `dump`: the entries of a snapshot as text.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
+use tierce::SpaceImport;
 use tierce_engine::Snapshot;
 
 use super::{csv, item::Item, jsonl, lmdb};
@@ -30,16 +31,27 @@ pub(crate) fn dump(args: &DumpArgs, out: &mut Out) -> Outcome {
         progress.at(done);
         out.bytes(&text.entry(&item))
     };
+    // Order: a stream is mapped to the spaces of another store by these, so they come first.
+    let first: BTreeSet<Vec<u8>> = SpaceImport::catalog_keys(&snapshot)?.into_iter().collect();
+    for key in &first {
+        if let Some(entry) = snapshot.entry(key)? {
+            write(Item::of(key.clone(), entry))?;
+        }
+    }
     if args.sort {
         for key in sorted_keys(&snapshot, b"")? {
-            if let Some(entry) = snapshot.entry(&key)? {
+            if !first.contains(&key)
+                && let Some(entry) = snapshot.entry(&key)?
+            {
                 write(Item::of(key, entry))?;
             }
         }
     } else {
         for entry in snapshot.iter() {
             let (key, entry) = entry?;
-            write(Item::of(key, entry))?;
+            if !first.contains(&key) {
+                write(Item::of(key, entry))?;
+            }
         }
     }
     out.bytes(&text.end())?;

@@ -13,7 +13,10 @@ use crate::{args::TextFormat, exit::Outcome};
 /// Reads `text` in one of four ways.
 pub(crate) fn check_text(choice: u8, text: &[u8]) {
     match choice % 4 {
-        0 => check_dump(TextFormat::Jsonl, text),
+        0 => {
+            check_dump(TextFormat::Jsonl, text);
+            check_dump(TextFormat::Jsonl, &ended(text));
+        }
         1 => check_dump(TextFormat::Lmdb, text),
         2 => check_dump(TextFormat::Csv, text),
         _ => {
@@ -23,6 +26,18 @@ pub(crate) fn check_text(choice: u8, text: &[u8]) {
             }
         }
     }
+}
+
+/// The lines of a dump but for the last, with a last line that is right.
+fn ended(text: &[u8]) -> Vec<u8> {
+    let last = text.trim_ascii_end().iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut jsonl = jsonl::Writer::default();
+    let mut out = Vec::new();
+    for line in text[..last].split_inclusive(|byte| *byte == b'\n') {
+        out.extend(jsonl.copy(line));
+    }
+    out.extend(jsonl.end());
+    out
 }
 
 fn check_dump(format: TextFormat, text: &[u8]) {

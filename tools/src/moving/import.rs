@@ -7,6 +7,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use tierce::SpaceImport;
 
 use super::{input::Input, item::Item, sink::Sink};
 use crate::{
@@ -29,7 +30,7 @@ pub(crate) fn import(args: &ImportArgs, json: bool, out: &mut Out) -> Outcome {
 /// One JSON document. It is read whole, so a fault in it stores nothing.
 fn from_json(args: &ImportJsonArgs, json: bool, out: &mut Out) -> Outcome {
     let (pairs, repeated) = last_of_each(pairs(&read_all(&args.source)?)?);
-    let mut sink = Sink::open(&args.dir, &args.storing)?;
+    let mut sink = Sink::open(&args.dir, &args.storing, SpaceImport::new())?;
     let now_ms = sink.now_ms();
     let mut progress = Progress::new("import", Some(pairs.len() as u64), "entries");
     let mut done = 0;

@@ -2,9 +2,12 @@
 
 use std::{cell::Cell, fs, path::Path, rc::Rc};
 
+use tierce::SpaceImport;
+
 use super::{
     csv,
     input::{Input, Source},
+    item::Item,
     jsonl, lmdb,
     sink::Sink,
 };
@@ -19,23 +22,36 @@ use crate::{
 
 /// Loads a text. A file is read to its end first, so that a fault in it leaves the store as it is; standard input is
 /// stored up to its first fault.
+///
+/// Spaces of the library are mapped by their names: their records come first in a dump, so that this works on a stream
+/// too; of a file, they may come anywhere.
 pub(crate) fn load(args: &LoadArgs, json: bool, out: &mut Out) -> Outcome {
+    let mut spaces = SpaceImport::new();
     // A pipe with a name can be read once only.
     let is_file =
         args.file.as_os_str() != "-" && fs::metadata(&args.file).is_ok_and(|file| file.is_file());
     if is_file {
         let mut text = Text::open(&args.file, args.format, "check the text")?;
-        while text.source.next()?.is_some() {
+        while let Some(item) = text.source.next()? {
             interrupt::check()?;
+            spaces.survey(&item.key, &item.value)?;
             text.tell();
         }
         text.progress.finish();
     }
     let mut text = Text::open(&args.file, args.format, "load")?;
     // Order: a first entry must have come, so that a text that is none creates no store.
-    let first = text.source.next()?;
-    let mut sink = Sink::open(&args.dir, &args.storing)?;
-    let fed = feed(&mut text, first, &mut sink);
+    let mut next = text.source.next()?;
+    while !is_file
+        && let Some(item) = &next
+        && SpaceImport::is_catalog(&item.key)
+    {
+        interrupt::check()?;
+        spaces.survey(&item.key, &item.value)?;
+        next = text.source.next()?;
+    }
+    let mut sink = Sink::open(&args.dir, &args.storing, spaces)?;
+    let fed = feed(&mut text, next, &mut sink);
     let (counts, ended) = sink.close(fed);
     if ended.is_err() {
         say(format_args!("tierce: {} before it ended", counts.sentence()));
@@ -50,7 +66,7 @@ pub(crate) fn load(args: &LoadArgs, json: bool, out: &mut Out) -> Outcome {
     Ok(Code::Done)
 }
 
-fn feed(text: &mut Text, first: Option<super::item::Item>, sink: &mut Sink) -> Outcome<()> {
+fn feed(text: &mut Text, first: Option<Item>, sink: &mut Sink) -> Outcome<()> {
     let mut next = first;
     while let Some(item) = next {
         sink.take(item)?;

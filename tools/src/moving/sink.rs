@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
+use tierce::{SpaceImport, SpaceMap};
 use tierce_engine::{Batch, Durability, Engine, Options};
 
 use super::item::Item;
@@ -24,25 +25,37 @@ pub(super) struct Counts {
     pub(super) kept: u64,
     /// Not stored, for they had expired.
     pub(super) expired: u64,
+    /// Older entries of such keys, which were removed.
+    pub(super) removed: u64,
 }
 
 impl Counts {
     /// As a sentence.
     pub(super) fn sentence(self) -> String {
-        let Self { stored, kept, expired, .. } = self;
+        let Self { stored, kept, expired, removed, .. } = self;
         let kept =
             if kept > 0 { format!("; {kept} were there already and stay") } else { String::new() };
         let expired = if expired > 0 { format!("; {expired} had expired") } else { String::new() };
-        format!("{stored} entries stored{kept}{expired}")
+        let removed = match removed {
+            0 => String::new(),
+            count => format!("; {count} older entries of expired keys removed"),
+        };
+        format!("{stored} entries stored{kept}{expired}{removed}")
     }
 
     /// As members of a document.
     pub(super) fn document(self) -> Map<String, Value> {
-        let Self { stored, bytes, kept, expired } = self;
-        [("stored", stored), ("bytes", bytes), ("kept", kept), ("expired", expired)]
-            .map(|(name, count)| (name.to_owned(), count.into()))
-            .into_iter()
-            .collect()
+        let Self { stored, bytes, kept, expired, removed } = self;
+        [
+            ("stored", stored),
+            ("bytes", bytes),
+            ("kept", kept),
+            ("expired", expired),
+            ("removed", removed),
+        ]
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .into_iter()
+        .collect()
     }
 }
 
@@ -51,8 +64,11 @@ pub(super) struct Sink {
     engine: Engine,
     batch: Batch,
     batch_bytes: u64,
-    /// Keys of the batch, where it matters whether one is there already.
-    batch_keys: Option<HashSet<Vec<u8>>>,
+    /// Keys that the batch puts.
+    batch_keys: HashSet<Vec<u8>>,
+    keeps_existing: bool,
+    /// Gives entries the numbers that their spaces have in this store.
+    spaces: SpaceMap,
     durability: Durability,
     /// What is stored.
     done: Counts,
@@ -61,15 +77,32 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Opens the store, creates it if there is none.
-    pub(super) fn open(dir: &std::path::Path, args: &StoringArgs) -> Outcome<Self> {
+    /// Opens the store, creates it if there is none, and the spaces of the import that are missing there.
+    ///
+    /// # Errors
+    /// [`Fail::Input`](crate::exit::Fail::Input) if the spaces do not fit into the store: nothing was stored then.
+    pub(super) fn open(
+        dir: &std::path::Path,
+        args: &StoringArgs,
+        spaces: SpaceImport,
+    ) -> Outcome<Self> {
         let durability = args.durability.into();
         let engine = open(dir, Options::new().durability(durability))?;
+        let spaces = match spaces.begin(&engine) {
+            Ok(spaces) => spaces,
+            Err(error) => {
+                // The refusal is the news.
+                let _ = engine.close();
+                return Err(error.into());
+            }
+        };
         Ok(Self {
+            spaces,
             engine,
             batch: Batch::new(),
             batch_bytes: 0,
-            batch_keys: args.if_absent.then(HashSet::new),
+            batch_keys: HashSet::new(),
+            keeps_existing: args.if_absent,
             durability,
             done: Counts::default(),
             pending: Counts::default(),
@@ -85,20 +118,20 @@ impl Sink {
     ///
     /// # Errors
     /// The store's, of a whole batch; [`Fail::Interrupted`](crate::exit::Fail::Interrupted).
-    pub(super) fn take(&mut self, item: Item) -> Outcome<bool> {
+    pub(super) fn take(&mut self, mut item: Item) -> Outcome<bool> {
         interrupt::check()?;
-        if item.expires_at_ms.is_some_and(|at| at <= self.engine.now().0) {
-            self.pending.expired += 1;
+        if !self.spaces.map(&mut item.key, &mut item.scopes)? {
             return Ok(false);
         }
-        if let Some(keys) = &mut self.batch_keys {
-            if keys.contains(&item.key) || self.engine.contains_key(&item.key)? {
-                self.pending.kept += 1;
-                return Ok(false);
-            }
-            keys.insert(item.key.clone());
+        if item.expires_at_ms.is_some_and(|at| at <= self.engine.now().0) {
+            return self.take_expired(item).map(|()| false);
+        }
+        if self.keeps_existing && self.has(&item.key)? {
+            self.pending.kept += 1;
+            return Ok(false);
         }
         let (bytes, options) = (item.bytes(), item.put_options());
+        self.batch_keys.insert(item.key.clone());
         self.batch.put_with(item.key, item.value, options);
         self.batch_bytes += bytes;
         self.pending.stored += 1;
@@ -109,12 +142,29 @@ impl Sink {
         Ok(true)
     }
 
+    /// An entry that expired on the way. Had it come in time, it would have replaced an older one and expired then; so
+    /// where it would have replaced, the older one goes.
+    fn take_expired(&mut self, item: Item) -> Outcome<()> {
+        self.pending.expired += 1;
+        if self.keeps_existing || !self.has(&item.key)? {
+            return Ok(());
+        }
+        self.batch_keys.remove(&item.key);
+        self.batch.delete(item.key);
+        self.pending.removed += 1;
+        if self.batch.len() >= BATCH_ENTRIES { self.flush() } else { Ok(()) }
+    }
+
+    fn has(&self, key: &Vec<u8>) -> Outcome<bool> {
+        Ok(self.batch_keys.contains(key) || self.engine.contains_key(key)?)
+    }
+
     fn flush(&mut self) -> Outcome<()> {
         let mut batch = std::mem::take(&mut self.batch);
         batch.durability(self.durability);
         self.engine.commit(batch)?;
         self.batch_bytes = 0;
-        self.batch_keys.iter_mut().for_each(HashSet::clear);
+        self.batch_keys.clear();
         self.done = self.pending;
         Ok(())
     }

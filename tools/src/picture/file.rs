@@ -37,8 +37,9 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
         return written.map_err(failed);
     }
     let beside = beside(&target);
-    let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, &target));
-    written.map_err(|source| {
+    let mut file = create(&beside).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.and_then(|()| fs::rename(&beside, &target)).map_err(|source| {
         // Nothing is left of what failed.
         let _ = fs::remove_file(&beside);
         failed(source)
@@ -51,8 +52,7 @@ fn beside(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Creates a file. One that is there, or a link of its name, is not ours to write to.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).open(path)
 }
