@@ -12,6 +12,9 @@ pub use encoding::{KeyReader, KeyWriter};
 /// of different kinds never have the same bytes: `1`, `1.0`, `true`, `"1"` and `b"1"` are five keys. Integers of all
 /// widths are one kind: `1_u8` and `1_i64` are the same key.
 ///
+/// A key may have 65,535 bytes when it is encoded, with the prefix of its space; errors of the engine count these. A zero
+/// byte in a string or in bytes takes two.
+///
 /// ```
 /// use tierce::key::encode;
 /// assert!(encode("a") < encode("b"));

@@ -170,7 +170,7 @@ pub(crate) fn create_directories(directory: &Path) -> Result<()> {
     let above = parent(directory);
     create_directories(above)?;
     let failed = |source| Error::io("create", directory, source);
-    match fs::create_dir(directory) {
+    match files::create_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         // Not there before, and there now: somebody else may not have synced it yet.
         _ => {}

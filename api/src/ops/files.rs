@@ -8,17 +8,17 @@ use tierce_engine::io::{Disk as _, OsDisk};
 /// Renames a file; on the device after [`sync_dir`].
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::renamed(from, to);
     Ok(())
 }
 
 /// Removes a file; on the device after [`sync_dir`].
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     let noted = notes::before_removal(path);
     fs::remove_file(path)?;
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::removed(path, noted);
     Ok(())
 }
@@ -26,7 +26,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(directory: &Path) -> io::Result<()> {
     OsDisk.sync_dir(directory)?;
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::synced_dir(directory);
     Ok(())
 }
@@ -34,28 +34,36 @@ pub(crate) fn sync_dir(directory: &Path) -> io::Result<()> {
 /// Makes the bytes of a file durable.
 pub(crate) fn sync(file: &fs::File) -> io::Result<()> {
     file.sync_all()?;
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::synced(file);
+    Ok(())
+}
+
+/// Makes a directory; on the device after a [`sync_dir`] of the one above.
+pub(crate) fn create_dir(directory: &Path) -> io::Result<()> {
+    fs::create_dir(directory)?;
+    #[cfg(all(test, unix))]
+    notes::created_dir(directory);
     Ok(())
 }
 
 /// Opens a file that may be a new one.
 pub(crate) fn open(options: &fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
     let file = options.open(path)?;
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::opened(path, &file);
     Ok(file)
 }
 
 /// To be called when something was written to the file at `path`.
 pub(crate) fn note_written(path: &Path, file: &fs::File) {
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     notes::written(path, file);
-    #[cfg(not(test))]
+    #[cfg(not(all(test, unix)))]
     let _ = (path, file);
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 pub(crate) mod notes {
     //! What was done, as the crash harness takes it.
 
@@ -151,6 +159,14 @@ pub(crate) mod notes {
         fn push(&mut self, event: Event) {
             self.log.events.push(event);
         }
+    }
+
+    pub(super) fn created_dir(directory: &Path) {
+        note(|notes| {
+            if let Some(path) = notes.below(directory) {
+                notes.push(Event::CreateDir { path });
+            }
+        });
     }
 
     pub(super) fn opened(path: &Path, file: &fs::File) {

@@ -9,6 +9,8 @@ pub(crate) mod atomic;
 mod backup;
 mod clean_up;
 mod config_document;
+#[cfg(all(test, unix))]
+mod crash_tests;
 mod directories;
 pub(crate) mod document;
 mod files;

@@ -220,8 +220,8 @@ impl RotatingLog {
             self.bytes = 0;
             return Ok(());
         }
-        // Lines that were written and synced are so in every file; this one is not written to any more.
-        files::sync(&self.file).map_err(|source| Error::io("sync", &self.path, source))?;
+        // This file is not written to any more, and must not be lost while others change their names.
+        self.sync()?;
         // Order: the new file is there before a name changes. If there is no room for it, nothing has moved, however
         // often that is tried.
         let next = self.next_path();

@@ -5,8 +5,9 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Barrier, Mutex},
     thread,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -66,6 +67,58 @@ fn a_load_of_a_damaged_record_beside_a_save() {
         assert_eq!(other.load("sensor").unwrap(), Some(one(7)));
         assert_eq!(other.quarantined().unwrap().len(), 1, "the damaged one is there once");
         assert_eq!(store.take_damage().len() + other.take_damage().len(), 1);
+    }
+}
+
+/// Goal: of threads that load a damaged record and save a good one at the same moment, the save wins.
+#[test]
+fn loads_and_saves_of_damaged_records() {
+    let engine = Options::new().disk(MemoryDisk::new()).background(false).open("store").unwrap();
+    // It takes a moment between judging and acting.
+    let store = EngineStore::new(engine.clone()).clock(Dawdling);
+    let (start, end) = (Barrier::new(3), Barrier::new(3));
+    thread::scope(|scope| {
+        for saves in [false, true] {
+            let (start, end) = (&start, &end);
+            let store = if saves { EngineStore::new(engine.clone()) } else { store.clone() };
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    start.wait();
+                    if saves {
+                        store.save("sensor", &one(round)).unwrap();
+                    } else {
+                        store.load("sensor").unwrap();
+                    }
+                    end.wait();
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            engine.put(b"\0Ssensor", format!("damaged {round}")).unwrap();
+            start.wait();
+            end.wait();
+            assert!(
+                engine.entry(b"\0Ssensor").unwrap().is_some(),
+                "round {round}: the save is gone"
+            );
+        }
+    });
+    assert_eq!(store.quarantined().unwrap().len(), usize::try_from(ROUNDS).unwrap());
+}
+
+const ROUNDS: u64 = 200;
+
+#[derive(Debug)]
+struct Dawdling;
+
+impl Clock for Dawdling {
+    fn wall_ms(&self) -> u64 {
+        thread::sleep(Duration::from_micros(100));
+        OsClock.wall_ms()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        OsClock.monotonic_ms()
     }
 }
 
@@ -329,15 +382,18 @@ fn after_a_change_of_directory(dir: &Path) {
     sqlite.save("a", &one(1)).unwrap();
 }
 
-const SAVES: u32 = 8;
+const SAVES: u32 = 4;
+/// What another program wrote, as it wrote it.
+const OTHERS: &str = "\"zz\": {\"iccid\": 89490200001234567890,\n \"x\": 0.10000000000000001}";
 
 /// Saves states and settings of its own, each with a handle of its own.
 fn write_many(dir: &Path, number: u32) {
+    let mut config = ConfigDocument::open(dir.join("config.json")).unwrap();
     for n in 0..SAVES {
         let name = format!("{number}-{n}");
         let states = JsonFileStore::new(dir.join("state.json"));
         states.save(&name, &one(u64::from(n))).unwrap();
-        ConfigDocument::open(dir.join("config.json")).unwrap().set(&name, &n).unwrap();
+        config.set(&name, &n).unwrap();
         StatusDocument::open(dir.join("status.json")).unwrap().set(&name, n).unwrap();
         #[cfg(feature = "sqlite")]
         {
@@ -348,14 +404,18 @@ fn write_many(dir: &Path, number: u32) {
 }
 
 /// Goal: processes and threads that start at once over files that are damaged, or not there, and save different names:
-/// nothing that was acknowledged is missing, and what was damaged is kept once.
+/// nothing that was acknowledged is missing, what others wrote is as they wrote it, and what was damaged is kept once.
 #[test]
 fn processes_that_start_at_once() {
     for is_damaged in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let files = ["state.json", "config.json", "status.json", "state.db"];
-        for name in files.iter().filter(|_| is_damaged) {
-            fs::write(dir.path().join(name), "{\"cut off ".repeat(500)).unwrap();
+        for name in files {
+            match is_damaged {
+                true => fs::write(dir.path().join(name), "{\"cut off ".repeat(500)).unwrap(),
+                false if name.ends_with(".db") => {}
+                false => fs::write(dir.path().join(name), format!("{{{OTHERS}}}")).unwrap(),
+            }
         }
         let mut others: Vec<_> =
             (1..3).map(|number| Process::start(&number.to_string(), dir.path())).collect();
@@ -382,6 +442,10 @@ fn processes_that_start_at_once() {
                 #[cfg(feature = "sqlite")]
                 assert_eq!(sqlite.load(&name).unwrap(), Some(one(n.into())), "{name}");
             }
+        }
+        for name in files.iter().filter(|name| !is_damaged && name.ends_with("json")) {
+            let text = fs::read_to_string(dir.path().join(name)).unwrap();
+            assert!(text.contains(OTHERS), "{name}: {text}");
         }
         let kept = names_in(dir.path()).into_iter().filter(|name| name.contains(".corrupt-"));
         let count = if is_damaged { 3 + usize::from(cfg!(feature = "sqlite")) } else { 0 };
