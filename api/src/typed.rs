@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, marker::PhantomData, ops::ControlFlow, sync::Arc, time::Duration};
 
-use tierce_engine::{Change, Durability, PutOptions, SequenceNumber, Timestamp, View};
+use tierce_engine::{Change, Durability, PutOptions, Timestamp, View};
 
 use crate::{
     codec::Codec,
@@ -255,11 +255,16 @@ impl<K: OwnedKey, V, C: Codec<V>> Typed<K, V, C> {
         Ok(put.is_some())
     }
 
-    /// Deletes `key` if it is still what one write stored; says whether it was.
-    pub(crate) fn delete_unchanged(&self, key: &[u8], version: SequenceNumber) -> Result<bool> {
+    /// Deletes `key` if `is_it` says so of what is there; says whether it did. `is_it` is asked again if another change
+    /// comes between.
+    pub(crate) fn delete_if_at(
+        &self,
+        key: &[u8],
+        is_it: &mut dyn FnMut(&View<'_>) -> bool,
+    ) -> Result<bool> {
         let _writing = self.writing_key(key)?;
         let deleted = self.kv().update(key, &mut |view| match view {
-            Some(view) if view.sequence == version => Change::Delete,
+            Some(view) if is_it(&view) => Change::Delete,
             _ => Change::Keep,
         })?;
         self.space.note_gone(self.kv(), [key])?;

@@ -17,14 +17,14 @@ use crate::{
     },
     index::{Frozen, SHARDS},
     io::{Access, FILE_BYTES_MAX, read_file_of, read_up_to_at, remove_if_there, write_all_at},
-    overrides::{Cuts, FrozenOverrides, Touch, Touches},
+    overrides::{Cuts, FrozenOverrides, Touches},
     segment::{
         Home, Segment,
         catalog::{SLOTS_MAX, Table},
         manifest_file::ManifestFile,
     },
     sync::{Mutex, PoisonError},
-    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
+    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp, Touch},
 };
 
 /// Bytes of one entry of the index.
@@ -145,7 +145,7 @@ fn marks(moment: &Moment, out: &mut Vec<u8>) {
     encode_section(SECTION_SEGMENTS, &content, out);
     content.clear();
     for (scope, sequence) in moment.overrides.cuts() {
-        encode_cut(*sequence, scope, &mut content);
+        encode_cut(sequence, scope, &mut content);
     }
     encode_section(SECTION_CUTS, &content, out);
     content.clear();
@@ -256,7 +256,10 @@ pub(crate) fn decode(
                 let rows = CheckpointTouch::decode_all(content).map_err(text)?;
                 let touch = |row: CheckpointTouch| {
                     let at = Location { slot: Slot(row.slot), offset: row.offset };
-                    (at, Touch::logged(row.expires_at, row.sequence))
+                    // The expiry may be ahead of the log's, which is not told: the next slide is written down, or a crash
+                    // without this file would take back more than it may.
+                    let CheckpointTouch { expires_at, sequence, .. } = row;
+                    (at, Touch { expires_at, sequence, logged: None })
                 };
                 loaded.touches = rows.into_iter().map(touch).collect();
             }

@@ -65,8 +65,8 @@ pub use evictor::{Cause, Evicted, Eviction};
 #[cfg(feature = "testing")]
 pub use knobs::Knobs;
 pub use options::{
-    Compaction, Condition, Durability, Evict, OnOpening, Options, PutOptions, ReadMode,
-    RecoveryPolicy,
+    Compaction, Condition, Durability, EntryVersion, Evict, OnOpening, Options, PutOptions,
+    ReadMode, RecoveryPolicy,
 };
 pub use reader::{Changed, Changes, Entry, Iter, Snapshot, View, Wrote};
 pub use recovery::{RecoveryReport, TornTail};

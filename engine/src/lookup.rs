@@ -6,14 +6,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     error::{Corruption, Damage, Error, Result},
-    evictor::{Cause, Eviction, Journal},
+    evictor::Journal,
     format::{
         hash::KeyHasher,
         record::{Head, Kind},
     },
     index::{Candidates, Entry as IndexEntry, Index},
     io::StoreClock,
-    overrides::{FrozenOverrides, Overrides, Touch},
+    overrides::{FrozenOverrides, Overrides},
     recency::Recency,
     segment::{
         Segment, Value,
@@ -22,7 +22,7 @@ use crate::{
     },
     stats::{Counters, Stats, Tally},
     sync::atomic::{AtomicU64, Ordering},
-    types::{Location, SequenceNumber, Timestamp, is_live},
+    types::{Location, SequenceNumber, Slot, Timestamp, Touch, is_live},
 };
 
 /// The newest record of a key.
@@ -35,9 +35,15 @@ pub(crate) struct Found {
     pub(crate) head_bytes: usize,
     pub(crate) value_bytes: usize,
     pub(crate) sequence: SequenceNumber,
+    /// Of the last change of the entry: the put, or a touch that came later.
+    pub(crate) version: SequenceNumber,
     pub(crate) expires_at: Option<Timestamp>,
-    /// Whether its expiry comes from a touch.
+    /// Whether its entry says that it was touched.
     pub(crate) is_touched: bool,
+    /// What its expiry comes from, if that is a touch. Of an evicted entry it may be gone, and does not matter.
+    pub(crate) touch: Option<Touch>,
+    /// Whether a scope cut may end it.
+    is_scoped: bool,
     /// Neither expired nor cut off nor evicted.
     pub(crate) is_live: bool,
     /// Readers take it for absent; only [`Lookup::current`] finds such records.
@@ -72,13 +78,13 @@ impl Asker {
 
 /// What else is known of records.
 pub(crate) trait Marks {
-    fn touch(&self, at: Location) -> Option<Touch>;
+    fn touch_of(&self, entry: &IndexEntry) -> Option<Touch>;
     fn is_cut(&self, sequence: SequenceNumber, head: &Head<'_>) -> bool;
 }
 
 impl Marks for Overrides {
-    fn touch(&self, at: Location) -> Option<Touch> {
-        Self::touch(self, at)
+    fn touch_of(&self, entry: &IndexEntry) -> Option<Touch> {
+        Self::touch_of(self, entry)
     }
 
     #[inline]
@@ -88,8 +94,8 @@ impl Marks for Overrides {
 }
 
 impl Marks for FrozenOverrides {
-    fn touch(&self, at: Location) -> Option<Touch> {
-        Self::touch(self, at)
+    fn touch_of(&self, entry: &IndexEntry) -> Option<Touch> {
+        Self::touch_of(self, entry)
     }
 
     fn is_cut(&self, sequence: SequenceNumber, head: &Head<'_>) -> bool {
@@ -199,7 +205,7 @@ impl Lookup {
                     }
                     // Live, as far as cuts are known: one that is spent is forgotten once the index has let go of what
                     // it ended.
-                    Ok(Examined::Is(_)) if is_scoped(entry) && !self.points_to(hash, entry) => {
+                    Ok(Examined::Is(found)) if found.is_scoped && !self.points_to(hash, entry) => {
                         moved = true
                     }
                     Ok(Examined::Is(found)) => return Ok(Some(found)),
@@ -230,21 +236,27 @@ impl Lookup {
         }
     }
 
+    /// A slot for a new segment: nothing is known of records in it.
+    pub(crate) fn free_slot(&self) -> Slot {
+        let slot = self.catalog.free_slot();
+        self.overrides.admit(slot);
+        slot
+    }
+
+    /// Takes segments out of the catalog. No state that is kept by their slots outlives them: the index has no entry of
+    /// them any more, and their touches go here. The slots may be given to others at once.
+    pub(crate) fn retire(&self, slots: &[Slot]) {
+        for slot in slots {
+            let _ = self.overrides.forget_slot(*slot);
+        }
+        self.catalog.change(Vec::new(), slots);
+    }
+
     /// The key of the record at this place, if it can be read.
     pub(crate) fn key_at(&self, at: Location) -> Option<Vec<u8>> {
         let segment = self.catalog.get(at.slot)?;
         let record = segment.record(at.offset, 256, Depth::Head).ok()??;
         Some(segment.head(record.of(&segment), at.offset).ok()?.key.to_vec())
-    }
-
-    /// Puts on record that an entry ended, for those who want to know every key; others learn of it from the counters.
-    pub(crate) fn note_ended(&self, hash: u64, entry: &IndexEntry, cause: Cause) {
-        if !self.journal.keeps_keys() {
-            return;
-        }
-        let (at, age) = (self.clock.now(), self.recency.age(entry.epoch));
-        let eviction = Eviction { at, cause, hash, age, bytes: entry.size.bytes() };
-        self.journal.record([(eviction, self.key_at(entry.location))]);
     }
 
     /// Whether the index still has an entry of this record.
@@ -270,10 +282,6 @@ impl Lookup {
         };
         examine(segment, entry, Some(key), depth, &*self.overrides, || self.clock.now())
     }
-}
-
-const fn is_scoped(entry: IndexEntry) -> bool {
-    entry.flags & IndexEntry::SCOPED != 0
 }
 
 fn no_record(file: PathBuf, offset: u64) -> Error {
@@ -310,13 +318,17 @@ pub(crate) fn examine(
     if depth == Depth::Whole {
         segment.check_value(bytes, &head, at.offset)?;
     }
-    let expires_at = if entry.flags & IndexEntry::TOUCHED == 0 || entry.is_evicted() {
-        // Of an evicted entry the touch may be gone, and nobody asks when it expires.
-        head.expires_at
-    } else {
+    let is_touched = entry.flags & IndexEntry::TOUCHED != 0;
+    let touch = if is_touched && !entry.is_evicted() {
         // No touch where there should be one: the record was displaced since the index was asked.
-        marks.touch(at).ok_or_else(|| no_record(segment.path.clone(), at.offset))?.expires_at
+        let missing = || no_record(segment.path.clone(), at.offset);
+        Some(marks.touch_of(&entry).ok_or_else(missing)?)
+    } else {
+        None
     };
+    let expires_at = touch.map_or(head.expires_at, |touch| touch.expires_at);
+    let folded = head.extension.and_then(|extension| extension.touched());
+    let version = touch.map(|touch| touch.sequence).or(folded).unwrap_or(head.sequence);
     let in_time = expires_at.is_none() || is_live(expires_at, now());
     let found = Found {
         location: at,
@@ -324,8 +336,11 @@ pub(crate) fn examine(
         head_bytes: head.head_bytes,
         value_bytes: head.value_bytes as usize,
         sequence: head.sequence,
+        version,
         expires_at,
-        is_touched: entry.flags & IndexEntry::TOUCHED != 0,
+        is_touched,
+        touch,
+        is_scoped: head.extension.is_some(),
         is_live: in_time && !entry.is_evicted() && !marks.is_cut(head.sequence, &head),
         is_evicted: entry.is_evicted(),
         is_evictable: entry.flags & IndexEntry::EVICTABLE != 0,

@@ -66,6 +66,24 @@ pub(crate) struct Location {
     pub(crate) offset: u64,
 }
 
+/// The expiry in force for one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    /// `None` = never.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// The newest touch that stands in the log, or the put itself if there is none.
+    pub(crate) sequence: SequenceNumber,
+    /// The expiry that the log has: a sliding one may be ahead of it for a while.
+    pub(crate) logged: Option<Timestamp>,
+}
+
+impl Touch {
+    /// What a record in the log says.
+    pub(crate) const fn logged(expires_at: Option<Timestamp>, sequence: SequenceNumber) -> Self {
+        Self { expires_at, sequence, logged: expires_at }
+    }
+}
+
 /// The mean of the sequence numbers at which records of a segment died, after one more death at `now`; 0 = none did.
 /// One number in the place of the last few, and less noisy: each death weighs 1/64.
 #[must_use]

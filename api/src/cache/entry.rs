@@ -49,7 +49,7 @@ pub(super) fn describe<V>(
     tags.sort();
     Entry {
         value,
-        version: view.sequence,
+        version: view.stored,
         stored_at: stored_at(view),
         expires_at: view.expires_at,
         fresh_until: fresh_until(view),

@@ -163,23 +163,27 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                 && let (Ok(key), Ok(value)) =
                     (self.typed.key_of(bytes), self.typed.value_of(bytes, &view))
             {
-                entries.push((
-                    bytes.to_vec(),
-                    key,
-                    describe(value, &view, self.shared.uses.of(bytes), now),
-                ));
+                let entry = describe(value, &view, self.shared.uses.of(bytes), now);
+                entries.push((bytes.to_vec(), key, entry, view.version()));
             }
             ControlFlow::Continue(())
         })?;
         // Order: asked when the scan is over. The answer may come from the store.
-        entries.retain(|(_, key, entry)| is_it(key, entry));
+        entries.retain(|(_, key, entry, _)| is_it(key, entry));
         if !entries.is_empty() {
             drop(self.shared.flights.write_all());
         }
         let mut count = 0;
-        for (bytes, _, entry) in entries {
-            // What was stored meanwhile was not judged.
-            if self.typed.delete_unchanged(&bytes, entry.version)? {
+        for (bytes, key, entry, judged) in entries {
+            // What was stored meanwhile was not judged, and stays. What was given another expiry is judged again.
+            let deleted = self.typed.delete_if_at(&bytes, &mut |view| {
+                view.version() == judged
+                    || (view.stored == entry.version
+                        && self.typed.value_of(&bytes, view).is_ok_and(|value| {
+                            is_it(&key, &describe(value, view, self.shared.uses.of(&bytes), now))
+                        }))
+            })?;
+            if deleted {
                 count += u64::from(!entry.is_stale);
                 self.tell(|| Raw::Removed(bytes, Removal::Invalidated));
             }

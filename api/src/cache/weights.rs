@@ -195,7 +195,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             if view.evictable {
                 let used_at = self.shared.uses.of(own).map(|found| found.accessed_at);
                 let used_at = used_at.or_else(|| stored_at(&view)).unwrap_or(Timestamp(0));
-                let version = view.sequence;
+                let version = view.stored;
                 cold.push(Weighed { used_at, version, key: own.to_vec(), weight });
             }
             ControlFlow::Continue(())
@@ -217,7 +217,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
                 continue;
             }
             // What was stored meanwhile is newer, and among what is coming.
-            if self.typed.delete_unchanged(&entry.key, entry.version)? {
+            if self.typed.delete_if_at(&entry.key, &mut |view| view.stored == entry.version)? {
                 self.shared.counters.outweighed.add(1);
                 self.shared.uses.forget(&entry.key);
                 gone.push(entry.key);

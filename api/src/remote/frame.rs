@@ -20,7 +20,7 @@
 //! overwrites its expiry: the sums leave both out. Everything else that was changed is noticed, and so is an entry that
 //! was moved under another key.
 
-use tierce_engine::{Entry, PutOptions, SequenceNumber, Timestamp};
+use tierce_engine::{Entry, EntryVersion, PutOptions, SequenceNumber, Timestamp};
 
 use crate::error::BoxError;
 
@@ -58,6 +58,14 @@ pub(super) fn expiry(at: Option<Timestamp>) -> [u8; 9] {
     let mut bytes = [0; 9];
     bytes[0] = u8::from(at.is_some());
     bytes[1..].copy_from_slice(&at.unwrap_or_default().0.to_le_bytes());
+    bytes
+}
+
+/// The state of an entry as it stands in a frame, from the sequence number on: both, or the sequence number alone if
+/// its expiry was not part of what was read. The scripts compare these bytes.
+pub(super) fn version(version: EntryVersion) -> Vec<u8> {
+    let mut bytes = version.sequence().0.to_le_bytes().to_vec();
+    bytes.extend(version.expires_at().map(expiry).into_iter().flatten());
     bytes
 }
 
@@ -167,6 +175,7 @@ fn parse(key: &[u8], bytes: &[u8], total: usize) -> Option<Entry> {
     }
     let mut entry = Entry::new(value.to_vec(), options);
     entry.sequence = SequenceNumber(sequence);
+    entry.stored = entry.sequence;
     Some(entry)
 }
 
@@ -226,6 +235,7 @@ mod tests {
         let options = options.item(0x20, "stored").item(0x7f, "").expires_at(Timestamp(u64::MAX));
         let mut entry = Entry::new(b"a value".to_vec(), options);
         entry.sequence = SequenceNumber(0x0102_0304_0506_0708);
+        entry.stored = entry.sequence;
         let sequence = entry.sequence.0.to_le_bytes();
         let frame = [&MAGIC[..], &sequence, &encode(b"key", &entry)].concat();
         (entry, frame)

@@ -17,7 +17,7 @@ use std::{
 
 use redis::Value;
 use tierce_engine::{
-    Change, Condition, Durability, Entry, PutOptions, SequenceNumber, Timestamp, View,
+    Change, Condition, Durability, Entry, EntryVersion, PutOptions, SequenceNumber, Timestamp, View,
 };
 
 use super::{
@@ -291,10 +291,10 @@ impl Redis {
         }
     }
 
-    fn delete_at(&self, key: &[u8], unchanged: Option<SequenceNumber>) -> Result<Answer> {
+    fn delete_at(&self, key: &[u8], unchanged: Option<EntryVersion>) -> Result<Answer> {
         check_key(key)?;
         let keys = [self.cuts(), self.name(key)];
-        let wanted = unchanged.map_or(Vec::new(), |sequence| sequence.0.to_le_bytes().to_vec());
+        let wanted = unchanged.map_or(Vec::new(), frame::version);
         self.change("delete", &DELETE, &keys, vec![wanted])
     }
 
@@ -354,17 +354,17 @@ impl Kv for Redis {
         loop {
             let old = self.read_one(key, true)?;
             let view = old.as_ref().map(view_of);
-            let sequence = view.map(|view| view.sequence);
-            match (change(view), sequence) {
+            let version = view.map(|view| view.version());
+            match (change(view), version) {
                 (Change::Keep, _) | (Change::Delete, None) => return Ok(None),
-                (Change::Delete, Some(sequence)) => match self.delete_at(key, Some(sequence))? {
-                    Answer::Done(_) => return Ok(Some(sequence.next())),
+                (Change::Delete, Some(version)) => match self.delete_at(key, Some(version))? {
+                    Answer::Done(_) => return Ok(Some(version.sequence().next())),
                     Answer::Absent | Answer::Refused(_) => {}
                     Answer::Damaged => return Err(damaged(key, &"it is damaged".into())),
                 },
-                (Change::Put(value, options), sequence) => {
-                    let options = match sequence {
-                        Some(sequence) => options.only_if_unchanged(sequence),
+                (Change::Put(value, options), version) => {
+                    let options = match version {
+                        Some(version) => options.only_if_unchanged(version),
                         None => options.only_if_absent(),
                     };
                     let put = [Edit::Put(key.to_vec(), value, options)];
@@ -524,7 +524,7 @@ fn condition(condition: Condition) -> Vec<u8> {
     match condition {
         Condition::Always => Vec::new(),
         Condition::Absent => b"a".to_vec(),
-        Condition::Unchanged(sequence) => sequence.0.to_le_bytes().to_vec(),
+        Condition::Unchanged(version) => frame::version(version),
     }
 }
 

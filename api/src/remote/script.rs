@@ -6,8 +6,11 @@
 //! |---|---|---|---|
 //! | read | cuts, entries | `v` or `h` | per entry: nothing, or the frame (`h`: its head) and its length |
 //! | commit | sequence, cuts, an entry per put and delete | `p`, condition, frame, expiry; `d`; `c`, scope | status, sequence |
-//! | delete | cuts, entry | sequence number that it must have, or nothing | status |
+//! | delete | cuts, entry | version that it must have, or nothing | status |
 //! | touch | cuts, entry | expiry as in the frame, expiry | status |
+//!
+//! A version is the first bytes of a frame from its sequence number on: of that alone, or with the expiry that follows it, so
+//! that a touch is a change, too.
 //!
 //! A status is 0 for absent, 1 for done, 2 for a condition that does not hold, 3 for a damaged entry. An expiry is
 //! decimal milliseconds, or empty if the server is not to forget the entry by itself. Time is the later of the caller's
@@ -70,6 +73,11 @@ local function look(key)
   return frame, parse(frame)
 end
 
+-- Whether the frame has this version: its sequence number, and its expiry if that is compared, too.
+local function is_version(frame, version)
+  return string.sub(frame, 3, 2 + #version) == version
+end
+
 local function is_alive(entry, cuts)
   if entry.expires_at and entry.expires_at <= now then return false end
   local sequence = number(entry.sequence, 1, 8)
@@ -91,7 +99,7 @@ local function next_sequence(key)
   return sequence
 end
 
--- What to answer if the condition does not hold: 'a' is absence, anything else the sequence number it must have.
+-- What to answer if the condition does not hold: 'a' is absence, anything else the version it must have.
 local function refusal(key, cuts, condition)
   if condition == '' then return nil end
   local frame, entry = look(key)
@@ -99,7 +107,7 @@ local function refusal(key, cuts, condition)
   local found = entry and is_alive(entry, cuts) and entry.sequence
   if condition == 'a' then
     if found then return { server_now, 2, found } end
-  elseif found ~= condition then
+  elseif not found or not is_version(frame, condition) then
     return { server_now, 2, found }
   end
   return nil
@@ -186,7 +194,7 @@ if not frame then return { server_now, 0 } end
 local was_there = not entry or is_alive(entry, KEYS[1])
 if ARGV[2] ~= '' then
   if not entry then return { server_now, 3 } end
-  if not was_there or entry.sequence ~= ARGV[2] then return { server_now, 0 } end
+  if not was_there or not is_version(frame, ARGV[2]) then return { server_now, 0 } end
 end
 redis.call('DEL', KEYS[2])
 return { server_now, was_there and 1 or 0 }

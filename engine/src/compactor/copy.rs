@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use super::older::{Others, Question};
 use crate::{
     error::{Corruption, Error, Result},
+    evictor::{Cause, Victim},
     format::{
         footer::FooterEntry,
         record::{Draft, Extension, Flags, Head, ITEM_TOUCHED, Kind, encode, push_item},
@@ -16,16 +17,15 @@ use crate::{
     },
     index::Entry as IndexEntry,
     lookup::Lookup,
-    overrides::Touch,
     segment::{
         Home, Segment,
         output::{CopiedRecord, Output},
         read::{Depth, RecordBytes},
         seal::entries_by_scan,
-        transfer::{Ended, Ending, Leftover, Move, Transfer},
+        transfer::{Ended, Leftover, Move, Transfer},
     },
     space::{Purpose, Space},
-    types::{Location, SegmentId, SequenceNumber, is_live},
+    types::{Location, SegmentId, SequenceNumber, Touch, is_live},
 };
 
 /// What a job needs from the rest of the store.
@@ -44,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub(crate) place: &'a dyn Fn(u64, Option<u64>) -> u8,
     /// Removes a file of which nobody knows, and gives back what was taken for it once it is gone.
     pub(crate) abandon: &'a dyn Fn(Leftover),
+    /// Ends entries of an input that have expired or are cut off, if that is still so under the writer's turn.
+    pub(crate) end: &'a dyn Fn(&Arc<Segment>, &[Victim], Cause),
     /// Told of bytes read and copied, now and then; says whether to go on.
     pub(crate) go_on: &'a dyn Fn(u64, u64) -> ControlFlow<()>,
 }
@@ -109,8 +111,9 @@ struct Copying<'a> {
 enum Fate {
     /// The index points to it: it is copied.
     Survives(IndexEntry),
-    /// The index points to it, but it has ended. If it hides an older version, a tombstone takes its place.
-    Ends(IndexEntry, Ending),
+    /// The index points to it, but it has ended: its entry is marked as evicted, for good. If it hides an older version,
+    /// a tombstone takes its place.
+    Ends(IndexEntry),
     /// A tombstone: copied if it hides an older version.
     Death,
     /// A touch or a scope cut that is in force.
@@ -127,8 +130,10 @@ struct Step {
 impl Copying<'_> {
     /// Takes one victim through.
     fn take(&mut self, inputs: &[Arc<Segment>], input: &Arc<Segment>) -> Result<ControlFlow<()>> {
+        let entries = entries_of(self.job, input)?;
+        self.end_what_has_ended(input, &entries)?;
         let mut steps = Vec::new();
-        for entry in entries_of(self.job, input)? {
+        for entry in entries {
             let fate = self.fate(inputs, input, &entry)?;
             steps.extend(fate.map(|fate| Step { entry, fate, hides_older: false }));
         }
@@ -161,7 +166,11 @@ impl Copying<'_> {
             Kind::Put => {
                 let found = self.job.lookup.index.peek(entry.hash);
                 let here = found.iter().find(|candidate| candidate.location == at);
-                here.map(|here| self.fate_of_put(input, here)).transpose()
+                // What ended since it was looked at is copied once more.
+                Ok(here.map(|here| match here.is_evicted() {
+                    true => Fate::Ends(here),
+                    false => Fate::Survives(here),
+                }))
             }
             Kind::Delete => Ok(Some(Fate::Death)),
             Kind::Touch => {
@@ -175,27 +184,45 @@ impl Copying<'_> {
         }
     }
 
-    fn fate_of_put(&self, input: &Arc<Segment>, here: IndexEntry) -> Result<Fate> {
-        let lookup = self.job.lookup;
-        if here.is_evicted() {
-            return Ok(Fate::Ends(here, Ending::Evicted));
+    /// Lets the entries of an input that have expired or are cut off be marked as evicted. The decision is the turn's:
+    /// one that was given more time meanwhile survives.
+    fn end_what_has_ended(&self, input: &Arc<Segment>, entries: &[FooterEntry]) -> Result<()> {
+        let (mut expired, mut cut) = (Vec::new(), Vec::new());
+        for entry in entries.iter().filter(|entry| entry.kind == Kind::Put) {
+            let at = Location { slot: input.slot, offset: entry.offset };
+            let found = self.job.lookup.index.peek(entry.hash);
+            let Some(here) = found.iter().find(|here| here.location == at) else { continue };
+            match self.cause_of_end(input, here)? {
+                Some(Cause::Cut) => cut.push(Victim::new(entry.hash, here)),
+                Some(_) => expired.push(Victim::new(entry.hash, here)),
+                None => {}
+            }
         }
-        let at = here.location;
-        let record = read(input, at.offset, u64::MAX, Depth::Head)?;
-        let head = input.head(record.of(input), at.offset)?;
-        let expires_at = match lookup.overrides.touch(at) {
-            Some(touch) => touch.expires_at,
-            None => head.expires_at,
-        };
+        (self.job.end)(input, &expired, Cause::Expired);
+        (self.job.end)(input, &cut, Cause::Cut);
+        Ok(())
+    }
+
+    /// Why the entry that points to a record of this input has ended, if it has and is not evicted.
+    fn cause_of_end(&self, input: &Arc<Segment>, here: IndexEntry) -> Result<Option<Cause>> {
+        const MAY_END: u8 = IndexEntry::EXPIRES | IndexEntry::TOUCHED | IndexEntry::SCOPED;
+        if here.is_evicted() || here.flags & MAY_END == 0 {
+            return Ok(None);
+        }
+        let overrides = &self.job.lookup.overrides;
+        let record = read(input, here.location.offset, u64::MAX, Depth::Head)?;
+        let head = input.head(record.of(input), here.location.offset)?;
+        let touch = overrides.touch_of(&here);
+        let expires_at = touch.map_or(head.expires_at, |touch| touch.expires_at);
         let is_cut = head
             .extension
-            .is_some_and(|extension| lookup.overrides.is_cut(head.sequence, extension.scopes()));
+            .is_some_and(|extension| overrides.is_cut(head.sequence, extension.scopes()));
         Ok(if is_cut {
-            Fate::Ends(here, Ending::Cut)
+            Some(Cause::Cut)
         } else if !is_live(expires_at, self.transfer.now) {
-            Fate::Ends(here, Ending::Expired)
+            Some(Cause::Expired)
         } else {
-            Fate::Survives(here)
+            None
         })
     }
 
@@ -206,8 +233,8 @@ impl Copying<'_> {
         let candidates = lookup.index.peek(entry.hash);
         let target = candidates
             .iter()
-            .map(|candidate| candidate.location)
-            .find(|at| lookup.overrides.touch(*at).is_some_and(is_ours));
+            .find(|candidate| lookup.overrides.touch_of(candidate).is_some_and(is_ours))
+            .map(|candidate| candidate.location);
         if target.is_some() {
             // It is to be copied: it must be sound.
             read_whole(input, entry)?;
@@ -233,7 +260,7 @@ impl Copying<'_> {
     fn ask(&self, steps: &mut [Step]) -> Result<()> {
         let asks = |step: &Step| match step.fate {
             // What was put where nothing had been hides nothing that an older tombstone does not hide too.
-            Fate::Ends(..) | Fate::Death => {
+            Fate::Ends(_) | Fate::Death => {
                 !step.entry.flags.has(Flags::FRESH) || step.entry.kind == Kind::Delete
             }
             Fate::Survives(_) | Fate::Stays => false,
@@ -255,12 +282,11 @@ impl Copying<'_> {
         let Step { entry, fate, hides_older } = step;
         match *fate {
             Fate::Survives(here) => self.copy_put(input, entry, here),
-            Fate::Ends(here, ending) => {
+            Fate::Ends(here) => {
                 if *hides_older {
                     self.bury(input, entry)?;
                 }
-                let at = here.location;
-                self.transfer.ended.push(Ended { hash: entry.hash, at, ending });
+                self.transfer.ended.push(Ended { hash: entry.hash, at: here.location });
                 Ok(())
             }
             Fate::Death if !hides_older => Ok(()),
@@ -286,7 +312,7 @@ impl Copying<'_> {
         let record = read_whole(input, entry)?;
         let bytes = record.of(input);
         let head = input.head(bytes, from.offset)?;
-        let touch = self.job.lookup.overrides.touch(from);
+        let touch = self.job.lookup.overrides.touch_of(&here);
         self.scratch.clear();
         let (head_bytes, expires_at) = match touch {
             None => {
@@ -378,7 +404,7 @@ impl Copying<'_> {
         let class = Class(Class::COMPACTED.0 + stream);
         let mut header = (self.job.header)(class, self.job.horizon);
         header.parents.clone_from(&self.parents);
-        let slot = self.job.lookup.catalog.free_slot();
+        let slot = self.job.lookup.free_slot();
         match Output::create(self.job.home, header, slot, capacity) {
             Ok(output) => {
                 self.outputs.insert(stream, output);

@@ -13,7 +13,7 @@ use crate::{
     index::{Entry as IndexEntry, SHARDS},
     segment::{Segment, read::Depth},
     sync::atomic::Ordering,
-    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp, is_live},
+    types::{SegmentId, SequenceNumber, Slot, Timestamp, is_live},
 };
 
 /// What a sweep removed.
@@ -172,7 +172,7 @@ impl Shared {
             let Some(segment) = due.get(&slot) else { continue };
             let ended = self.ended_of(segment, suspects, now)?;
             for (victims, cause) in [(ended.expired, Cause::Expired), (ended.cut, Cause::Cut)] {
-                let (entries, bytes) = self.writer.mark_all(&victims, cause);
+                let (entries, bytes) = self.writer.end(segment, &victims, cause);
                 swept.entries += entries;
                 swept.bytes += bytes;
             }
@@ -220,9 +220,8 @@ impl Shared {
         suspects.sort_unstable_by_key(|(_, entry)| entry.location.offset);
         let mut ended = Ended::default();
         for (hash, entry) in suspects {
-            let at = entry.location;
             let victim = Victim::new(hash, entry);
-            match self.end_of(segment, at) {
+            match self.end_of(segment, &entry) {
                 Ok((_, true)) => ended.cut.push(victim),
                 Ok((expires_at, false)) if is_live(expires_at, now) => {
                     ended.next = expires_at.map_or(ended.next, |expiry| ended.next.min(expiry));
@@ -237,9 +236,13 @@ impl Shared {
     }
 
     /// When the record expires, touches counted, and whether it was cut off.
-    fn end_of(&self, segment: &Arc<Segment>, at: Location) -> Result<(Option<Timestamp>, bool)> {
-        let overrides = &self.lookup.overrides;
-        let touch = overrides.touch(at);
+    fn end_of(
+        &self,
+        segment: &Arc<Segment>,
+        entry: &IndexEntry,
+    ) -> Result<(Option<Timestamp>, bool)> {
+        let (overrides, at) = (&self.lookup.overrides, entry.location);
+        let touch = overrides.touch_of(entry);
         let Some(record) = segment.record(at.offset, 256, Depth::Head)? else {
             return Ok((None, false));
         };

@@ -1,6 +1,8 @@
 //! The door: opens, closes, and hands each operation to the worker that does it.
 
 mod accounts;
+#[cfg(feature = "testing")]
+mod audit;
 #[cfg(test)]
 mod evicted_tests;
 mod expiry;
@@ -401,9 +403,9 @@ impl Engine {
         Ok(matches!(outcome, Outcome::Written(_)))
     }
 
-    /// Reads `key`, asks `change` what to do, and does it, atomically: if another write comes between, `change` is
-    /// asked again with what is there then. `None` if it kept what was there, or was to delete what was not. `change` must
-    /// not write `key` itself: it would be asked for ever.
+    /// Reads `key`, asks `change` what to do, and does it, atomically: if another write, touch or slide comes between,
+    /// `change` is asked again with what is there then. `None` if it kept what was there, or was to delete what was not.
+    /// `change` must not write `key` itself: it would be asked for ever.
     ///
     /// # Errors
     /// As [`Self::put`] and [`Self::get`].
@@ -420,7 +422,7 @@ impl Engine {
             let outcome = match (change(old.as_ref()), &old) {
                 (Change::Keep, _) => return Ok(None),
                 (Change::Delete, old) => {
-                    let found = old.as_ref().map(|old| old.sequence);
+                    let found = old.as_ref().map(Entry::version);
                     let condition = found.map_or(Condition::Absent, Condition::Unchanged);
                     match self.shared.writer.delete_if(key, condition)? {
                         Outcome::Absent => return Ok(None),
@@ -429,7 +431,7 @@ impl Engine {
                 }
                 (Change::Put(value, options), old) => {
                     let options = match old {
-                        Some(old) => options.only_if_unchanged(old.sequence),
+                        Some(old) => options.only_if_unchanged(old.version()),
                         None => options.only_if_absent(),
                     };
                     self.shared.writer.put(key, &value, &options)?

@@ -419,6 +419,9 @@ impl Shared {
             header: &|class, horizon| self.writer.output_header(class, horizon),
             place: &place,
             abandon: &|file| self.writer.abandon(file),
+            end: &|input, victims, cause| {
+                let _ = self.writer.end(input, victims, cause);
+            },
             go_on: &go_on,
         };
         copy(&job, inputs)
@@ -464,7 +467,7 @@ impl Shared {
             }
             // Without a put nothing in it expires, and a touch may have put that off.
             let has_end = sealed.expiry_max > Timestamp(0)
-                && !self.lookup.overrides.has_touch_in(segment.slot, NO_SEQUENCES);
+                && !self.lookup.overrides.has_touch_in(segment.slot);
             Some(SegmentFacts {
                 slot: segment.slot,
                 bytes: sealed.file_bytes,
@@ -524,9 +527,9 @@ impl Shared {
         if dropped.is_empty() {
             return Ok((0, 0));
         }
-        let entries = self.writer.drop_segments(&dropped, now)?;
+        let (segments, entries) = self.writer.drop_segments(dropped, now)?;
         self.lookup.counters.expired.add(entries);
-        Ok((dropped.len() as u64, entries))
+        Ok((segments, entries))
     }
 
     /// Segments that hold nothing but expired puts that hide nothing (I6), and no touch that is in force.
@@ -538,10 +541,11 @@ impl Shared {
                     && sealed.expiry_max > Timestamp(0)
                     && sealed.tombstones == 0
                     && sealed.not_fresh == 0
+                    && !self.lookup.overrides.has_touch_in(segment.slot)
                     && !self
                         .lookup
                         .overrides
-                        .has_touch_in(segment.slot, first_sequence(segment)..=sealed.sequence_max)
+                        .has_touch_from(first_sequence(segment)..=sealed.sequence_max)
             })
         };
         table.iter().filter(is_over).cloned().collect()
@@ -567,9 +571,6 @@ fn first_sequence(segment: &Segment) -> SequenceNumber {
     SequenceNumber::default()
 }
 
-/// Holds nothing.
-const NO_SEQUENCES: std::ops::RangeInclusive<SequenceNumber> =
-    SequenceNumber(1)..=SequenceNumber(0);
 /// A tombstone with a usual key.
 const DEATH_BYTES: u64 = 48;
 /// Handles of a segment that is only in the catalog's tables.

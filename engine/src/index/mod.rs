@@ -69,16 +69,6 @@ pub(crate) enum Access {
     None,
 }
 
-/// What became of a conditional move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Relocation {
-    /// The entry points to the new location.
-    Moved,
-    /// The entry was displaced or taken out before: the copy is dead.
-    Overtaken,
-}
-
 /// The index of one open store.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -141,29 +131,26 @@ impl Index {
         found.is_some()
     }
 
-    /// Points the entry at `from` to a copy of its record at `to`, if it is still there. The rest of it stays.
-    pub(crate) fn relocate(&self, hash: u64, from: Location, to: Location) -> Relocation {
-        self.relocate_as(hash, from, to, |_| {})
-    }
-
-    /// As [`Self::relocate`], and changes more of the entry in the same moment.
-    pub(crate) fn relocate_as(
+    /// Points the entry at `from` to a copy of its record at `to`, if it is still there, and changes more of the entry in
+    /// the same moment. Whether it was there: otherwise it was displaced or taken out before, and the copy is dead.
+    #[must_use]
+    pub(crate) fn relocate(
         &self,
         hash: u64,
         from: Location,
         to: Location,
         change: impl FnOnce(&mut Entry),
-    ) -> Relocation {
+    ) -> bool {
         let mut table = self.shard(hash).write();
         let Some(at) = table.find(hash, from) else {
-            return Relocation::Overtaken;
+            return false;
         };
         let words = table.get(at);
         let mut entry = Entry::unpack(words);
         entry.location = to;
         change(&mut entry);
         table.set(at, entry.pack(key_of_word(words[0])));
-        Relocation::Moved
+        true
     }
 
     /// Makes the entry at that location absent for readers, if it still has that epoch: nobody used it since it was
@@ -180,6 +167,31 @@ impl Index {
             table.set(at, [with_epoch(word0, Entry::EVICTED), word1]);
         }
         is_same
+    }
+
+    /// Makes the entry at that location absent for readers, whatever its epoch: it has ended, and a use does not change
+    /// that. The entry as it was, if there is one that was not evicted before.
+    #[must_use]
+    pub(crate) fn end(&self, hash: u64, at: Location) -> Option<Entry> {
+        let mut table = self.shard(hash).write();
+        let at = table.find(hash, at)?;
+        let words = table.get(at);
+        let entry = Entry::unpack(words);
+        if entry.is_evicted() {
+            return None;
+        }
+        table.set(at, [with_epoch(words[0], Entry::EVICTED), words[1]]);
+        Some(entry)
+    }
+
+    /// Makes the entries of a shard that `ends` says absent for readers; it is not asked about those that are so
+    /// already. It is asked under the shard's lock: it must be quick and must not use the index.
+    pub(crate) fn end_some(&self, shard: usize, mut ends: impl FnMut(Entry) -> bool) {
+        let asked = |entry: Entry| match !entry.is_evicted() && ends(entry) {
+            true => Entry::EVICTED,
+            false => entry.epoch,
+        };
+        self.shards[shard].write().remap(asked);
     }
 
     /// Sets flags of the entry at that location. Whether there was one.
@@ -260,8 +272,12 @@ impl Index {
     ///
     /// # Panics
     /// If it says [`Entry::EVICTED`].
-    pub(crate) fn remap(&self, shard: usize, epoch_of: impl FnMut(Entry) -> u16) {
-        self.shards[shard].write().remap(epoch_of);
+    pub(crate) fn remap(&self, shard: usize, mut epoch_of: impl FnMut(Entry) -> u16) {
+        self.shards[shard].write().remap(|entry| {
+            let epoch = epoch_of(entry);
+            assert_ne!(epoch, Entry::EVICTED, "a change of epochs evicts nothing");
+            epoch
+        });
     }
 
     /// Gives every entry of a shard this epoch, those too that look evicted: for words that were saved before epochs

@@ -118,7 +118,7 @@ impl Run {
             75..80 => {
                 let to = self.fresh_entry().location;
                 let moved = self.model.at(hash, at).map(|entry| entry.location = to).is_some();
-                assert_eq!(self.index.relocate(hash, at, to) == Relocation::Moved, moved);
+                assert_eq!(self.index.relocate(hash, at, to, |_| {}), moved);
             }
             80..87 => {
                 let marked =

@@ -224,7 +224,8 @@ impl Table {
         removed
     }
 
-    /// Gives entries that are not evicted other epochs. If all stay as they are, shared cells are not copied.
+    /// Gives entries that are not evicted other epochs, or evicts them. If all stay as they are, shared cells are not
+    /// copied.
     pub(super) fn remap(&mut self, mut epoch_of: impl FnMut(Entry) -> u16) {
         let changed = |words: Words| {
             let before = epoch_of_word(words[0]);
@@ -232,7 +233,6 @@ impl Table {
                 return None;
             }
             let epoch = epoch_of(Entry::unpack(words));
-            assert_ne!(epoch, Entry::EVICTED, "a change of epochs evicts nothing");
             (epoch != before).then(|| with_epoch(words[0], epoch))
         };
         let changes = self.cells.iter().map(Cell::load).map(changed);

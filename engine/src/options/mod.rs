@@ -15,7 +15,7 @@ use crate::{
     space::least_bytes,
 };
 
-pub use put::{Condition, PutOptions};
+pub use put::{Condition, EntryVersion, PutOptions};
 
 /// What an acknowledged write has behind it. See `docs/durability.md` for the table of what survives what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

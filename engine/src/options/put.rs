@@ -15,8 +15,60 @@ pub enum Condition {
     Always,
     /// The key is absent (an expired entry counts as absent).
     Absent,
-    /// The key's newest record still has this sequence number.
-    Unchanged(SequenceNumber),
+    /// The entry is still the one that was read.
+    Unchanged(EntryVersion),
+}
+
+/// The state of an entry at one moment, to be compared with a later one: everything that a reader can have judged by,
+/// its expiry included.
+///
+/// From an entry (`Entry::version`, `View::version`) it covers every change. From a bare [`SequenceNumber`] it covers
+/// puts and touches, but not a slide (`Engine::slide`) that was not written down: such a slide takes no number.
+///
+/// ```
+/// use tierce_engine::{Error, Options, PutOptions, io::MemoryDisk};
+/// let engine = Options::new().disk(MemoryDisk::new()).open("store")?;
+/// engine.put("lease", "mine")?;
+/// let read = engine.entry("lease")?.expect("it is there").version();
+/// engine.touch("lease", Some(engine.now().saturating_add_ms(60_000)))?;
+/// let late = engine.put_with("lease", "other", &PutOptions::new().only_if_unchanged(read));
+/// assert!(matches!(late, Err(Error::Conflict { .. })));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryVersion {
+    sequence: SequenceNumber,
+    /// The expiry in force, if it was part of what was read.
+    expires_at: Option<Option<Timestamp>>,
+}
+
+impl EntryVersion {
+    pub(crate) const fn new(sequence: SequenceNumber, expires_at: Option<Timestamp>) -> Self {
+        Self { sequence, expires_at: Some(expires_at) }
+    }
+
+    /// The number of the entry's last change: of its put, or of a touch that came later.
+    #[must_use]
+    pub const fn sequence(self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// The expiry in force (`None` = never), if it was part of what was read.
+    #[must_use]
+    pub const fn expires_at(self) -> Option<Option<Timestamp>> {
+        self.expires_at
+    }
+
+    /// Whether an entry that has this now is unchanged.
+    pub(crate) fn is(self, sequence: SequenceNumber, expires_at: Option<Timestamp>) -> bool {
+        self.sequence == sequence && self.expires_at.is_none_or(|read| read == expires_at)
+    }
+}
+
+impl From<SequenceNumber> for EntryVersion {
+    fn from(sequence: SequenceNumber) -> Self {
+        Self { sequence, expires_at: None }
+    }
 }
 
 /// What goes with one put. The default is a plain put: it clears the expiry and the scopes of the old entry.
@@ -95,10 +147,11 @@ impl PutOptions {
         self
     }
 
-    /// Refuses the write with [`Error::Conflict`] if the key's newest record is not this one.
+    /// Refuses the write with [`Error::Conflict`] if the entry was changed since it was read: put again, deleted, or
+    /// given another expiry. A bare sequence number of an entry will do, but for slides: see [`EntryVersion`].
     #[must_use]
-    pub const fn only_if_unchanged(mut self, sequence: SequenceNumber) -> Self {
-        self.condition = Condition::Unchanged(sequence);
+    pub fn only_if_unchanged(mut self, version: impl Into<EntryVersion>) -> Self {
+        self.condition = Condition::Unchanged(version.into());
         self
     }
 

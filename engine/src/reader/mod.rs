@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     format::record::{Extension, Flags, ITEM_USER_FIRST, ITEM_USER_LAST},
     lookup::{Found, Lookup},
-    options::PutOptions,
+    options::{EntryVersion, PutOptions},
     segment::{Value, read::Depth},
     types::{SequenceNumber, Timestamp},
 };
@@ -26,8 +26,11 @@ pub use snapshot::{Iter, Snapshot};
 pub struct Entry {
     /// The value.
     pub value: Value,
-    /// Order of the write that stored it.
+    /// Order of its last change: of the put that stored it, or of a later touch. A slide that is not written down
+    /// leaves it: see [`Self::version`].
     pub sequence: SequenceNumber,
+    /// Order of the put that stored it: touches leave it.
+    pub stored: SequenceNumber,
     /// When it stops to be live, touches counted; `None` = never.
     pub expires_at: Option<Timestamp>,
     /// Whether it may be forgotten to stay under a limit.
@@ -55,6 +58,7 @@ impl Entry {
         Self {
             value: Value::owned(value),
             sequence: SequenceNumber::default(),
+            stored: SequenceNumber::default(),
             expires_at: options.expires_at,
             evictable: options.evictable,
             codec: options.codec,
@@ -71,8 +75,10 @@ impl Entry {
 pub struct View<'a> {
     /// The value.
     pub value: &'a [u8],
-    /// Order of the write that stored it; 0 while that write is only staged.
+    /// Order of its last change: of the put that stored it, or of a later touch; 0 while the put is only staged.
     pub sequence: SequenceNumber,
+    /// Order of the put that stored it: touches leave it.
+    pub stored: SequenceNumber,
     /// When it stops to be live, touches counted; `None` = never.
     pub expires_at: Option<Timestamp>,
     /// Whether it may be forgotten to stay under a limit.
@@ -90,6 +96,12 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     pub(crate) const fn without_value(self) -> Self {
         Self { value: &[], ..self }
+    }
+
+    /// Its state as a condition for later writes: see [`EntryVersion`].
+    #[must_use]
+    pub const fn version(&self) -> EntryVersion {
+        EntryVersion::new(self.sequence, self.expires_at)
     }
 
     /// The scopes it belongs to.
@@ -114,12 +126,19 @@ impl<'a> View<'a> {
 }
 
 impl Entry {
+    /// Its state as a condition for later writes: see [`EntryVersion`].
+    #[must_use]
+    pub const fn version(&self) -> EntryVersion {
+        EntryVersion::new(self.sequence, self.expires_at)
+    }
+
     /// This entry as a view.
     #[must_use]
     pub fn view(&self) -> View<'_> {
         View {
             value: &self.value,
             sequence: self.sequence,
+            stored: self.stored,
             expires_at: self.expires_at,
             evictable: self.evictable,
             codec: self.codec,
@@ -245,6 +264,7 @@ impl Reader {
 fn describe(found: Found) -> Result<Entry> {
     let entry = found.show(|view| Entry {
         sequence: view.sequence,
+        stored: view.stored,
         expires_at: view.expires_at,
         evictable: view.evictable,
         codec: view.codec,
@@ -270,7 +290,8 @@ impl Found {
         let value = bytes.get(self.head_bytes..self.head_bytes + self.value_bytes);
         Ok(look(View {
             value: value.unwrap_or_default(),
-            sequence: self.sequence,
+            sequence: self.version,
+            stored: self.sequence,
             expires_at: self.expires_at,
             evictable: head.flags.has(Flags::EVICTABLE),
             codec: head.extension.map_or(0, |extension| extension.codec),

@@ -11,11 +11,11 @@ use crate::{
         record::{Flags, Head, Kind},
         wire::u64_at,
     },
-    index::{Entry as IndexEntry, Index, SHARDS, Size, weight},
+    index::{Entry as IndexEntry, Index, SHARDS, Size},
     options::OnOpening,
-    overrides::{Cuts, Touch, Touches},
+    overrides::{Cuts, Touches},
     segment::{Segment, read::Depth},
-    types::{Location, SequenceNumber, Slot},
+    types::{Location, SequenceNumber, Slot, Touch},
 };
 
 /// What a segment says of its records.
@@ -73,7 +73,7 @@ pub(super) struct Loaded {
     pub(super) damaged: Vec<Corruption>,
 }
 
-/// Fills an empty index from `sources`, and the segments' accounts. `epoch_of` says what is known of the last use of
+/// Fills an empty index from `sources`. `epoch_of` says what is known of the last use of
 /// a record.
 pub(super) fn load_all(
     index: &Index,
@@ -82,7 +82,6 @@ pub(super) fn load_all(
     on: &OnOpening,
 ) -> Result<Loaded> {
     let mut loaded = Loaded::default();
-    let mut live = vec![(0, 0); sources.len()];
     for shard in 0..SHARDS {
         on.tell(shard, SHARDS);
         let mut entries = Vec::new();
@@ -91,17 +90,10 @@ pub(super) fn load_all(
                 let mut entry = index_entry(sources, &winner, &loaded);
                 let (hash, sequence) = (winner.entry.hash, winner.entry.sequence);
                 entry.epoch = epoch_of(hash, sequence).unwrap_or(entry.epoch);
-                if !entry.is_evicted() {
-                    live[winner.source].0 += weight(winner.entry.bytes);
-                    live[winner.source].1 += 1;
-                }
                 entries.push((hash, entry));
             }
         }
         index.load_shard(shard, entries);
-    }
-    for (source, (bytes, records)) in sources.iter().zip(live) {
-        source.segment.set_live(bytes, records);
     }
     Ok(loaded)
 }
@@ -259,13 +251,12 @@ fn hide_older(
         let Some(segment) = by_slot.get(&at.slot) else { continue };
         let Ok(Some(record)) = segment.record(at.offset, 256, Depth::Head) else { continue };
         let Ok(head) = segment.head(record.of(segment), at.offset) else { continue };
-        if head.sequence < claim.entry.sequence && index.remove(claim.entry.hash, at) {
-            segment.count_dead(weight(head.record_bytes));
+        if head.sequence < claim.entry.sequence {
+            let _ = index.remove(claim.entry.hash, at);
         }
     }
     if claim.entry.kind == Kind::Put {
         let entry = index_entry(sources, claim, &Loaded::default());
-        sources[claim.source].segment.count_live(weight(claim.entry.bytes));
         let _ = index.insert(claim.entry.hash, entry, None);
     }
 }
@@ -303,8 +294,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
                 continue;
             };
             if head.key == key {
-                let bytes = head.record_bytes;
-                current = Some((entry, head.sequence, bytes, segment, folded(&head)));
+                current = Some((entry, head.sequence, folded(&head)));
             }
         }
         let is_newer = current.as_ref().is_none_or(|c| claim.entry.sequence > c.1);
@@ -312,7 +302,6 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             Kind::Put if is_newer => {
                 let entry = index_entry(sources, &claim, &Loaded::default());
                 let entry = IndexEntry { epoch: IndexEntry::JUST_USED, ..entry };
-                sources[claim.source].segment.count_live(weight(claim.entry.bytes));
                 let displaced = current.as_ref().map(|c| c.0.location);
                 let _ = index.insert(hash, entry, displaced);
             }
@@ -323,7 +312,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             }
             Kind::Touch => {
                 let target = SequenceNumber(u64_at(&value, 0).unwrap_or_default());
-                if let Some((entry, sequence, _, _, folded)) = &current
+                if let Some((entry, sequence, folded)) = &current
                     && *sequence == target
                     && claim.entry.sequence > *folded
                 {
@@ -334,8 +323,7 @@ pub(super) fn replay(index: &Index, sources: &[Source], loaded: &mut Loaded) -> 
             }
             _ => continue,
         }
-        if let Some((entry, _, bytes, segment, _)) = current {
-            segment.count_dead(weight(bytes));
+        if let Some((entry, ..)) = current {
             loaded.touches.remove(&entry.location);
         }
     }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use self::{
-    covered::{SlotGiver, fill},
+    covered::{SlotGiver, count_live, fill},
     decision::{Decision, Listed, Presence, decide},
     identity::{read_manifest, read_start},
     load::{Entries, Source},
@@ -171,6 +171,7 @@ impl Recovery<'_> {
         let index = Index::new();
         let hasher = self.hasher();
         let overrides = self.load_index(&index, checkpoint, &segments, &open)?;
+        count_live(&index, &catalog);
         self.remove_leftovers();
         let damaged = open.iter().filter(|(_, d)| *d).map(|(o, _)| o.segment.id()).collect();
         Ok(Recovered {
@@ -440,7 +441,8 @@ impl Recovery<'_> {
         let is_outdated = checkpoint.as_ref().is_some_and(|c| uses::is_outdated(c, segments));
         let usable = checkpoint.as_ref().filter(|_| !is_outdated);
         let on = &self.options.on_opening;
-        let covered = usable.filter(|c| fill(index, c, segments, open, on));
+        let filled = usable.and_then(|c| Some((c, fill(index, c, segments, open, on)?)));
+        let covered = filled.as_ref().map(|(checkpoint, _)| *checkpoint);
         if usable.is_some() && covered.is_none() {
             self.report.notes.push("the checkpoint does not fit and was not used".to_owned());
             index.clear();
@@ -466,7 +468,7 @@ impl Recovery<'_> {
             let (segment, entries) = (Arc::clone(&open.segment), Entries::Scanned(entries));
             sources.push(Source { segment, entries, after: after.unwrap_or_default() });
         }
-        let Some(covered) = covered else {
+        let Some((_, mut loaded)) = filled else {
             let known = checkpoint.as_ref().filter(|_| is_outdated).map(Uses::of);
             let epoch_of =
                 |hash, sequence| known.as_ref().and_then(|known| known.of_record(hash, sequence));
@@ -481,11 +483,6 @@ impl Recovery<'_> {
             return Ok(Overrides::new(loaded.cuts, loaded.touches));
         };
         self.report.from_checkpoint = true;
-        let mut loaded = load::Loaded {
-            cuts: covered.cuts.clone(),
-            touches: covered.touches.clone(),
-            damaged: Vec::new(),
-        };
         // Older versions that a replayed record displaces may stand in any segment.
         let known: Vec<_> = sources.iter().map(|source| source.segment.id()).collect();
         for segment in segments.iter().filter(|segment| !known.contains(&segment.id())) {

@@ -16,8 +16,8 @@ use crate::{
     format::file_name::FileName,
     format::record::{Head, Kind},
     index::Entry as IndexEntry,
-    overrides::{Cuts, Touch},
-    types::{Location, SegmentId, SequenceNumber, is_live},
+    overrides::Cuts,
+    types::{Location, SegmentId, SequenceNumber, Touch, is_live},
 };
 
 /// What a sound checkpoint says, and what was found of the records that it knew.

@@ -3,10 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{Segment, output::Finished};
-use crate::{
-    overrides::Touch,
-    types::{Location, SequenceNumber, Slot, Timestamp},
-};
+use crate::types::{Location, SequenceNumber, Slot, Timestamp, Touch};
 
 /// A record that was copied.
 #[derive(Clone, Copy, Debug)]
@@ -19,20 +16,11 @@ pub(crate) struct Move {
     pub(crate) folded: Option<Touch>,
 }
 
-/// Why an entry was not copied although the index has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Ending {
-    Expired,
-    Evicted,
-    Cut,
-}
-
-/// An entry that ends with the segment it stands in.
+/// An entry that leaves the index with the segment it stands in: it is marked as evicted already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) hash: u64,
     pub(crate) at: Location,
-    pub(crate) ending: Ending,
 }
 
 /// A file that is of no use any more and still there: nobody may have its room until it is gone.

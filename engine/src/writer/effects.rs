@@ -8,9 +8,8 @@ use super::evict::Net;
 use crate::{
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
-    overrides::Touch,
     segment::Segment,
-    types::{Location, SequenceNumber, Timestamp},
+    types::{Location, SequenceNumber, Timestamp, Touch},
 };
 
 /// A key's state as the next op of the group finds it.
@@ -18,8 +17,14 @@ use crate::{
 pub(super) struct Current {
     pub(super) location: Location,
     pub(super) bytes: u64,
+    /// Of its put.
     pub(super) sequence: SequenceNumber,
+    /// Of its last change: of the put, or of a touch that came later.
+    pub(super) version: SequenceNumber,
+    /// Whether there may be a touch of it.
     pub(super) touched: bool,
+    /// What its expiry comes from, if that is a touch.
+    pub(super) touch: Option<Touch>,
     pub(super) live: bool,
     /// Its entry was evicted: the accounts do not have it any more.
     pub(super) evicted: bool,
@@ -228,7 +233,7 @@ impl Group {
                 tally.sub(weight, displaced.evictable);
             }
             if displaced.touched {
-                let _ = overrides.take_touch(displaced.location);
+                overrides.forget_touch(displaced.location);
             }
         };
         for effect in self.effects.drain(..) {

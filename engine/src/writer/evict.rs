@@ -1,6 +1,6 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     TURN_ENTRIES_MAX, Writer,
@@ -15,8 +15,9 @@ use crate::{
     index::{Entry as IndexEntry, weight},
     lookup::Lookup,
     options::{Evict, Options},
+    segment::Segment,
     sync::atomic::Ordering,
-    types::Timestamp,
+    types::{Touch, is_live},
 };
 
 /// Most live entries, and most bytes of their records.
@@ -176,7 +177,7 @@ impl Turn {
         let mut left = need;
         for _ in 0..ROUNDS_MAX {
             let victims = evictor::choose(index, recency, left, &spared);
-            let (entries, bytes) = self.mark(&victims, Cause::Capacity);
+            let (entries, bytes) = self.evict(&victims);
             left = left.less(entries, bytes);
             if victims.is_empty() || left == Need::default() {
                 break;
@@ -198,27 +199,74 @@ impl Turn {
         self.lookup.recency.set_capacity(entries);
     }
 
-    /// Marks entries as evicted; says how many, and how much they weighed.
-    pub(super) fn mark(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
-        let Lookup { index, catalog, tally, counters, journal, clock, recency, .. } = &*self.lookup;
-        let (mut entries, mut sum) = (0, 0);
-        let now = self.log.newest();
-        let at = if victims.is_empty() { Timestamp::default() } else { clock.now() };
-        for victim in victims {
-            let here = |entry: &IndexEntry| entry.location == victim.location;
-            let Some(entry) = index.peek(victim.hash).iter().find(here) else { continue };
-            if entry.is_evicted() || !index.evict(victim.hash, victim.location, victim.epoch) {
-                continue;
+    /// Evicts entries that were chosen to make room, as far as they are still there, may go, and were not used since;
+    /// says how many, and how much they weighed.
+    pub(super) fn evict(&self, victims: &[Victim]) -> (u64, u64) {
+        let index = &self.lookup.index;
+        let gone = victims.iter().filter_map(|victim| {
+            let entry = self.entry_at(victim)?;
+            // Its slot may be another segment's by now: what stands there must be one that may go, too.
+            let may_go = entry.flags & IndexEntry::EVICTABLE != 0 && !entry.is_evicted();
+            (may_go && index.evict(victim.hash, victim.location, victim.epoch))
+                .then_some((victim.hash, entry))
+        });
+        self.count_gone(gone, Cause::Capacity)
+    }
+
+    /// Ends entries of one segment that were found to have expired or to be cut off; says how many, and how much they
+    /// weighed. They were judged outside of the turn. Here the judgement is made again as far as it can be another one
+    /// by now: the segment may have left its slot, and an entry may have been touched. What is cut stays cut, and a use
+    /// (the epoch) changes no end.
+    pub(super) fn end(
+        &self,
+        segment: &Arc<Segment>,
+        victims: &[Victim],
+        cause: Cause,
+    ) -> (u64, u64) {
+        let Lookup { index, catalog, overrides, clock, .. } = &*self.lookup;
+        let is_same = |found: &Arc<Segment>| Arc::ptr_eq(found, segment);
+        if catalog.with(segment.slot, is_same) != Some(true) {
+            return (0, 0);
+        }
+        let gone = victims.iter().filter_map(|victim| {
+            debug_assert_eq!(victim.location.slot, segment.slot, "they were judged in it");
+            let entry = self.entry_at(victim)?;
+            let touch = overrides.touch_of(&entry);
+            let has_time = |touch: Touch| is_live(touch.expires_at, clock.confirmed());
+            if cause == Cause::Expired && touch.is_some_and(has_time) {
+                return None;
             }
+            Some((victim.hash, index.end(victim.hash, victim.location)?))
+        });
+        self.count_gone(gone, cause)
+    }
+
+    fn entry_at(&self, victim: &Victim) -> Option<IndexEntry> {
+        let here = |entry: &IndexEntry| entry.location == victim.location;
+        self.lookup.index.peek(victim.hash).iter().find(here)
+    }
+
+    /// Takes entries that were just marked as evicted out of the accounts, and notes why they went.
+    fn count_gone(
+        &self,
+        gone: impl Iterator<Item = (u64, IndexEntry)>,
+        cause: Cause,
+    ) -> (u64, u64) {
+        let Lookup { catalog, tally, counters, journal, clock, recency, .. } = &*self.lookup;
+        let (mut entries, mut sum) = (0, 0);
+        let newest = self.log.newest();
+        let mut at = None;
+        for (hash, entry) in gone {
             // Before it is counted dead: a segment may leave with its last live record.
-            let key = journal.keeps_keys().then(|| self.lookup.key_at(victim.location)).flatten();
-            catalog.count_dead(victim.location.slot, victim.bytes, now);
-            tally.sub(victim.bytes, entry.flags & IndexEntry::EVICTABLE != 0);
-            let age = recency.age(victim.epoch);
-            let (hash, bytes) = (victim.hash, victim.bytes);
+            let key = journal.keeps_keys().then(|| self.lookup.key_at(entry.location)).flatten();
+            let bytes = entry.size.bytes();
+            catalog.count_dead(entry.location.slot, bytes, newest);
+            tally.sub(bytes, entry.flags & IndexEntry::EVICTABLE != 0);
+            let at = *at.get_or_insert_with(|| clock.now());
+            let age = recency.age(entry.epoch);
             journal.record([(Eviction { at, cause, hash, age, bytes }, key)]);
             entries += 1;
-            sum += victim.bytes;
+            sum += bytes;
         }
         match cause {
             Cause::Expired => counters.expired.add(entries),
@@ -248,7 +296,7 @@ impl Writer {
         let (mut left, mut sum) = (need, 0);
         for _ in 0..ROUNDS_MAX {
             let victims = evictor::choose(index, recency, left, &[]);
-            let (entries, bytes) = self.mark_all(&victims, Cause::Capacity);
+            let (entries, bytes) = self.in_turns(&victims, |turn, victims| turn.evict(victims));
             (left, sum) = (left.less(entries, bytes), sum + entries);
             if victims.is_empty() || left == Need::default() {
                 break;
@@ -275,20 +323,33 @@ impl Writer {
     pub(crate) fn expire_key(&self, key: &[u8]) -> Result<bool> {
         let hash = self.lookup.hasher.hash(key);
         let Some(found) = self.lookup.current(key, hash)? else { return Ok(false) };
-        let has_expired = found.expires_at.is_some_and(|at| at <= self.lookup.clock.now());
+        let has_expired = found.expires_at.is_some_and(|at| at <= self.lookup.clock.confirmed());
         if found.is_live || found.is_evicted || !has_expired {
             return Ok(false);
         }
         let (location, epoch, bytes) = (found.location, found.epoch, weight(found.record_bytes));
         let victim = Victim { hash, location, epoch, bytes };
-        Ok(self.mark_all(&[victim], Cause::Expired).0 > 0)
+        Ok(self.end(&found.segment, &[victim], Cause::Expired).0 > 0)
     }
 
-    /// Marks entries as gone; says how many, and how much they weighed.
-    pub(crate) fn mark_all(&self, victims: &[Victim], cause: Cause) -> (u64, u64) {
+    /// As [`Turn::end`], a few entries in each turn.
+    pub(crate) fn end(
+        &self,
+        segment: &Arc<Segment>,
+        victims: &[Victim],
+        cause: Cause,
+    ) -> (u64, u64) {
+        self.in_turns(victims, |turn, victims| turn.end(segment, victims, cause))
+    }
+
+    fn in_turns(
+        &self,
+        victims: &[Victim],
+        act: impl Fn(&Turn, &[Victim]) -> (u64, u64),
+    ) -> (u64, u64) {
         let mut sum = (0, 0);
         for victims in victims.chunks(TURN_ENTRIES_MAX) {
-            let (entries, bytes) = self.turn().mark(victims, cause);
+            let (entries, bytes) = act(&self.turn(), victims);
             sum = (sum.0 + entries, sum.1 + bytes);
         }
         sum

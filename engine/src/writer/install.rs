@@ -1,24 +1,23 @@
 //! Makes the outcome of a compaction job true: first on disk, then for readers, and only then the old files go.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful};
+use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful, relocate::relocate};
 use crate::{
     error::{Error, Result},
-    evictor::Cause,
     format::{
         manifest::Edit,
         segment_header::{Class, SegmentHeader},
     },
-    index::{Entry as IndexEntry, Relocation, Size},
+    index::Entry as IndexEntry,
     lookup::Lookup,
     segment::{
         Segment,
         manifest_file::Unapplied,
-        transfer::{Ended, Ending, Leftover, Move, Transfer},
+        transfer::{Ended, Leftover, Transfer},
     },
     sync::{PoisonError, atomic::Ordering},
-    types::{Location, SegmentId, SequenceNumber, Slot, Timestamp},
+    types::{SegmentId, SequenceNumber, Slot, Timestamp, is_live},
 };
 
 impl Writer {
@@ -49,7 +48,7 @@ impl Writer {
         }
         for moves in transfer.moves.chunks(TURN_ENTRIES_MAX) {
             let _turn = self.turn();
-            moves.iter().for_each(|moved| self.relocate_one(moved));
+            moves.iter().for_each(|moved| relocate(&self.lookup, moved));
         }
         for ended in transfer.ended.chunks(TURN_ENTRIES_MAX) {
             let _turn = self.turn();
@@ -120,106 +119,83 @@ impl Writer {
         self.turn().log.settle_doubt()
     }
 
-    /// Points the index at a copy. Under the turn.
-    fn relocate_one(&self, moved: &Move) {
-        let Lookup { index, overrides, catalog, tally, .. } = &*self.lookup;
-        let Move { hash, from, to, bytes, folded } = *moved;
-        let touch = overrides.touch(from);
-        let is_folded = touch.is_some() && touch == folded;
-        if let Some(touch) = touch.filter(|_| !is_folded) {
-            // Order: the touch is at the new place before the entry is.
-            overrides.set_touch(to, touch);
-        }
-        let size = Size::of(bytes);
-        let relocated = index.relocate_as(hash, from, to, |entry| {
-            if !entry.is_evicted() {
-                // A touch in its head has made the record longer: the accounts go by what it is now.
-                let is_evictable = entry.flags & IndexEntry::EVICTABLE != 0;
-                tally.sub(entry.size.bytes(), is_evictable);
-                tally.add(size.bytes(), is_evictable);
-                catalog.count_live(to.slot, size.bytes());
-            }
-            entry.size = size;
-            if is_folded {
-                let expires = touch.is_some_and(|touch| touch.expires_at.is_some());
-                entry.flags &= !(IndexEntry::TOUCHED | IndexEntry::EXPIRES);
-                entry.flags |= if expires { IndexEntry::EXPIRES } else { 0 };
-                entry.flags |= IndexEntry::SCOPED;
-            }
-        });
-        if relocated == Relocation::Overtaken {
-            let _ = overrides.take_touch(to);
-        }
-        if touch.is_some() {
-            let _ = overrides.take_touch(from);
-        }
-    }
-
     /// Takes out an entry that was not copied. Under the turn.
     fn end_one(&self, ended: &Ended) {
-        let Lookup { index, overrides, counters, tally, .. } = &*self.lookup;
+        let Lookup { index, overrides, .. } = &*self.lookup;
         let here = |entry: &IndexEntry| entry.location == ended.at;
         let Some(entry) = index.peek(ended.hash).iter().find(here) else { return };
-        if !entry.is_evicted() {
-            tally.sub(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
-            let cause = match ended.ending {
-                Ending::Expired => Some(Cause::Expired),
-                Ending::Cut => Some(Cause::Cut),
-                Ending::Evicted => None,
-            };
-            if let Some(cause) = cause {
-                self.lookup.note_ended(ended.hash, &entry, cause);
-            }
-        }
+        assert!(entry.is_evicted(), "it left the accounts before its record was left out");
         if index.remove(ended.hash, ended.at) {
-            let _ = overrides.take_touch(ended.at);
-            match ended.ending {
-                Ending::Expired => counters.expired.add(1),
-                Ending::Cut => counters.cut.add(1),
-                Ending::Evicted => {}
-            }
+            overrides.forget_touch(ended.at);
         }
     }
 
-    /// Drops segments unread: nothing in them counts any more.
-    pub(crate) fn drop_segments(&self, dropped: &[Arc<Segment>], now: Timestamp) -> Result<u64> {
+    /// Drops segments unread: nothing in them counts any more. What made that so is judged again here: a segment of
+    /// which an entry was given more time since stays. Says how many went, and how many entries had expired.
+    pub(crate) fn drop_segments(
+        &self,
+        mut dropped: Vec<Arc<Segment>>,
+        now: Timestamp,
+    ) -> Result<(u64, u64)> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        // Order: as in `install`.
+        // Order: no entry of them can be given more time from here on, and then what displaced one is durable before
+        // the record goes (I18).
+        let (entries, staying) = self.end_all_in(&slots_of(&dropped), now);
+        dropped.retain(|segment| !staying.contains(&segment.slot));
+        if dropped.is_empty() {
+            return Ok((0, entries));
+        }
         self.sync_to(self.next_sequence())?;
         let mut edits = vec![Edit::Clock(now)];
         edits.extend(dropped.iter().map(|segment| Edit::Retire(segment.id())));
         self.apply_or_disown(&edits)?;
-        let entries = self.purge(&dropped.iter().map(|segment| segment.slot).collect::<Vec<_>>());
-        self.retire(dropped);
-        Ok(entries)
+        self.purge(&slots_of(&dropped));
+        self.retire(&dropped);
+        Ok((dropped.len() as u64, entries))
     }
 
-    /// Takes every entry out that points to one of these slots; says how many.
-    fn purge(&self, slots: &[Slot]) -> u64 {
-        let slots: std::collections::HashSet<_> = slots.iter().copied().collect();
-        let Lookup { index, overrides, tally, .. } = &*self.lookup;
-        let mut count = 0;
+    /// Marks every entry that points to one of these slots as expired, unless a touch gives it more time: says how many,
+    /// and which slots have such entries. The records themselves expire before `now`.
+    fn end_all_in(&self, slots: &HashSet<Slot>, now: Timestamp) -> (u64, HashSet<Slot>) {
+        let Lookup { index, overrides, catalog, tally, .. } = &*self.lookup;
+        let (mut count, mut staying) = (0, HashSet::new());
+        for shard in 0..crate::index::SHARDS {
+            let turn = self.turn();
+            let newest = turn.log.newest();
+            index.end_some(shard, |entry| {
+                let slot = entry.location.slot;
+                if !slots.contains(&slot) {
+                    return false;
+                }
+                let touch = overrides.touch_of(&entry);
+                if touch.is_some_and(|touch| is_live(touch.expires_at, now)) {
+                    staying.insert(slot);
+                    return false;
+                }
+                let bytes = entry.size.bytes();
+                catalog.count_dead(slot, bytes, newest);
+                tally.sub(bytes, entry.flags & IndexEntry::EVICTABLE != 0);
+                count += 1;
+                true
+            });
+        }
+        (count, staying)
+    }
+
+    /// Takes every entry out that points to one of these slots. All of them are marked as evicted.
+    fn purge(&self, slots: &HashSet<Slot>) {
         for shard in 0..crate::index::SHARDS {
             let _turn = self.turn();
-            count += index.retain(shard, |entry| {
-                let stays = !slots.contains(&entry.location.slot);
-                if !stays && !entry.is_evicted() {
-                    tally.sub(entry.size.bytes(), entry.flags & IndexEntry::EVICTABLE != 0);
-                }
-                stays
-            }) as u64;
+            self.lookup.index.retain(shard, |entry| !slots.contains(&entry.location.slot));
         }
-        overrides.drop_touches_of(|at: Location| slots.contains(&at.slot));
-        count
     }
 
     /// Takes segments out of the catalog; their files go when no reader holds them.
     fn retire(&self, inputs: &[Arc<Segment>]) {
         let slots: Vec<_> = inputs.iter().map(|input| input.slot).collect();
         {
-            let turn = self.turn();
-            self.lookup.catalog.change(Vec::new(), &slots);
-            drop(turn);
+            let _turn = self.turn();
+            self.lookup.retire(&slots);
         }
         for input in inputs {
             self.retired.add(Arc::clone(input), input.file_bytes());
@@ -250,4 +226,8 @@ impl Writer {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
+}
+
+fn slots_of(segments: &[Arc<Segment>]) -> HashSet<Slot> {
+    segments.iter().map(|segment| segment.slot).collect()
 }

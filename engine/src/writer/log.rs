@@ -17,6 +17,7 @@ use crate::{
         segment_header::{Class, SegmentHeader},
     },
     io::{StoreClock, remove_if_there},
+    overrides::Overrides,
     segment::{
         Home, RECORDS_AT,
         append::OpenSegment,
@@ -57,6 +58,7 @@ pub(super) struct Log {
     pub(super) manifest: Arc<Mutex<ManifestFile>>,
     pub(super) segment_bytes: u64,
     pub(super) active: Option<OpenSegment>,
+    pub(super) overrides: Arc<Overrides>,
     /// Complete but not sealed, oldest first.
     pub(super) closing: VecDeque<OpenSegment>,
     pub(super) next_sequence: SequenceNumber,
@@ -266,6 +268,7 @@ impl Log {
         let horizon = self.gap_from.unwrap_or(self.next_sequence).min(self.next_sequence);
         let header = self.header(Class::FOREGROUND, horizon);
         let slot = self.catalog.free_slot();
+        self.overrides.admit(slot);
         let open = match OpenSegment::create(&self.home, &header, slot, capacity) {
             Ok(open) => open,
             Err(error) => {

@@ -16,6 +16,7 @@ mod group_commit;
 mod install;
 mod log;
 mod maintain;
+mod relocate;
 mod request;
 mod restart;
 mod staging;
@@ -184,6 +185,7 @@ impl Writer {
             home: start.home,
             hasher: lookup.hasher,
             catalog: Arc::clone(&lookup.catalog),
+            overrides: Arc::clone(&lookup.overrides),
             clock: Arc::clone(&lookup.clock),
             counters: Arc::clone(&lookup.counters),
             manifest: start.manifest,

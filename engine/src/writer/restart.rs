@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     Writer,
     log::{Doubtful, Log, marker_frame},
+    relocate::relocate,
     turn::{Doing, Turn},
 };
 use crate::{
@@ -17,15 +18,13 @@ use crate::{
         record::{Commit, Kind},
         segment_header::Class,
     },
-    index::{Relocation, weight},
-    lookup::Lookup,
     segment::{
         RECORDS_AT, Segment,
         manifest_file::Unapplied,
         manifest_state::row_edit,
         rewrite::{Rewritten, Source, rewrite},
         scan::{Item, Scanned, scan},
-        transfer::Leftover,
+        transfer::{Leftover, Move},
     },
     space::{Purpose, Space},
     sync::PoisonError,
@@ -110,12 +109,12 @@ impl Writer {
             let Rewritten { segment, sealed, offsets, .. } = written;
             segment.finish(sealed);
             log.catalog.change(vec![Arc::clone(&segment)], &[]);
-            self.relocate(&old, &records, &image, (&segment, &offsets));
+            self.relocate_all(&old, &records, &image, (&segment, &offsets));
         }
         log.gap_from = row.or(log.gap_from);
         // Order: no entry points to the old segments any more when they leave the catalog.
         let slots: Vec<_> = open.iter().map(|old| old.slot).collect();
-        log.catalog.change(Vec::new(), &slots);
+        self.lookup.retire(&slots);
         let charged: Vec<_> =
             log.closing.drain(..).chain(log.active.take()).map(|open| open.charged).collect();
         for (old, charged) in open.iter().zip(charged) {
@@ -132,14 +131,13 @@ impl Writer {
     }
 
     /// Points the index at the copies.
-    fn relocate(
+    fn relocate_all(
         &self,
         old: &Segment,
         records: &[Scanned],
         image: &[u8],
         (new, offsets): (&Segment, &[u64]),
     ) {
-        let Lookup { index, overrides, hasher, .. } = &*self.lookup;
         for (record, offset) in records.iter().zip(offsets) {
             if record.kind != Some(Kind::Put) {
                 continue;
@@ -148,19 +146,8 @@ impl Writer {
             let to = Location { slot: new.slot, offset: *offset };
             let bytes = source_of(record, image).bytes;
             let Ok(head) = old.head(bytes, record.offset) else { continue };
-            let hash = hasher.hash(head.key);
-            // Order: the touch is at the new place before the entry is.
-            let touch = overrides.touch(from);
-            if let Some(touch) = touch {
-                overrides.set_touch(to, touch);
-            }
-            match index.relocate(hash, from, to) {
-                Relocation::Moved => new.count_live(weight(record.bytes)),
-                Relocation::Overtaken => {
-                    let _ = overrides.take_touch(to);
-                }
-            }
-            let _ = overrides.take_touch(from);
+            let hash = self.lookup.hasher.hash(head.key);
+            relocate(&self.lookup, &Move { hash, from, to, bytes: record.bytes, folded: None });
         }
     }
 }
@@ -211,6 +198,7 @@ fn copy_one(
         header.first_sequence = old.add.first_sequence;
     }
     let slot = log.catalog.free_slot();
+    log.overrides.admit(slot);
     // Batches need no markers any more, but the row of numbers goes on behind the last one.
     let none = Commit {
         durable_offset: 0,

@@ -20,9 +20,9 @@ use crate::{
     index::{Entry as IndexEntry, Size},
     lookup::Lookup,
     options::{Condition, Durability},
-    overrides::{Touch, must_log},
+    overrides::must_log,
     space::Purpose,
-    types::{SequenceNumber, is_live},
+    types::{SequenceNumber, Touch, is_live},
 };
 
 /// What the turn's owner is about, if a panic in it would leave it half done.
@@ -162,8 +162,9 @@ impl Turn {
                 Err(Fault::Stops(error)) => return Err(error),
             };
             // An answer that rests on what others wrote is as safe as was asked, too: a key that is reported gone
-            // under `Sync` must not come back.
-            let rests = request.durability == Durability::Sync && outcome.is_ok();
+            // must not come back by a crash that this durability survives.
+            let promises = matches!(request.durability, Durability::Os | Durability::Sync);
+            let rests = promises && outcome.is_ok();
             let wrote = self.log.newest() > newest;
             if rests || wrote || matches!(outcome, Ok(Outcome::Written(_))) {
                 strictest = stricter(strictest, request.durability);
@@ -263,14 +264,15 @@ impl Turn {
             let current = self.current(op, group)?;
             writes |= !is_end || current.is_some_and(|current| op.ends(&current));
             let current = current.filter(|current| current.live);
-            let found = current.map(|current| current.sequence);
             let holds = match op.condition {
                 Condition::Always => true,
-                Condition::Absent => found.is_none(),
-                Condition::Unchanged(sequence) => found == Some(sequence),
+                Condition::Absent => current.is_none(),
+                Condition::Unchanged(version) => {
+                    current.is_some_and(|current| version.is(current.version, current.expires_at))
+                }
             };
             if !holds {
-                return Ok(Some(Outcome::Refused(found)));
+                return Ok(Some(Outcome::Refused(current.map(|current| current.version))));
             }
         }
         Ok((!writes).then_some(Outcome::Absent))
@@ -286,7 +288,9 @@ impl Turn {
             location: found.location,
             bytes: found.record_bytes,
             sequence: found.sequence,
+            version: found.version,
             touched: found.is_touched,
+            touch: found.touch,
             live: found.is_live,
             evicted: found.is_evicted,
             evictable: found.is_evictable,
@@ -360,7 +364,9 @@ impl Turn {
             location,
             bytes,
             sequence,
+            version: sequence,
             touched: false,
+            touch: None,
             evicted: false,
             evictable: op.evictable,
             epoch: 1,
@@ -384,13 +390,14 @@ impl Turn {
     fn slide(&self, op: &Op, current: Current) -> Option<(Effect, Current)> {
         self.lookup.first_expiry.note(op.expires_at);
         let wanted = op.expires_at.filter(|_| op.is_sliding)?;
-        let touch = self.lookup.overrides.touch(current.location).filter(|_| current.touched);
-        let logged = touch.unwrap_or_else(|| Touch::logged(current.expires_at, current.sequence));
+        let logged =
+            current.touch.unwrap_or_else(|| Touch::logged(current.expires_at, current.version));
         if must_log(logged.logged, wanted, self.log.clock.now()) {
             return None;
         }
         let touch = Touch { expires_at: Some(wanted), ..logged };
-        let after = Current { touched: true, expires_at: Some(wanted), ..current };
+        let after =
+            Current { touched: true, touch: Some(touch), expires_at: Some(wanted), ..current };
         Some((Effect::Touch { hash: op.hash, at: current.location, touch }, after))
     }
 
@@ -415,7 +422,14 @@ impl Turn {
         let (_, sequence, sum) = self.log.append(&mut frame, head_bytes, flags);
         let touch = Touch::logged(op.expires_at, sequence);
         let live = is_live(op.expires_at, self.log.clock.now_for(op.expires_at));
-        let state = Current { touched: true, live, expires_at: op.expires_at, ..current };
+        let state = Current {
+            version: sequence,
+            touched: true,
+            touch: Some(touch),
+            live,
+            expires_at: op.expires_at,
+            ..current
+        };
         (Effect::Touch { hash: op.hash, at: current.location, touch }, Some(state), sequence, sum)
     }
 }

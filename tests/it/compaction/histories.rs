@@ -85,6 +85,25 @@ fn nothing_lost_at_a_limit() {
     run_all(name, 40_000, &History { mixed: false, ..History::new(24) });
 }
 
+/// Goal: the same in long histories in which expiries are moved often, by touches and slides, beside checkpoints and
+/// openings: no entry gets the time of another one, and none lives shorter or longer than it should.
+/// Method: the slots of segments are used again at once, and after each step of upkeep the parts of the store are
+/// compared with each other.
+#[test]
+fn nothing_lost_where_expiries_move() {
+    let name = "compaction::histories::nothing_lost_where_expiries_move";
+    run_all(name, 400, &History::renewing(150));
+}
+
+/// Goal: long histories that found a fault once stay right: the touches of a checkpoint outlived the segments that their
+/// records stood in, and ended the records of others that got the same slots.
+#[test]
+fn touches_end_with_their_segments() {
+    for seed in [10_981_189_603_648_035_272, 3_640_733_210_356_077_329] {
+        run(&History::new(150), seed).unwrap();
+    }
+}
+
 /// Goal: a history that found a fault once stays right: an old checkpoint, which a later compaction had made useless
 /// but for what it says of last uses, evicted an entry a second time that a crash had brought back.
 #[test]

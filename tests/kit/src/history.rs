@@ -22,13 +22,23 @@ pub struct History {
     pub crashes: bool,
     /// Whether every write chooses a durability.
     pub mixed: bool,
+    /// Whether expiries are moved often: touches and slides, beside checkpoints and openings.
+    pub renews: bool,
 }
 
 impl History {
     /// Crashes anywhere, reopens in every way.
     #[must_use]
     pub const fn new(length: usize) -> Self {
-        Self { length, crashes: true, mixed: true }
+        Self { length, crashes: true, mixed: true, renews: false }
+    }
+
+    /// As [`Self::new`], with touches and slides.
+    #[must_use]
+    pub const fn renewing(length: usize) -> Self {
+        let mut history = Self::new(length);
+        history.renews = true;
+        history
     }
 
     /// A store for the history of this seed.
@@ -74,6 +84,8 @@ impl History {
 
     fn op(&self, rng: &mut Rng) -> Op {
         let restart = if self.crashes { 4 } else { 0 };
+        // A weight of 0 draws nothing: the histories of old seeds stay what they were.
+        let (touches, slides) = if self.renews { (8, 12) } else { (0, 0) };
         match rng.weighted(&[
             (30, 0),
             (3, 1),
@@ -90,6 +102,8 @@ impl History {
             (3, 12),
             (restart, 13),
             (1, 14),
+            (touches, 3),
+            (slides, 15),
         ]) {
             0 => Op::Put(self.put(rng)),
             1 => Op::PutIfAbsent(self.put(rng)),
@@ -119,6 +133,10 @@ impl History {
             }
             12 => Op::Checkpoint,
             13 => reopening(rng),
+            15 => {
+                let lifetime_ms = rng.weighted(&[(2, 60), (4, 2_000), (3, 20_000)]);
+                Op::Slide { key: key(rng), lifetime_ms }
+            }
             _ => Op::Settle,
         }
     }

@@ -28,6 +28,16 @@ pub struct Stored {
     pub sequence: Option<u64>,
     /// Whether it was evicted: reads miss it, and a crash may bring it back.
     pub evicted: bool,
+    /// Milliseconds that a crash may take back of its expiry, because it was slid.
+    pub slid_ms: u64,
+}
+
+impl Stored {
+    /// The earliest expiry that a crash may leave.
+    #[must_use]
+    pub fn expires_at_least(&self) -> Option<Timestamp> {
+        self.expires_at.map(|at| Timestamp(at.0.saturating_sub(self.slid_ms)))
+    }
 }
 
 /// What the store holds, expired entries included.
@@ -42,6 +52,8 @@ pub enum Effect {
     Delete(Vec<u8>),
     /// The key ends then.
     Touch(Vec<u8>, Option<Timestamp>),
+    /// The key ends then, a lifetime of so many milliseconds from now; after a crash up to an eighth of that earlier.
+    Slide(Vec<u8>, Timestamp, u64),
     /// The entries of a scope are gone.
     Cut(Vec<u8>),
     /// The key was forgotten to make room.
@@ -78,7 +90,15 @@ impl Write {
                 }
                 Effect::Touch(key, expires_at) => {
                     if let Some(stored) = state.get_mut(key) {
-                        stored.expires_at = *expires_at;
+                        // A touch is a change of the entry: it has another number from now on.
+                        (stored.expires_at, stored.sequence, stored.slid_ms) =
+                            (*expires_at, None, 0);
+                    }
+                }
+                Effect::Slide(key, until, lifetime_ms) => {
+                    if let Some(stored) = state.get_mut(key) {
+                        (stored.expires_at, stored.sequence, stored.slid_ms) =
+                            (Some(*until), None, lifetime_ms / 8);
                     }
                 }
                 Effect::Cut(scope) => state.retain(|_, stored| !stored.scopes.contains(scope)),
@@ -211,7 +231,9 @@ impl Model {
                 Effect::Delete(key) => {
                     self.keys.insert(key.clone());
                 }
-                Effect::Touch(..) | Effect::Cut(_) => self.accounts_are_exact = false,
+                Effect::Touch(..) | Effect::Slide(..) | Effect::Cut(_) => {
+                    self.accounts_are_exact = false;
+                }
                 Effect::Evict(_) => {}
             }
         }
@@ -248,24 +270,12 @@ impl Model {
         Ok(())
     }
 
-    /// The store wrote nothing for the write that began: if that only deletes, what it deletes was gone, and nothing is
-    /// promised of what came before.
-    pub fn wrote_nothing(&mut self) {
-        let is_end = |effect: &Effect| matches!(effect, Effect::Delete(_));
-        if let Some(write) = &mut self.in_flight
-            && write.durability == Durability::Os
-            && write.effects.iter().all(is_end)
-        {
-            write.durability = Durability::Buffered;
-        }
-    }
-
     /// The store has forgotten `key`. That is in no order with writes that are only staged.
     pub fn evicted(&mut self, key: &[u8]) {
         let is_staged = |write: &&Write| write.durability == Durability::Periodic;
         let staged = self.writes.iter().rev().take_while(is_staged).count();
         let is_of_key = |effect: &Effect| match effect {
-            Effect::Put(of, _) | Effect::Touch(of, _) => of == key,
+            Effect::Put(of, _) | Effect::Touch(of, _) | Effect::Slide(of, ..) => of == key,
             _ => false,
         };
         let last = self.writes.iter().rposition(|write| write.effects.iter().any(is_of_key));
@@ -395,7 +405,7 @@ impl Model {
                 match effect {
                     Effect::Put(key, _) => drop(stored.insert(key, at)),
                     Effect::Evict(key) => doomed.push((stored.get(key).copied(), key.clone())),
-                    Effect::Delete(_) | Effect::Touch(..) | Effect::Cut(_) => {}
+                    Effect::Delete(_) | Effect::Touch(..) | Effect::Slide(..) | Effect::Cut(_) => {}
                 }
             }
         }

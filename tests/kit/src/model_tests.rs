@@ -10,6 +10,7 @@ fn put(key: &str, value: &str) -> Effect {
         scopes: Vec::new(),
         sequence: None,
         evicted: false,
+        slid_ms: 0,
     };
     Effect::Put(key.as_bytes().to_vec(), stored)
 }

@@ -84,9 +84,14 @@ impl Observation {
             let fits = match self.entries.get(key) {
                 Some(entry) => {
                     seen += 1;
-                    (!stored.evicted || evicted != Evicted::Gone) && same(stored, entry)
+                    let is_back = evicted != Evicted::Gone;
+                    (!stored.evicted || is_back) && same(stored, entry, is_back)
                 }
-                None => stored.evicted || (stored.evictable && evicted == Evicted::Unknown),
+                None => {
+                    stored.evicted
+                        || (stored.evictable && evicted == Evicted::Unknown)
+                        || (evicted != Evicted::Gone && self.may_be_over(stored))
+                }
             };
             if !fits {
                 return false;
@@ -95,9 +100,25 @@ impl Observation {
         seen == self.entries.len()
     }
 
-    /// Corrects what `state` says of evictions by what is seen.
-    fn note_evicted(&self, state: &mut State) {
+    /// Whether a crash may have taken back so much of its expiry that it is over.
+    fn may_be_over(&self, stored: &Stored) -> bool {
+        stored.expires_at_least().is_some_and(|at| at <= self.now)
+    }
+
+    /// Corrects what `state` says of evictions and of slid expiries by what is seen.
+    fn note_seen(&self, state: &mut State) {
         let now = self.now;
+        for (key, stored) in state.iter_mut().filter(|(_, stored)| stored.slid_ms > 0) {
+            let least = stored.expires_at_least();
+            let seen = match self.entries.get(key) {
+                Some(entry) => entry.expires_at,
+                None if self.may_be_over(stored) && !stored.evicted => least,
+                None => continue,
+            };
+            let ms = |at: Option<Timestamp>| at.map_or(0, |at| at.0);
+            stored.slid_ms = ms(seen).saturating_sub(ms(least));
+            stored.expires_at = seen;
+        }
         let live = |stored: &Stored| tierce_engine::is_live(stored.expires_at, now);
         for (key, stored) in state.iter_mut().filter(|(_, stored)| live(stored)) {
             stored.evicted = !self.entries.contains_key(key);
@@ -115,7 +136,7 @@ impl Observation {
                     brief(key),
                     stored_facts(stored)
                 )),
-                Some(entry) if !same(stored, entry) => {
+                Some(entry) if !same(stored, entry, false) => {
                     let (found, expected) = (entry_facts(entry), stored_facts(stored));
                     lines.push(format!("{} is {found}, expected {expected}", brief(key)));
                 }
@@ -175,7 +196,7 @@ impl Model {
             )
         })?;
         check_accounts(engine, &seen, self.accounts_are_exact())?;
-        seen.note_evicted(&mut fit.state);
+        seen.note_seen(&mut fit.state);
         Ok(fit)
     }
 
@@ -244,9 +265,11 @@ fn facts(entry: &Entry) -> Facts<'_> {
     (value.as_ref(), sequence.0, *expires_at, *evictable, scopes)
 }
 
-fn same(stored: &Stored, entry: &Entry) -> bool {
+/// Whether the entry is what is stored; `is_back`: after a crash, which may have taken a part of a slid expiry.
+fn same(stored: &Stored, entry: &Entry, is_back: bool) -> bool {
+    let slid = stored.expires_at_least()..=stored.expires_at;
     *stored.value == *entry.value.as_ref()
-        && stored.expires_at == entry.expires_at
+        && (stored.expires_at == entry.expires_at || (is_back && slid.contains(&entry.expires_at)))
         && stored.evictable == entry.evictable
         && stored.scopes == entry.scopes
         && stored.sequence.is_none_or(|sequence| sequence == entry.sequence.0)
@@ -258,10 +281,10 @@ fn entry_facts(entry: &Entry) -> String {
 }
 
 fn stored_facts(stored: &Stored) -> String {
-    let Stored { value, expires_at, evictable, scopes, sequence, evicted } = stored;
+    let Stored { value, expires_at, evictable, scopes, sequence, evicted, slid_ms } = stored;
     let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
     format!(
-        "{} #{sequence} {expires_at:?} evictable={evictable} evicted={evicted} {scopes:?}",
+        "{} #{sequence} {expires_at:?} -{slid_ms} evictable={evictable} evicted={evicted} {scopes:?}",
         brief(value)
     )
 }

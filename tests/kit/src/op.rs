@@ -26,6 +26,13 @@ pub enum Op {
         /// So many milliseconds from now; `None` for never.
         expires_in_ms: Option<u64>,
     },
+    /// A key lives for so long from now on.
+    Slide {
+        /// The key.
+        key: u8,
+        /// Its lifetime.
+        lifetime_ms: u64,
+    },
     /// A change that depends on what is there.
     Update {
         /// The key.
@@ -107,6 +114,25 @@ pub enum Op {
         /// What files suffer besides.
         loss: Loss,
     },
+}
+
+impl Op {
+    /// Whether it moves or removes records, or opens the store.
+    #[must_use]
+    pub const fn is_upkeep(&self) -> bool {
+        matches!(
+            self,
+            Self::Step
+                | Self::Settle
+                | Self::Compact { .. }
+                | Self::Sweep
+                | Self::Shrink { .. }
+                | Self::Reopen
+                | Self::ReopenAfter { .. }
+                | Self::Crash { .. }
+                | Self::CrashBefore { .. }
+        )
+    }
 }
 
 /// Which segments to compact.

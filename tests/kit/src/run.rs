@@ -1,6 +1,6 @@
 //! Runs operations on a store over a recording disk, beside the model, and notes what the model knew when.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tierce_engine::{
     Batch, Change, Durability, Engine, Entry, Error, Health, PutOptions, SequenceNumber, Timestamp,
@@ -185,15 +185,15 @@ impl Runner {
         self.model.begin(write);
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
-        let newest = self.engine().stats().sequence;
         let answer = self.execute(op, &state, now);
-        if self.model.in_flight().is_some() && self.engine().stats().sequence == newest {
-            self.model.wrote_nothing();
-        }
         if self.faulty && self.engine().stats().staged > 0 && self.model.in_flight().is_some() {
             self.model.overtaken();
         }
         self.judge(op, answer, expected, was_stopped)?;
+        if op.is_upkeep() {
+            // Some parts know the same thing; what they disagree on is wrong some operations later.
+            self.engine().audit()?;
+        }
         if self.setup.max_entries.is_some() {
             self.learn_evictions()?;
         }
@@ -266,6 +266,11 @@ impl Runner {
                     Effect::Touch(key(*number), expires_in_ms.map(|ms| now.saturating_add_ms(ms)));
                 (one(effect, None).filter(|_| there(*number)), Some(there(*number)))
             }
+            Op::Slide { key: number, lifetime_ms } => {
+                let until = now.saturating_add_ms(*lifetime_ms);
+                let effect = Effect::Slide(key(*number), until, *lifetime_ms);
+                (one(effect, None).filter(|_| there(*number)), Some(there(*number)))
+            }
             Op::Update { key: number, change, seed } => {
                 let found = state.get(&key(*number)).filter(|_| there(*number));
                 let effect = match change {
@@ -316,10 +321,7 @@ impl Runner {
             Op::Delete { key: number, durability: None } => {
                 return Ok(Answer::Is(engine.delete(key(*number))?));
             }
-            Op::Touch { key: number, expires_in_ms } => {
-                let expires_at = expires_in_ms.map(|ms| now.saturating_add_ms(ms));
-                return Ok(Answer::Is(engine.touch(key(*number), expires_at)?));
-            }
+            Op::Touch { .. } | Op::Slide { .. } => return Ok(Answer::Is(renew(&engine, op, now)?)),
             Op::Update { key: number, change, seed } => {
                 let sequence =
                     engine.update(key(*number), |found| changed(found, *change, *seed))?;
@@ -424,6 +426,19 @@ impl Runner {
     }
 }
 
+/// Gives a key another expiry; whether it was there.
+fn renew(engine: &Engine, op: &Op, now: Timestamp) -> Result<bool, Error> {
+    match op {
+        Op::Touch { key: number, expires_in_ms } => {
+            engine.touch(key(*number), expires_in_ms.map(|ms| now.saturating_add_ms(ms)))
+        }
+        Op::Slide { key: number, lifetime_ms } => {
+            engine.slide(key(*number), Duration::from_millis(*lifetime_ms))
+        }
+        _ => Ok(false),
+    }
+}
+
 pub(crate) enum Trouble {
     /// The store said so itself.
     Failed(Error),
@@ -479,6 +494,7 @@ fn put_effect(put: &PutOp, now: Timestamp) -> Effect {
         scopes: scopes(put.scopes).collect(),
         sequence: None,
         evicted: false,
+        slid_ms: 0,
     };
     Effect::Put(key(put.key), stored)
 }
@@ -496,7 +512,15 @@ fn put_options(put: &PutOp, now: Timestamp) -> PutOptions {
 
 fn plain(value: &[u8]) -> Stored {
     let (expires_at, evictable, scopes, sequence) = (None, false, Vec::new(), None);
-    Stored { value: value.into(), expires_at, evictable, scopes, sequence, evicted: false }
+    Stored {
+        value: value.into(),
+        expires_at,
+        evictable,
+        scopes,
+        sequence,
+        evicted: false,
+        slid_ms: 0,
+    }
 }
 
 /// What an update makes of a value; it starts anew when the value gets long.
