@@ -129,7 +129,9 @@ impl Shared {
         let first_expiry = &self.lookup.first_expiry;
         first_expiry.forget();
         let mut first = Timestamp(u64::MAX);
-        let swept = self.mark_ended_in(&mut seen, &mut first, is_over);
+        // Who closes the store waits for no walk over it.
+        let is_over = || is_over() || self.closed.load(Ordering::Acquire);
+        let swept = self.mark_ended_in(&mut seen, &mut first, &is_over);
         let is_done = swept.as_ref().is_ok_and(|swept| !swept.is_cut_short);
         first_expiry.note(Some(if is_done { first } else { Timestamp(0) }));
         swept
@@ -220,6 +222,10 @@ impl Shared {
         suspects.sort_unstable_by_key(|(_, entry)| entry.location.offset);
         let mut ended = Ended::default();
         for (hash, entry) in suspects {
+            if self.closed.load(Ordering::Acquire) {
+                ended.next = Timestamp(0);
+                break;
+            }
             let victim = Victim::new(hash, entry);
             match self.end_of(segment, &entry) {
                 Ok((_, true)) => ended.cut.push(victim),

@@ -447,6 +447,8 @@ impl Shared {
     /// What the policy is told of the sealed segments.
     fn facts(&self, job: &JobState) -> Vec<SegmentFacts> {
         let table = self.lookup.catalog.table();
+        // A snapshot of what is there now shares the table itself: one handle is the catalog's, one is ours.
+        let is_shared = Arc::strong_count(&table) > 2;
         let oldest = Horizons::of(table.iter());
         let facts = |segment: &Arc<Segment>| {
             let sealed = segment.as_sealed()?;
@@ -478,7 +480,7 @@ impl Shared {
                 sequence_max: sealed.sequence_max.0,
                 expiry_max: if has_end { sealed.expiry_max.0 } else { u64::MAX },
                 stream: segment.add.class.0.saturating_sub(Class::REWRITTEN.0),
-                is_pinned: Arc::strong_count(segment) > PINS,
+                is_pinned: is_shared || Arc::strong_count(segment) > PINS,
             })
         };
         table.iter().filter_map(facts).collect()
@@ -573,8 +575,8 @@ fn first_sequence(segment: &Segment) -> SequenceNumber {
 
 /// A tombstone with a usual key.
 const DEATH_BYTES: u64 = 48;
-/// Handles of a segment that is only in the catalog's tables.
-const PINS: usize = crate::stats::STRIPES + 1;
+/// Handles of a segment that is only in the catalog's tables: one in each.
+const PINS: usize = crate::stats::STRIPES;
 
 /// The two least horizons of a store's segments.
 struct Horizons {

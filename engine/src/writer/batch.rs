@@ -99,7 +99,10 @@ impl Batch {
                     limits.check(key, &[])?;
                     total += (key.len() + 64) as u64;
                 }
-                BatchChange::CutScope(scope) => check_scope(scope)?,
+                BatchChange::CutScope(scope) => {
+                    check_scope(scope)?;
+                    total += (scope.len() + 64) as u64;
+                }
             }
         }
         let limit = Options::BATCH_BYTES_MAX;

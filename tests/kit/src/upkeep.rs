@@ -48,7 +48,7 @@ impl Runner {
         self.disk.paths().iter().filter_map(|path| id(path)).collect()
     }
 
-    fn compact(&self, engine: &Engine, chosen: Chosen, cancels: bool) -> Result<(), Trouble> {
+    fn compact(&mut self, engine: &Engine, chosen: Chosen, cancels: bool) -> Result<(), Trouble> {
         settle(engine)?;
         let before = self.segments();
         let ids = match chosen {
@@ -77,6 +77,10 @@ impl Runner {
         }
         if self.faulty {
             return Ok(());
+        }
+        if self.setup.max_entries.is_some() {
+            // What a crash brought back was too much.
+            self.learn_evictions()?;
         }
         Ok(self.model.check(engine).map(drop)?)
     }
