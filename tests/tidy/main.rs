@@ -4,6 +4,7 @@
 //! - `source`: the workspace as text, with comments and literals told apart from code
 //! - `doors`: locks, atomics and threads come through one room of each library
 //! - `floors`: who may import whom, and the words that belong to one room only
+//! - `knobs`: constants that make a state rare are knobs, or listed with the reason why not
 //! - `sizes`: length of files and functions, with exceptions that may only shrink
 //! - `manners`: module docs, no hidden docs, no machine's paths, no registry's hosts
 //! - `tables`: the tables of the format are the same in the code, in `docs/format.md` and in the constants
@@ -12,6 +13,7 @@
 
 mod doors;
 mod floors;
+mod knobs;
 mod lists;
 mod manners;
 mod seeds;

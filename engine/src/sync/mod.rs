@@ -22,6 +22,8 @@ pub(crate) use scheduled::{
     atomic, thread,
 };
 
+pub(crate) use std::thread::panicking;
+
 /// A small number of the current thread: the first thread that asks has 0, the next one 1. Under a scheduler it is
 /// the task's number, the same in every run.
 #[inline]

@@ -48,7 +48,7 @@ use crate::{
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        thread,
+        panicking,
     },
     types::{SegmentId, SequenceNumber, Timestamp},
 };
@@ -100,7 +100,7 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !self.was_panicking && thread::panicking() {
+        if !self.was_panicking && panicking() {
             self.turn.panicked();
             self.writer.note(&self.turn);
         }
@@ -242,7 +242,7 @@ impl Writer {
     }
 
     fn turn(&self) -> Held<'_> {
-        let was_panicking = thread::panicking();
+        let was_panicking = panicking();
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         Held { turn, writer: self, was_panicking }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Health,
+    Durability, Engine, Health, PutOptions,
     io::Disk,
     schedule::{Ended, run, thread},
 };
@@ -53,7 +53,8 @@ fn whole(case: Case) -> Verdict {
     let is_followed = case.ops().any(follows);
     // A follower needs a store: one record makes it.
     let follower = is_followed.then(|| {
-        engine.put("other", "value").and_then(|()| engine.sync()).ok()?;
+        let other = PutOptions::new().evictable(true);
+        engine.put_with("other", "value", &other).and_then(|_| engine.sync()).ok()?;
         options(&case, &disk, &clock).open_reader(STORE).ok()
     });
     let is_os = |durability: Durability| matches!(durability, Durability::Os | Durability::Sync);
@@ -134,22 +135,7 @@ fn finished(shared: Shared) -> Verdict {
     if shared.is_faulty {
         well_again(&shared)?;
     }
-    for _ in 0..40 {
-        match shared.engine.step() {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(format!("work in the background at the end: {error}")),
-        }
-    }
-    shared.engine.sync().map_err(|error| format!("sync at the end: {error}"))?;
-    if matches!(shared.engine.health(), Health::CompactionFails { .. }) && shared.is_faulty {
-        // What failed is done again by whoever asks for it.
-        shared.engine.compact().map_err(|error| format!("compaction at the end: {error}"))?;
-    }
-    match shared.engine.health() {
-        Health::Good => {}
-        health => return Err(format!("at the end the store says {health:?}")),
-    }
+    settled(&shared)?;
     all_keys(&shared);
     // What is over or cut may be counted for a while.
     let ends = |op: &Op| match op {
@@ -215,13 +201,40 @@ fn all_keys(shared: &Shared) {
     }
 }
 
+/// Everything that is due is done, everything is on the device, and the store is well.
+fn settled(shared: &Shared) -> Verdict {
+    for _ in 0..40 {
+        match shared.engine.step() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return Err(format!("work in the background at the end: {error}")),
+        }
+    }
+    shared.engine.sync().map_err(|error| format!("sync at the end: {error}"))?;
+    if matches!(shared.engine.health(), Health::CompactionFails { .. }) && shared.is_faulty {
+        // What failed is done again by whoever asks for it.
+        shared.engine.compact().map_err(|error| format!("compaction at the end: {error}"))?;
+    }
+    match shared.engine.health() {
+        Health::Good => {}
+        health => return Err(format!("at the end the store says {health:?}")),
+    }
+    Ok(())
+}
+
 /// After failures whose cause is gone: the store takes writes again, and somebody works in the background.
 fn well_again(shared: &Shared) -> Verdict {
     // A thread that panicked may not have said so yet: all others go on while this one sleeps.
-    for _ in 0..20 {
-        thread::sleep(std::time::Duration::from_secs(1));
+    let mut recovered = Ok(());
+    for _ in 0..3 {
+        for _ in 0..20 {
+            thread::sleep(std::time::Duration::from_secs(1));
+        }
+        recovered = shared.engine.try_recover();
+        if recovered.is_ok() {
+            break;
+        }
     }
-    let recovered = shared.engine.try_recover();
     recovered.map_err(|error| format!("it does not recover: {error}"))?;
     if let Health::Stopped { cause } = shared.engine.health() {
         return Err(format!("recovered, but stopped: {cause}"));

@@ -177,19 +177,7 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             if fits { vec![state.set(None, durable)] } else { Vec::new() }
         }
         Kind::Touch { expires, found, slides } => {
-            let mut next = Vec::new();
-            if live && *found != Some(false) {
-                let now = state.now.clone().map(|stored| Stored {
-                    expires: *expires,
-                    slid: *slides,
-                    ..stored
-                });
-                next.push(state.set(now, durable && !slides));
-            }
-            if gone && *found != Some(true) {
-                next.push(without(state));
-            }
-            next
+            touched(state, (*expires, *slides, durable), *found, (live, gone))
         }
         Kind::Update { saw, stored } => match saw {
             Some(seen) => {
@@ -215,20 +203,39 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             if hit { vec![state.set(None, durable)] } else { vec![state.clone()] }
         }
         Kind::Sync => vec![state.synced()],
-        Kind::Forgotten => match &state.ghost {
-            Some(ghost) => vec![state.clone(), state.set(Some(ghost.clone()), false)],
-            None => {
-                // Of a slide a part is only in memory and in the checkpoint.
-                let now = state.now.clone().map(|stored| match stored.expires {
-                    Some((_, latest)) if stored.slid => {
-                        Stored { expires: Some((0, latest)), ..stored }
-                    }
-                    _ => stored,
-                });
-                vec![State { now, ..state.clone() }]
+        Kind::Forgotten => {
+            let mut next = vec![State { now: state.now.clone().map(unslid), ..state.clone() }];
+            if let Some(ghost) = &state.ghost {
+                next.push(state.set(Some(unslid(ghost.clone())), false));
             }
-        },
+            next
+        }
     }
+}
+
+/// Of a slide a part is only in memory and in the checkpoint.
+fn unslid(stored: Stored) -> Stored {
+    match stored.expires {
+        Some((_, latest)) if stored.slid => Stored { expires: Some((0, latest)), ..stored },
+        _ => stored,
+    }
+}
+
+fn touched(
+    state: &State,
+    (expires, slides, durable): (Expiry, bool, bool),
+    found: Option<bool>,
+    (live, gone): (bool, bool),
+) -> Vec<State> {
+    let mut next = Vec::new();
+    if live && found != Some(false) {
+        let now = state.now.clone().map(|stored| Stored { expires, slid: slides, ..stored });
+        next.push(state.set(now, durable && !slides));
+    }
+    if gone && found != Some(true) {
+        next.push(without(state));
+    }
+    next
 }
 
 /// The key was found absent: what stood there is over, or was evicted.

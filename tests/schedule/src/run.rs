@@ -482,6 +482,15 @@ impl Shared {
         }
     }
 
+    fn compact_some(&self, op: &Op, seed: u64) {
+        let mut rng = Rng::new(seed);
+        let ids: Vec<_> = self.engine.segments().iter().map(|segment| segment.id).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|_| rng.one_in(2)).collect();
+        let done =
+            self.guard(|engine| engine.compact_with(Some(&ids), |_| ControlFlow::Continue(())));
+        self.upkeep(op, done);
+    }
+
     fn act(&self, op: &Op, tickets: &mut Tickets) {
         match op {
             Op::Put { put, absent } => self.put(op, put, *absent),
@@ -542,14 +551,7 @@ impl Shared {
             Op::Checkpoint => self.upkeep(op, self.guard(|engine| engine.checkpoint())),
             Op::Advance { ms } => self.clock.advance(*ms),
             Op::Jump { ms } => self.clock.jump_wall(*ms),
-            Op::CompactSome { seed } => {
-                let mut rng = Rng::new(*seed);
-                let ids: Vec<_> = self.engine.segments().iter().map(|segment| segment.id).collect();
-                let ids: Vec<_> = ids.into_iter().filter(|_| rng.one_in(2)).collect();
-                let done = self
-                    .guard(|engine| engine.compact_with(Some(&ids), |_| ControlFlow::Continue(())));
-                self.upkeep(op, done);
-            }
+            Op::CompactSome { seed } => self.compact_some(op, *seed),
             Op::Recover => self.upkeep(op, self.guard(|engine| engine.try_recover())),
         }
     }

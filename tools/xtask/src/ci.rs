@@ -2,12 +2,15 @@
 //! own lines close the output.
 
 use crate::{
-    examples, fuzz,
+    examples, fuzz, schedule,
     step::{Failure, Steps, cargo, has},
 };
 
 /// Seconds of fuzzing, shared by all targets.
 const SMOKE_SECONDS: u64 = 20;
+
+/// Seconds under the deterministic scheduler.
+const SCHEDULE_SECONDS: u64 = 60;
 
 pub(crate) fn run() -> Result<(), Failure> {
     let mut steps = Steps::default();
@@ -18,6 +21,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     steps.run("docs", docs)?;
     steps.run("fuzz build", || cargo(&["build", "--package", "tierce-fuzz", "--bins"], &[]))?;
     steps.run("fuzz smoke", || fuzz::smoke(SMOKE_SECONDS))?;
+    steps.run("schedule", || schedule::ci(SCHEDULE_SECONDS))?;
     steps.run("benches build", || {
         cargo(&["bench", "--no-run", "--package", "tierce-benches"], &[])
     })?;

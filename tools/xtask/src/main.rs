@@ -6,6 +6,7 @@ mod examples;
 mod fuzz;
 mod golden;
 mod hit_ratios;
+mod schedule;
 mod step;
 
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         ["golden", "--force"] => golden::run(true),
         ["hit-ratios"] => hit_ratios::run(None),
         ["hit-ratios", "--traces", dir] => hit_ratios::run(Some(dir)),
-        ["schedule", rest @ ..] => schedule(rest),
+        ["schedule", rest @ ..] => schedule::run(rest),
         ["fuzz", "list"] => fuzz::list(),
         ["fuzz", target, rest @ ..] => fuzz::run(target, rest),
         _ => {
@@ -53,15 +54,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Runs the engine under the deterministic scheduler, with assertions on. A package of its own: its feature must not
-/// reach other builds.
-fn schedule(rest: &[&str]) -> Result<(), Failure> {
-    let mut words =
-        vec!["run", "--quiet", "--package", "tierce-schedule", "--features", "schedule", "--"];
-    words.extend_from_slice(rest);
-    cargo(&words, &[])
 }
 
 /// Runs the crash tests optimised, over many more cases than the ordinary test run.
