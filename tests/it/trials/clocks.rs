@@ -1,9 +1,9 @@
 //! Clocks that are wrong at opening, machines that slept, stores that were closed for long.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tierce_engine::{Engine, Options, PutOptions, Timestamp, io::MemoryDisk};
-use tierce_kit::{clock::TestClock, image::Image};
+use tierce_kit::{clock::TestClock, image::Image, rng::Rng, seed::cases};
 
 const MINUTE_MS: u64 = 60_000;
 const MONTH_MS: u64 = 30 * 24 * 3_600_000;
@@ -176,4 +176,52 @@ fn the_machine_sleeps() {
     clock.sleep(30 * MINUTE_MS);
     assert_eq!(served(&engine), 40, "half of the time is over");
     assert_eq!(engine.sweep(Some(Duration::from_secs(9))).unwrap().entries, 0);
+}
+
+/// Goal: whatever wrong times a store is opened at, for a few minutes each, what is not over is served when the clock is
+/// right again, and what is over never is. Method: random sessions at the right time and at wrong ones, closed or cut
+/// off, with everything that removes what has expired; against the true time.
+#[test]
+fn random_sessions_at_wrong_times() {
+    cases("trials::clocks::random_sessions_at_wrong_times", 12, |seed| {
+        let mut rng = Rng::new(seed);
+        let (mut disk, clock) = (MemoryDisk::new(), TestClock::new());
+        let mut truth = TestClock::START_MS;
+        let mut stored: BTreeMap<u64, u64> = BTreeMap::new();
+        for session in 0..25 {
+            truth += rng.below(3 * MONTH_MS) / rng.between(1, 100_000);
+            let is_right = session % 2 == 0;
+            clock.set_wall(if is_right { truth } else { truth + rng.below(80 * 12 * MONTH_MS) });
+            clock.reboot();
+            let engine = open(&disk, &clock);
+            for _ in 0..rng.below(12) {
+                match rng.below(4) {
+                    0 => tidy(&engine),
+                    1 => {
+                        let ms = rng.below(20_000);
+                        clock.advance(ms);
+                        truth += ms;
+                    }
+                    _ if is_right => {
+                        let ms = 1_000 + rng.below(6 * MONTH_MS) / rng.between(1, 100_000);
+                        let (key, ends) = (rng.below(60), truth + ms);
+                        let options = PutOptions::new().expires_at(Timestamp(ends));
+                        engine.put_with(key.to_le_bytes(), [7; 500], &options).unwrap();
+                        stored.insert(key, ends);
+                    }
+                    _ => {}
+                }
+            }
+            for (key, ends) in stored.iter().filter(|_| is_right) {
+                let is_there = engine.get(key.to_le_bytes()).unwrap().is_some();
+                assert_eq!(is_there, *ends > truth, "session {session}: {key}");
+            }
+            engine.sync().unwrap();
+            if rng.one_in(2) {
+                engine.close().unwrap();
+            } else {
+                disk = Image::of_memory_disk(&disk).memory_disk();
+            }
+        }
+    });
 }
