@@ -23,7 +23,7 @@ use crate::{
         manifest::Edit,
     },
     index::{Entry as IndexEntry, SHARDS},
-    io::{ForkGuard, StoreClock},
+    io::{ClockDoubt, ForkGuard, StoreClock},
     lookup::{FirstExpiry, Lookup},
     options::{Evict, Options},
     reader::Reader,
@@ -96,6 +96,9 @@ impl Shared {
         let (unsealed, damaged) = (take(&mut recovered.unsealed), take(&mut recovered.damaged));
         let report = take(&mut recovered.report);
         let lookup = lookup_of(recovered, &options);
+        if !options.read_only {
+            forget_sight(&manifest, lookup.clock.doubt());
+        }
         let start = LogStart {
             home: home.clone(),
             manifest: Arc::clone(&manifest),
@@ -260,10 +263,7 @@ impl Shared {
     /// What the wall clock showed when it was first seen far ahead, if it is in doubt and that is not on record yet: the
     /// next session may confirm it.
     fn clock_seen(&self) -> Option<Edit> {
-        let value = self.lookup.clock.doubt()?.seen.0.to_le_bytes().to_vec();
-        let manifest = hold(&self.manifest);
-        let is_known = manifest.state().properties.get(CLOCK_SEEN) == Some(&value);
-        (!is_known).then(|| Edit::Property { name: CLOCK_SEEN.to_vec(), value })
+        clock_edit(self.lookup.clock.doubt(), &hold(&self.manifest))
     }
 
     pub(super) fn moment(&self, sequence: SequenceNumber) -> Moment {
@@ -328,6 +328,24 @@ pub(super) fn lookup_of(recovered: Recovered, options: &Options) -> Arc<Lookup> 
     };
     restore(&lookup, &hold(&recovered.manifest));
     Arc::new(lookup)
+}
+
+/// Forgets what an earlier session saw of a clock, if this one does not see the same: else a later one at the wrong time
+/// would be confirmed by it. Best effort: nothing else depends on it.
+fn forget_sight(manifest: &Mutex<ManifestFile>, doubt: Option<ClockDoubt>) {
+    let mut manifest = hold(manifest);
+    let known = manifest.state().properties.get(CLOCK_SEEN);
+    if known.is_some_and(|value| !value.is_empty()) && clock_edit(doubt, &manifest).is_some() {
+        let _ = manifest.apply(&[Edit::Property { name: CLOCK_SEEN.to_vec(), value: Vec::new() }]);
+    }
+}
+
+/// What is to be on record of a clock in doubt, if that is something else. Nothing stays of one that is in doubt no more.
+fn clock_edit(doubt: Option<ClockDoubt>, manifest: &ManifestFile) -> Option<Edit> {
+    let value = doubt.map(|doubt| doubt.seen.0.to_le_bytes().to_vec()).unwrap_or_default();
+    let known = manifest.state().properties.get(CLOCK_SEEN);
+    let is_known = known.map_or(&[][..], Vec::as_slice) == value;
+    (!is_known).then(|| Edit::Property { name: CLOCK_SEEN.to_vec(), value })
 }
 
 /// What an earlier session saw of a clock that was in doubt.

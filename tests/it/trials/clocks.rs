@@ -158,6 +158,16 @@ fn sessions_that_say_nothing_for_each_other() {
     clock.set_wall(TestClock::START_MS + 6 * MONTH_MS);
     let engine = open(&disk, &clock);
     assert!(engine.get("ten years").unwrap().is_some());
+    // Cut off, at the right time: what the sessions in 2100 saw is forgotten.
+    engine.sync().unwrap();
+    let disk = Image::of_memory_disk(&disk).memory_disk();
+    clock.set_wall(YEAR_2100_MS + 20 * MINUTE_MS);
+    let engine = open(&disk, &clock);
+    assert!(engine.clock_doubt().is_some());
+    tidy(&engine);
+    engine.close().unwrap();
+    clock.set_wall(TestClock::START_MS + 6 * MONTH_MS);
+    assert!(open(&disk, &clock).get("ten years").unwrap().is_some());
 }
 
 /// Goal: time that the machine slept through counts at once; a jump of the wall clock alone does not.
