@@ -251,7 +251,8 @@ pub(crate) fn changes(old: &Map<String, Value>, new: Map<String, Value>) -> Chan
     let mut changes: Changes = removed.map(|key| (key.clone(), None)).collect();
     // Also -0.0 in the place of 0.0, which are equal and not the same text.
     let is_new = |key: &str, value: &Value| {
-        old.get(key).is_none_or(|old| old != value || old.to_string() != value.to_string())
+        let text = |value| serde_json::to_vec(value).ok();
+        old.get(key).is_none_or(|old| text(old) != text(value))
     };
     changes.extend(
         new.into_iter().filter(|(key, value)| is_new(key, value)).map(|(k, v)| (k, Some(v))),
