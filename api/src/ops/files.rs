@@ -64,6 +64,7 @@ pub(crate) fn note_written(path: &Path, file: &fs::File) {
 }
 
 #[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "a test that finds an error where none belongs fails by it")]
 pub(crate) mod notes {
     //! What was done, as the crash harness takes it.
 
@@ -164,7 +165,7 @@ pub(crate) mod notes {
     pub(super) fn created_dir(directory: &Path) {
         note(|notes| {
             if let Some(path) = notes.below(directory) {
-                notes.push(Event::CreateDir { path });
+                notes.push(Event::CreateDir { key: path.clone(), path });
             }
         });
     }

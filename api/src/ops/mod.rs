@@ -10,6 +10,7 @@ mod backup;
 mod clean_up;
 mod config_document;
 #[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "a test that finds an error where none belongs fails by it")]
 mod crash_tests;
 mod directories;
 pub(crate) mod document;

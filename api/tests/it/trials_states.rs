@@ -24,7 +24,9 @@ use crate::state_stores::{names_in, object, one};
 
 /// A clock in whose reading something happens once, as it might in another thread or process at this moment.
 #[derive(Clone)]
-pub(crate) struct Meddling(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+pub(crate) struct Meddling(Arc<Mutex<Option<Meddle>>>);
+
+type Meddle = Box<dyn FnOnce() + Send>;
 
 impl Meddling {
     pub(crate) fn new(meddle: impl FnOnce() + Send + 'static) -> Self {
@@ -313,7 +315,8 @@ fn wait() {
 }
 
 fn say(word: &str) {
-    writeln!(std::io::stdout(), "{word}").unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{word}").unwrap();
 }
 
 /// What the other process does; nothing in an ordinary run.
