@@ -273,7 +273,31 @@ fn keys_of(kv: &dyn Kv, prefix: &[u8]) -> Result<BTreeSet<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix_of;
+    use tierce_engine::{Engine, Options, PutOptions, io::MemoryDisk};
+
+    use super::{SpaceInfo, SpaceOptions, SpaceState, prefix_of};
+
+    /// Goal: keys that are gone without a word leave the order while others are stored, so that it stays within a few
+    /// times what is there.
+    #[test]
+    fn the_order_is_bounded() {
+        let engine = Options::new().disk(MemoryDisk::new()).background(false).open("s").unwrap();
+        let types = ("text".to_owned(), "u32".to_owned());
+        let options = SpaceOptions::new().ordered(true);
+        let info = SpaceInfo::wanted("m", "map", types, 1, &options).unwrap();
+        let space = SpaceState::new(SpaceInfo { id: 1, ..info }, &engine).unwrap();
+        let (live, mut largest) = (100, 0);
+        for number in 0..10_000_u32 {
+            let key = |number: u32| [&[1][..], &number.to_be_bytes()].concat();
+            engine.put_with(key(number), "", &PutOptions::new()).unwrap();
+            space.note_stored(&engine, [key(number).as_slice()]);
+            if number >= live {
+                Engine::delete(&engine, key(number - live)).unwrap();
+            }
+            largest = largest.max(space.order().unwrap().keys.len());
+        }
+        assert!((100..=200).contains(&largest), "{largest}");
+    }
 
     /// Goal: no prefix is the beginning of another, and none is the catalog's.
     #[test]
