@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ShellArgs, json: bool, out: &mut Out) -> Outcome {
         return Err(Fail::Usage("the shell has its own answers and no --json".to_owned()));
     }
     let store = match args.read_only {
-        true => Store::Beside(open_beside(&args.dir, args.recovery.into())?),
+        true => Store::Beside(Box::new(open_beside(&args.dir, args.recovery.into())?)),
         false => Store::Open(open(&args.dir, options(args))?),
     };
     if let Store::Open(engine) = &store {

@@ -18,7 +18,7 @@ pub(super) enum Store {
     /// Open for this process alone.
     Open(Engine),
     /// Read as it is on disk, whoever writes to it.
-    Beside(Follower),
+    Beside(Box<Follower>),
 }
 
 impl Store {
