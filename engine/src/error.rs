@@ -130,6 +130,11 @@ impl Error {
         Self::Io { operation, file: file.into(), source }
     }
 
+    /// Whether the file system had no room.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_disk_full(source))
+    }
+
     /// A second copy of this error for another waiter of the same failed group.
     pub(crate) fn duplicate(&self) -> Self {
         match self {
@@ -306,4 +311,9 @@ impl DecodeError {
             damage: self.damage,
         })
     }
+}
+
+/// Whether an error says that the file system has no room.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

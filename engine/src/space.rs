@@ -46,6 +46,8 @@ pub(crate) struct Space {
     /// How far deletes and compaction may go: the limit, or, while more than that is there, a reserve beyond it.
     /// Falls with what is there and never rises by itself.
     ceiling: AtomicU64,
+    /// Bytes of the largest segment that was written under a larger limit: to copy it takes more than the reserve.
+    large: AtomicU64,
     min_free: u64,
     /// Bytes of a usual segment.
     segment_bytes: u64,
@@ -78,6 +80,7 @@ impl Space {
             dir,
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             ceiling: AtomicU64::new(limit.unwrap_or(u64::MAX)),
+            large: AtomicU64::new(0),
             min_free,
             segment_bytes,
             charges: Mutex::default(),
@@ -104,8 +107,14 @@ impl Space {
     pub(crate) fn set_ceiling(&self, most: u64) {
         let limit = self.limit.load(Ordering::Relaxed);
         let used = self.used();
-        let needed = if used > limit { used.saturating_add(self.reserve()) } else { limit };
+        let needed = self.reserve() + self.large.load(Ordering::Relaxed);
+        let needed = if used > limit { used.saturating_add(needed) } else { limit };
         self.ceiling.store(needed.min(most).max(limit), Ordering::Relaxed);
+    }
+
+    /// How large the largest segment is that does not fit the reserve; 0 if there is none.
+    pub(crate) fn set_large(&self, bytes: u64) {
+        self.large.store(bytes, Ordering::Relaxed);
     }
 
     /// Bytes kept back for compaction.
@@ -131,7 +140,26 @@ impl Space {
     /// Whether users' writes may take so many bytes.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.room(Purpose::Write) >= bytes
-            && (self.min_free == 0 || self.disk_free() >= self.min_free.saturating_add(bytes))
+            && (self.min_free == 0 || self.disk_free() >= self.required_free(bytes))
+    }
+
+    /// Bytes that the outputs of a job may have: below the limit with its reserve, and of what is free on the file system
+    /// beyond what is to stay free. Less than that is free already: one segment, for what it brings back.
+    pub(crate) fn room_for_outputs(&self) -> u64 {
+        /// For the manifest.
+        const OTHERS: u64 = 16 << 10;
+        let free = self.disk_free();
+        let spare = match free.checked_sub(self.min_free) {
+            Some(spare) if spare > 0 => spare,
+            _ => self.segment_bytes.min(free / 4),
+        };
+        self.room(Purpose::Compact).min(spare.saturating_sub(OTHERS))
+    }
+
+    /// Bytes that have to be free before users' writes take so many: a segment is left for compaction, which keeps to
+    /// what is to stay free as well.
+    const fn required_free(&self, bytes: u64) -> u64 {
+        self.min_free.saturating_add(bytes).saturating_add(self.segment_bytes)
     }
 
     /// Bytes free on the file system, as far as it says so.
@@ -151,7 +179,8 @@ impl Space {
     const fn kept_back(&self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Write => self.reserve(),
-            Purpose::Delete | Purpose::Staged => self.reserve() - self.segment_bytes,
+            // Manifest and checkpoint may have grown since the last segment for writes was begun.
+            Purpose::Delete | Purpose::Staged => self.reserve() - self.segment_bytes * 3 / 2,
             Purpose::Compact => 0,
         }
     }
@@ -175,7 +204,7 @@ impl Space {
     pub(crate) fn take_beside(&self, bytes: u64, free: u64, purpose: Purpose) -> Result<()> {
         if self.min_free > 0 && purpose == Purpose::Write {
             let free = self.disk_free();
-            let required = self.min_free.saturating_add(bytes);
+            let required = self.required_free(bytes);
             if free < required {
                 return Err(Error::LowSpace { free, required });
             }

@@ -1,5 +1,7 @@
 //! Limits: what to do when a write finds no room, and how full the store is.
 
+use std::sync::Arc;
+
 use super::{Shared, hold, upkeep::CompactionReport};
 use crate::{
     background,
@@ -10,8 +12,10 @@ use crate::{
         segment_header::SEGMENT_HEADER_BYTES,
     },
     options::Options,
+    segment::Segment,
     space::{BYTES, Purpose, least_bytes},
     sync::atomic::Ordering,
+    types::{SegmentId, Slot},
     writer::Housekeeper,
 };
 
@@ -40,6 +44,17 @@ pub struct Usage {
 const LIVE_MAX_PERCENT: u64 = 92;
 /// Header and trailer of a segment.
 const OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + FOOTER_TRAILER_BYTES) as u64;
+
+/// A segment that compaction cannot copy in its reserve.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LargeSegment {
+    id: SegmentId,
+    slot: Slot,
+    /// Bytes of its file.
+    bytes: u64,
+    /// Bytes of what is alive in it, in usual segments.
+    copy_bytes: u64,
+}
 
 impl Shared {
     pub(super) fn usage(&self) -> Usage {
@@ -72,7 +87,7 @@ impl Shared {
         /// Jobs that one writer waits for at most (I12).
         const ROUNDS_MAX: usize = 64;
         /// Milliseconds that it waits for readers in all.
-        const WAITS_MAX: usize = 100;
+        const WAITS_MAX: usize = 16;
         const HELD_MAX_PART: u64 = 4;
         let mut did_anything = false;
         let mut waits = 0;
@@ -83,6 +98,10 @@ impl Shared {
                 return Ok(true);
             }
             if self.drop_expired()?.0 > 0 {
+                did_anything = true;
+                continue;
+            }
+            if self.split_large()? {
                 did_anything = true;
                 continue;
             }
@@ -103,6 +122,8 @@ impl Shared {
             if report.cancelled {
                 break;
             }
+            // What the job itself still held is no reader's.
+            self.writer.unlink_retired();
             let held = self.writer.retired_bytes();
             if held >= wanted && waits < WAITS_MAX {
                 // Most readers are done in a moment.
@@ -126,6 +147,52 @@ impl Shared {
         }
         self.writer.unlink_retired();
         Ok(self.space.room(Purpose::Write) >= wanted || did_anything)
+    }
+
+    /// Notes how large the segments are that were written under a larger limit, and says which they are: id, bytes of the
+    /// file, and of what a copy would have, least first.
+    pub(super) fn large_segments(&self) -> Vec<LargeSegment> {
+        let table = self.lookup.catalog.table();
+        // One that is large for a single record is as small as it can be.
+        let is_large = |segment: &&Arc<Segment>| {
+            let (bytes, records) = segment.live();
+            segment.as_sealed().is_some_and(|sealed| sealed.file_bytes > self.space.reserve())
+                && bytes / records.max(1) <= self.segment_bytes
+        };
+        let large = table.iter().filter(is_large).map(|segment| {
+            let (bytes, records) = segment.live();
+            let bytes = bytes + records * FOOTER_ENTRY_BYTES as u64;
+            let segments = bytes / (self.segment_bytes - OVERHEAD_BYTES) + 2;
+            let copy_bytes = bytes + segments * OVERHEAD_BYTES;
+            LargeSegment { id: segment.id(), slot: segment.slot, copy_bytes, bytes: segment.file_bytes() }
+        });
+        let mut large: Vec<_> = large.collect();
+        large.sort_unstable_by_key(|large| (large.copy_bytes, large.id));
+        self.space.set_large(large.iter().map(|large| large.bytes).max().unwrap_or_default());
+        large
+    }
+
+    /// Copies a segment that was written under a larger limit into usual ones: once the room is used up, compaction could
+    /// take it only when nearly all of it was evicted. If there is no room for a copy, the oldest entries of one such
+    /// segment go, and no others. `false` if there is nothing to do, or no way.
+    fn split_large(&self) -> Result<bool> {
+        if self.space.limit().is_none() {
+            return Ok(false);
+        }
+        let large = self.large_segments();
+        let Some(least) = large.first() else { return Ok(false) };
+        let room = self.space.room_for_outputs();
+        if least.copy_bytes > room
+            && self.writer.evict_oldest_in(least.slot, least.copy_bytes - room) == 0
+        {
+            return Ok(false);
+        }
+        let mut report = CompactionReport::default();
+        match self.compact_once(Some(&[least.id]), true, None, &mut report) {
+            Ok(_) | Err(Error::Full { .. }) => Ok(report.jobs > 0),
+            Err(error) if error.is_disk_full() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Evicts until the limits on what is live hold; says how many went. What has expired goes first.
@@ -222,6 +289,9 @@ impl Shared {
 
 impl Housekeeper for Shared {
     fn make_room(&self, wanted: u64) -> Result<bool> {
+        if self.upkeep.is_own_job() {
+            return Ok(false);
+        }
         let found = self.find_room(wanted);
         if let Err(error) = &found {
             // Whoever writes is told that there is no room; why, the health says.

@@ -114,12 +114,11 @@ impl Shared {
             // What was not sealed is written anew before anything else. If that fails (a full disk), the store
             // opens all the same: everything can be read, and writes are refused until it succeeds.
             if let Err(error) = writer.recover_at_open() {
-                writer.say_why(&error.to_string());
+                writer.stop_by(&error);
             }
         }
         writer.charge_others();
-        space.set_ceiling(u64::MAX);
-        Ok(Self {
+        let shared = Self {
             reader: Reader::new(Arc::clone(&lookup)),
             lookup,
             writer,
@@ -137,7 +136,10 @@ impl Shared {
             attached: Attached::default(),
             home,
             options,
-        })
+        };
+        let _ = shared.large_segments();
+        shared.space.set_ceiling(u64::MAX);
+        Ok(shared)
     }
 
     /// Whether nobody does the work in the background, although the options ask for a thread.
@@ -176,7 +178,15 @@ impl Shared {
         closed
     }
 
+    /// A full disk keeps the next opening from being fast, and nothing else.
     fn close_log(&self) -> Result<()> {
+        self.seal_and_mark_clean().or_else(|error| {
+            let is_safe = error.is_disk_full() && self.writer.is_all_durable();
+            if is_safe { Ok(()) } else { Err(error) }
+        })
+    }
+
+    fn seal_and_mark_clean(&self) -> Result<()> {
         self.writer.seal_all()?;
         let is_clean = hold(&self.manifest).state().clean;
         let (newest, _, next_id) = self.writer.frontier();
@@ -202,7 +212,11 @@ impl Shared {
             return hold(&self.manifest).apply_whole(&edits);
         }
         let moment = self.moment(newest);
-        checkpoint::write(&self.home, &self.manifest, number, &moment, edits)
+        match checkpoint::write(&self.home, &self.manifest, number, &moment, edits.clone()) {
+            // Without it the next opening goes by what is there.
+            Err(error) if error.is_disk_full() => hold(&self.manifest).apply_whole(&edits),
+            written => written,
+        }
     }
 
     /// Writes a checkpoint of what is there now.

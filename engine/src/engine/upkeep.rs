@@ -19,6 +19,7 @@ use crate::{
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        thread_number,
     },
     types::{SegmentId, SequenceNumber, Slot, Timestamp},
 };
@@ -53,8 +54,14 @@ pub(super) struct Upkeep {
     paused: AtomicBool,
     /// Why the last job failed, until one succeeds.
     failure: Mutex<Option<String>>,
+    /// The thread that asks a caller whether a job is to go on, and 1; 0 if none does.
+    asks: AtomicU64,
     /// Whether there are segments that could not be read.
     has_unreadable: AtomicBool,
+    /// When a log that a full disk stopped is recovered next, on the monotonic clock.
+    recover_at: AtomicU64,
+    /// Jobs that failed in a row because the disk was full.
+    full_tries: AtomicU64,
     /// When the next job is tried after a failure, on the monotonic clock.
     retry_at: AtomicU64,
     /// When expired entries are looked for next by a write that finds no room, in store time.
@@ -79,12 +86,19 @@ struct JobState {
 
 /// A job that failed is tried again after so long.
 const RETRY_MS: u64 = 1_000;
+/// On a full disk the pause doubles so often.
+const TRIES_MAX: u64 = 4;
 /// A write that finds no room looks for expired entries this often at most.
 pub(super) const SWEEP_EVERY_MS: u64 = 1_000;
 
 impl Upkeep {
     fn job(&self) -> MutexGuard<'_, JobState> {
         hold(&self.job)
+    }
+
+    /// Whether this thread is within a job: what waits for the job would wait for itself.
+    pub(super) fn is_own_job(&self) -> bool {
+        self.asks.load(Ordering::Relaxed) == 1 + thread_number() as u64
     }
 
     pub(super) fn failure(&self) -> Option<String> {
@@ -105,6 +119,22 @@ impl Upkeep {
     }
 }
 
+/// While a caller is asked whether a job is to go on.
+struct Asking<'a>(&'a AtomicU64);
+
+impl<'a> Asking<'a> {
+    fn new(asks: &'a AtomicU64) -> Self {
+        asks.store(1 + thread_number() as u64, Ordering::Relaxed);
+        Self(asks)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 /// What a job may do.
 struct Limits<'a> {
     /// Bytes a second.
@@ -121,7 +151,14 @@ impl Shared {
             self.note_failure(error);
             // The files stay as they were; it is tried again later.
             let now = self.lookup.clock.machine().monotonic_ms();
-            self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+            // On a full disk each try takes what room there is for a while: less and less often.
+            let tries = match error.is_disk_full() {
+                true => self.upkeep.full_tries.fetch_add(1, Ordering::Relaxed).min(TRIES_MAX),
+                false => 0,
+            };
+            self.upkeep.retry_at.store(now + (RETRY_MS << tries), Ordering::Relaxed);
+        } else if matches!(done, Ok(true)) {
+            self.upkeep.full_tries.store(0, Ordering::Relaxed);
         }
         done
     }
@@ -228,11 +265,11 @@ impl Shared {
     fn recover_from_full_disk(&self) -> Result<bool> {
         let now = self.lookup.clock.machine().monotonic_ms();
         if !self.writer.is_stopped_by_full_disk()
-            || now < self.upkeep.retry_at.load(Ordering::Relaxed)
+            || now < self.upkeep.recover_at.load(Ordering::Relaxed)
         {
             return Ok(false);
         }
-        self.upkeep.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+        self.upkeep.recover_at.store(now + RETRY_MS, Ordering::Relaxed);
         Ok(self.try_recover().is_ok())
     }
 
@@ -295,9 +332,15 @@ impl Shared {
         let rate = self.options.compaction.bytes_per_second;
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
+        let go_on = &mut |report: &CompactionReport| {
+            let _asking = Asking::new(&self.upkeep.asks);
+            go_on(report)
+        };
         loop {
             let before = report.bytes_reclaimed;
             let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
+            // Order: the files that this job read are gone before the next one asks how much room there is.
+            self.writer.unlink_retired();
             // A job that gave nothing back would be repeated for ever.
             let is_vain = report.bytes_reclaimed == before;
             if !done || only.is_some() || report.cancelled || is_vain {
@@ -350,6 +393,7 @@ impl Shared {
                 match self.carry_out((&job.streams, goal.streams()), inputs, limits, report) {
                     // It needed more room than was thought: half of it needs less.
                     Err(Error::Full { .. }) if only.is_none() => continue,
+                    Err(error) if only.is_none() && error.is_disk_full() && most > 0 => continue,
                     copied => copied?,
                 };
             match copied {
@@ -497,7 +541,7 @@ impl Shared {
             now_sequence: self.writer.next_sequence().0,
             now_ms: self.lookup.clock.confirmed().0,
             garbage_max_percent: self.options.compaction.garbage_percent,
-            output_bytes_max: self.space.room(Purpose::Compact),
+            output_bytes_max: self.space.room_for_outputs(),
             segment_bytes: self.segment_bytes,
             force,
         }

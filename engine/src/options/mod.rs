@@ -28,8 +28,8 @@ pub enum Durability {
     Os,
     /// The device has it. Many writers share one flush.
     Sync,
-    /// It is staged in memory; every [`Options::periodic_ms`] all staged writes go to the device as one atomic
-    /// batch, and a key written many times in between is written once. Made for SD cards.
+    /// It is staged in memory; every [`Options::periodic_ms`] all staged writes go to the device, as one atomic batch if
+    /// they fit a segment, and a key written many times in between is written once. Made for SD cards.
     Periodic,
 }
 
@@ -183,7 +183,8 @@ impl Options {
     pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
     /// Largest [`Self::segment_bytes`].
     pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-    /// Largest [`Self::value_bytes_max`].
+    /// Largest [`Self::value_bytes_max`]. While it is written, a value takes about four times its length of memory: the
+    /// caller's, its record, and the image of its segment, which may be moved once as it grows.
     pub const VALUE_BYTES_MAX: u64 = 1 << 30;
     /// Largest [`Self::periodic_bytes_max`]: staged writes are memory of this process.
     pub const PERIODIC_BYTES_MAX: u64 = 1 << 30;

@@ -13,6 +13,7 @@
 pub(crate) mod append;
 pub(crate) mod batches;
 pub(crate) mod catalog;
+pub(crate) mod in_place;
 pub(crate) mod manifest_file;
 pub(crate) mod manifest_state;
 pub(crate) mod output;

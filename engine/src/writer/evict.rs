@@ -12,12 +12,12 @@ use crate::{
     error::{Error, Result},
     evictor::{self, Cause, Eviction, Need, Victim},
     format::record::Kind,
-    index::{Entry as IndexEntry, weight},
+    index::{Entry as IndexEntry, SHARDS, weight},
     lookup::Lookup,
     options::{Evict, Options},
     segment::Segment,
     sync::atomic::Ordering,
-    types::{Touch, is_live},
+    types::{Slot, Touch, is_live},
 };
 
 /// Most live entries, and most bytes of their records.
@@ -303,6 +303,32 @@ impl Writer {
             }
         }
         sum
+    }
+
+    /// Evicts the entries of one segment that may go, oldest first, until they weigh so much; says how many.
+    pub(crate) fn evict_oldest_in(&self, slot: Slot, bytes: u64) -> u64 {
+        let Lookup { index, recency, .. } = &*self.lookup;
+        if recency.policy() == Evict::None {
+            return 0;
+        }
+        let mut victims = Vec::new();
+        for shard in 0..SHARDS {
+            index.sweep(shard, &mut |hash, entry| {
+                let may_go = entry.flags & IndexEntry::EVICTABLE != 0 && !entry.is_evicted();
+                if may_go && entry.location.slot == slot {
+                    victims.push(Victim::new(hash, entry));
+                }
+            });
+        }
+        victims.sort_unstable_by_key(|victim| victim.location.offset);
+        let mut sum = 0;
+        let is_needed = |victim: &&Victim| {
+            let is_needed = sum < bytes;
+            sum += victim.bytes;
+            is_needed
+        };
+        let victims: Vec<_> = victims.iter().take_while(is_needed).copied().collect();
+        self.mark_all(&victims, Cause::Capacity).0
     }
 
     /// How much more is live than the limits allow: the store was opened with lower ones, or they were lowered.

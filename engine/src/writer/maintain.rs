@@ -350,6 +350,11 @@ impl Writer {
         self.check_stopped()
     }
 
+    /// Whether everything that was acknowledged is on the device.
+    pub(crate) fn is_all_durable(&self) -> bool {
+        self.staging.len() == 0 && self.commit.waiting() == 0 && !self.turn().log.owes_sync()
+    }
+
     /// The newest sequence number, the newest durable one, and the segment id that would come next.
     pub(crate) fn frontier(&self) -> (SequenceNumber, SequenceNumber, u64) {
         let turn = self.turn();

@@ -13,6 +13,7 @@ mod effects;
 mod evict;
 mod flush;
 mod group_commit;
+mod in_place;
 mod install;
 mod log;
 mod maintain;
@@ -403,6 +404,14 @@ impl Writer {
     /// Whether staged writes could not be brought to the device in time.
     pub(crate) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Acquire)
+    }
+
+    /// Puts on record that recovery failed, so that writes are refused until it succeeds.
+    pub(crate) fn stop_by(&self, error: &Error) {
+        let mut turn = self.turn();
+        turn.stopped = None;
+        turn.stop(error);
+        self.note(&turn);
     }
 
     /// Puts on record why writes are refused.

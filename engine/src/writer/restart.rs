@@ -39,7 +39,7 @@ impl Writer {
     /// files that failed are not trusted again. Does nothing on a healthy store. No job of compaction may run
     /// meanwhile.
     pub(crate) fn try_recover(&self) -> Result<()> {
-        self.recover(|space, bytes| space.take(bytes, Purpose::Compact))
+        self.recover(|space, bytes| space.take(bytes, Purpose::Compact), false)
     }
 
     /// The same when the store opens. What it found takes the room that it takes: a store that was written to under
@@ -48,17 +48,24 @@ impl Writer {
         self.recover(|space, bytes| {
             space.found(bytes);
             Ok(())
-        })
+        }, true)
     }
 
-    fn recover(&self, charge: Charge) -> Result<()> {
+    /// `is_found`: the segments are those of another session, of which no sync failed in this one.
+    fn recover(&self, charge: Charge, is_found: bool) -> Result<()> {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         let mut turn = self.turn();
         let Some(cause) = &turn.stopped else { return Ok(()) };
         if turn.is_torn {
             return Err(Error::Stopped { cause: cause.clone() });
         }
-        self.rewrite_open(&mut turn, charge)?;
+        if let Err(error) = self.rewrite_open(&mut turn, charge) {
+            // There is no room for copies. After a failed sync nothing else will do.
+            let is_trusted = (is_found || turn.is_disk_full) && turn.log.damaged.is_empty();
+            if !error.is_disk_full() || !is_trusted || self.seal_open_in_place(&mut turn).is_err() {
+                return Err(error);
+            }
+        }
         turn.stopped = None;
         turn.log.durable = turn.log.newest();
         turn.log.durable_at = self.lookup.clock.machine().monotonic_ms();

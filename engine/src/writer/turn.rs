@@ -140,7 +140,7 @@ impl Turn {
                 Error::Stopped { cause } => cause.clone(),
                 other => other.to_string(),
             });
-            self.is_disk_full = is_disk_full(error);
+            self.is_disk_full = error.is_disk_full();
         }
     }
 
@@ -441,11 +441,6 @@ impl Op {
     fn ends(&self, current: &Current) -> bool {
         current.live || (self.kind == Kind::Delete && current.may_return())
     }
-}
-
-fn is_disk_full(error: &Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 fn stricter(so_far: Option<Durability>, next: Durability) -> Option<Durability> {

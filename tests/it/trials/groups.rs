@@ -71,3 +71,28 @@ fn full_of_what_has_just_expired() {
         store.engine().put("late", value(1, 1, 500)).unwrap();
     }
 }
+
+/// Goal: a write from the callback of a compaction in a store at its limit is answered; it does not wait for the job
+/// that asks.
+#[test]
+fn a_write_from_the_callback_of_a_compaction() {
+    let store = Limited::new(|options| options.max_bytes(1 << 20).segment_bytes(8 << 20));
+    for key in 0..1_500 {
+        store.engine().put_with(name(key), value(key, 0, 1_000), &evictable()).unwrap();
+    }
+    let engine = store.engine().clone();
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let ids: Vec<_> = engine.segments().iter().filter(|s| s.sealed).map(|s| s.id).collect();
+        let mut key = 0;
+        let _ = engine.compact_with(Some(&ids[..4]), |_| {
+            for _ in 0..200 {
+                key += 1;
+                let _ = engine.put_with(name(9_000 + key), [1; 1_000], &evictable());
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        let _ = done.send(());
+    });
+    finished.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for itself");
+}
