@@ -11,6 +11,7 @@ mod keeping;
 mod map;
 mod opening;
 mod place;
+mod planning;
 mod restoring;
 mod room;
 mod shared;

@@ -164,7 +164,12 @@ impl Shared {
             let bytes = bytes + records * FOOTER_ENTRY_BYTES as u64;
             let segments = bytes / (self.segment_bytes - OVERHEAD_BYTES) + 2;
             let copy_bytes = bytes + segments * OVERHEAD_BYTES;
-            LargeSegment { id: segment.id(), slot: segment.slot, copy_bytes, bytes: segment.file_bytes() }
+            LargeSegment {
+                id: segment.id(),
+                slot: segment.slot,
+                copy_bytes,
+                bytes: segment.file_bytes(),
+            }
         });
         let mut large: Vec<_> = large.collect();
         large.sort_unstable_by_key(|large| (large.copy_bytes, large.id));
@@ -181,6 +186,8 @@ impl Shared {
         }
         let large = self.large_segments();
         let Some(least) = large.first() else { return Ok(false) };
+        // Smaller segments are more headers: each copy may bring the store further above its limit.
+        self.space.set_ceiling(u64::MAX);
         let room = self.space.room_for_outputs();
         if least.copy_bytes > room
             && self.writer.evict_oldest_in(least.slot, least.copy_bytes - room) == 0

@@ -10,11 +10,11 @@ use crate::{
     background,
     compactor::{
         copy::{Copied, Job, copy},
-        policy::{Goal, SegmentFacts, Streams, plan},
+        policy::{Streams, plan},
     },
     error::{Corruption, Error, Result},
     format::segment_header::Class,
-    segment::{RECORDS_AT, Segment, manifest_file::Unapplied, transfer::Transfer},
+    segment::{Segment, manifest_file::Unapplied, transfer::Transfer},
     space::Purpose,
     sync::{
         Mutex, MutexGuard,
@@ -78,10 +78,10 @@ pub(super) struct Upkeep {
 }
 
 #[derive(Debug, Default)]
-struct JobState {
-    streams: Streams,
+pub(super) struct JobState {
+    pub(super) streams: Streams,
     /// Segments that could not be read.
-    unreadable: Vec<SegmentId>,
+    pub(super) unreadable: Vec<SegmentId>,
 }
 
 /// A job that failed is tried again after so long.
@@ -92,7 +92,7 @@ const TRIES_MAX: u64 = 4;
 pub(super) const SWEEP_EVERY_MS: u64 = 1_000;
 
 impl Upkeep {
-    fn job(&self) -> MutexGuard<'_, JobState> {
+    pub(super) fn job(&self) -> MutexGuard<'_, JobState> {
         hold(&self.job)
     }
 
@@ -488,6 +488,7 @@ impl Shared {
         Ok(())
     }
 
+<<<<<<< HEAD
     /// What the policy is told of the sealed segments.
     fn facts(&self, job: &JobState) -> Vec<SegmentFacts> {
         let table = self.lookup.catalog.table();
@@ -547,6 +548,8 @@ impl Shared {
         }
     }
 
+=======
+>>>>>>> e3ec786 (Give what the policy is told a file of its own)
     /// The slots of the sealed segments among `ids`.
     fn named(&self, ids: &[SegmentId], job: &JobState) -> Vec<Slot> {
         let table = self.lookup.catalog.table();
@@ -616,6 +619,7 @@ fn first_sequence(segment: &Segment) -> SequenceNumber {
     }
     SequenceNumber::default()
 }
+<<<<<<< HEAD
 
 /// A tombstone with a usual key.
 const DEATH_BYTES: u64 = 48;
@@ -644,3 +648,5 @@ impl Horizons {
         least > sequence
     }
 }
+=======
+>>>>>>> e3ec786 (Give what the policy is told a file of its own)

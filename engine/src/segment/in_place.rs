@@ -65,4 +65,3 @@ fn without_footer(seal: &SealSegment) -> SealSegment {
         ..*seal
     }
 }
-

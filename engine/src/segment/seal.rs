@@ -62,7 +62,11 @@ pub(crate) fn seal_edit(trailer: &Trailer, file_bytes: u64) -> SealSegment {
 }
 
 /// The footer of the records in `image`.
-pub(super) fn footer_of(segment: &Segment, image: &[u8], hasher: KeyHasher) -> Result<(Vec<u8>, Trailer)> {
+pub(super) fn footer_of(
+    segment: &Segment,
+    image: &[u8],
+    hasher: KeyHasher,
+) -> Result<(Vec<u8>, Trailer)> {
     let mut collect = Collect::new(image.len());
     let mut at = 0;
     while let Some(rest) = image.get(at..).filter(|rest| !rest.is_empty()) {

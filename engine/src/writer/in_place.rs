@@ -6,11 +6,7 @@ use super::{Writer, turn::Turn};
 use crate::{
     error::Result,
     format::manifest::Edit,
-    segment::{
-        in_place::seal_in_place,
-        seal::open_sealed,
-        transfer::Leftover,
-    },
+    segment::{in_place::seal_in_place, seal::open_sealed, transfer::Leftover},
     types::SegmentId,
 };
 

@@ -45,10 +45,13 @@ impl Writer {
     /// The same when the store opens. What it found takes the room that it takes: a store that was written to under
     /// its limit had kept back what this needs, and any other must open all the same.
     pub(crate) fn recover_at_open(&self) -> Result<()> {
-        self.recover(|space, bytes| {
-            space.found(bytes);
-            Ok(())
-        }, true)
+        self.recover(
+            |space, bytes| {
+                space.found(bytes);
+                Ok(())
+            },
+            true,
+        )
     }
 
     /// `is_found`: the segments are those of another session, of which no sync failed in this one.
