@@ -163,7 +163,7 @@ impl Space {
     }
 
     /// Bytes free on the file system, as far as it says so.
-    fn disk_free(&self) -> u64 {
+    pub(crate) fn disk_free(&self) -> u64 {
         self.disk.space(&self.dir).map_or(u64::MAX, |space| space.available)
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Upkeep {
     has_unreadable: AtomicBool,
     /// When a log that a full disk stopped is recovered next, on the monotonic clock.
     recover_at: AtomicU64,
+    /// Bytes that were free when it failed.
+    full_free: AtomicU64,
     /// Jobs that failed in a row because the disk was full.
     full_tries: AtomicU64,
     /// When the next job is tried after a failure, on the monotonic clock.
@@ -152,6 +154,7 @@ impl Shared {
             // The files stay as they were; it is tried again later.
             let now = self.lookup.clock.machine().monotonic_ms();
             // On a full disk each try takes what room there is for a while: less and less often.
+            self.upkeep.full_free.store(self.space.disk_free(), Ordering::Relaxed);
             let tries = match error.is_disk_full() {
                 true => self.upkeep.full_tries.fetch_add(1, Ordering::Relaxed).min(TRIES_MAX),
                 false => 0,
@@ -182,6 +185,14 @@ impl Shared {
         }
     }
 
+    /// Whether the disk has more room than when a job failed because it was full.
+    fn has_more_room(&self) -> bool {
+        self.upkeep.full_tries.load(Ordering::Relaxed) > 0 && {
+            let before = self.upkeep.full_free.load(Ordering::Relaxed);
+            self.space.disk_free() > before.saturating_add(self.segment_bytes)
+        }
+    }
+
     fn upkeep_due(&self) -> Result<bool> {
         if self.writer.is_stopped() {
             return self.recover_from_full_disk();
@@ -197,7 +208,7 @@ impl Shared {
             return Ok(true);
         }
         let now = self.lookup.clock.machine().monotonic_ms();
-        if now < self.upkeep.retry_at.load(Ordering::Relaxed) {
+        if now < self.upkeep.retry_at.load(Ordering::Relaxed) && !self.has_more_room() {
             return Ok(false);
         }
         if self.drop_expired()?.0 > 0 {
