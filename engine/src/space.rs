@@ -147,7 +147,7 @@ impl Space {
     /// beyond what is to stay free. Less than that is free already: one segment, for what it brings back.
     pub(crate) fn room_for_outputs(&self) -> u64 {
         /// For the manifest.
-        const OTHERS: u64 = 8 << 10;
+        const OTHERS: u64 = 16 << 10;
         let free = self.disk_free();
         let spare = match free.checked_sub(self.min_free) {
             Some(spare) if spare > 0 => spare,

@@ -89,7 +89,7 @@ pub(super) struct JobState {
 /// A job that failed is tried again after so long.
 const RETRY_MS: u64 = 1_000;
 /// On a full disk the pause doubles so often.
-const TRIES_MAX: u64 = 4;
+const TRIES_MAX: u64 = 2;
 /// A write that finds no room looks for expired entries this often at most.
 pub(super) const SWEEP_EVERY_MS: u64 = 1_000;
 

