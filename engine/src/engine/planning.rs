@@ -14,6 +14,8 @@ impl Shared {
     /// What the policy is told of the sealed segments.
     pub(super) fn facts(&self, job: &JobState) -> Vec<SegmentFacts> {
         let table = self.lookup.catalog.table();
+        // A snapshot of what is there now shares the table itself: one handle is the catalog's, one is ours.
+        let is_shared = Arc::strong_count(&table) > 2;
         let oldest = Horizons::of(table.iter());
         let facts = |segment: &Arc<Segment>| {
             let sealed = segment.as_sealed()?;
@@ -34,7 +36,7 @@ impl Shared {
             }
             // Without a put nothing in it expires, and a touch may have put that off.
             let has_end = sealed.expiry_max > Timestamp(0)
-                && !self.lookup.overrides.has_touch_in(segment.slot, NO_SEQUENCES);
+                && !self.lookup.overrides.has_touch_in(segment.slot);
             Some(SegmentFacts {
                 slot: segment.slot,
                 bytes: sealed.file_bytes,
@@ -45,7 +47,7 @@ impl Shared {
                 sequence_max: sealed.sequence_max.0,
                 expiry_max: if has_end { sealed.expiry_max.0 } else { u64::MAX },
                 stream: segment.add.class.0.saturating_sub(Class::REWRITTEN.0),
-                is_pinned: Arc::strong_count(segment) > PINS,
+                is_pinned: is_shared || Arc::strong_count(segment) > PINS,
             })
         };
         table.iter().filter_map(facts).collect()
@@ -69,13 +71,10 @@ impl Shared {
     }
 }
 
-/// Holds nothing.
-const NO_SEQUENCES: std::ops::RangeInclusive<SequenceNumber> =
-    SequenceNumber(1)..=SequenceNumber(0);
 /// A tombstone with a usual key.
 const DEATH_BYTES: u64 = 48;
-/// Handles of a segment that is only in the catalog's tables.
-const PINS: usize = crate::stats::STRIPES + 1;
+/// Handles of a segment that is only in the catalog's tables: one in each.
+const PINS: usize = crate::stats::STRIPES;
 
 /// The two least horizons of a store's segments.
 struct Horizons {

@@ -8,7 +8,7 @@ mod full_disk; // a disk with a few KiB left
 mod groups; // requests that share a group
 mod health; // what the store says of itself after a failure is over
 mod judged_again; // what was judged outside the writer's turn, and what outlived what it was named by
-mod lowered;
+mod lowered; // stores that are opened with smaller limits
 mod marks; // what was synced is provably so
 mod panics; // panics in the turn, in the background and in callbacks; readers of torn batches
 mod places; // names that mean something else by now: working directories, renamed and emptied directories, links
