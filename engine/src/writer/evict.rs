@@ -328,7 +328,7 @@ impl Writer {
             is_needed
         };
         let victims: Vec<_> = victims.iter().take_while(is_needed).copied().collect();
-        self.mark_all(&victims, Cause::Capacity).0
+        self.in_turns(&victims, |turn, victims| turn.evict(victims)).0
     }
 
     /// How much more is live than the limits allow: the store was opened with lower ones, or they were lowered.
