@@ -126,6 +126,15 @@ impl Error {
         }
     }
 
+    /// A look at the files of `dir` was disturbed by its writer each time. Nothing is wrong with them.
+    pub(crate) fn unsteady(operation: &'static str, dir: &std::path::Path) -> Self {
+        let source = io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the store changes faster than it can be read; try again when it is less busy",
+        );
+        Self::io(operation, dir, source)
+    }
+
     pub(crate) fn io(operation: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { operation, file: file.into(), source }
     }

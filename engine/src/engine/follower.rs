@@ -115,8 +115,8 @@ impl Options {
     /// the files.
     ///
     /// # Errors
-    /// [`Error::NotAStore`], [`Error::UnknownFormat`], [`Error::Io`]; [`Error::Corruption`] if acknowledged data is
-    /// damaged and the policy is strict.
+    /// [`Error::NotAStore`], [`Error::UnknownFormat`]; [`Error::Io`], with [`std::io::ErrorKind::ResourceBusy`] if the
+    /// writer never let it finish; [`Error::Corruption`] if acknowledged data is damaged and the policy is strict.
     pub fn open_reader(self, path: impl AsRef<Path>) -> Result<Follower> {
         let options = self.read_only(true).create(false);
         let home = Home::absolute(&options.disk, path.as_ref())?;
@@ -359,7 +359,7 @@ fn read(home: &Home, options: &Options, time: Timestamp) -> Result<Seen> {
     let home = &prepare(home, options)?;
     let mut unchanged = 0;
     let mut before = mark(home)?;
-    for _ in 1..LOOKS_MAX {
+    for _ in 0..LOOKS_MAX {
         let read = read_once(home, options, before, time);
         if matches!(&read, Ok(seen) if seen.report.damaged.is_empty()) {
             return read;
@@ -371,7 +371,7 @@ fn read(home: &Home, options: &Options, time: Timestamp) -> Result<Seen> {
         }
         before = after;
     }
-    read_once(home, options, before, time)
+    Err(Error::unsteady("read", home.dir()))
 }
 
 fn read_once(home: &Home, options: &Options, manifest: Mark, time: Timestamp) -> Result<Seen> {

@@ -284,7 +284,7 @@ fn whole_length(file: &dyn File, bytes_max: u64) -> io::Result<usize> {
     if bytes > bytes_max {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it is longer than any file of a store",
+            "it is longer than any file of a store can be; if it is not yours, move it away",
         ));
     }
     usize::try_from(bytes).map_err(io::Error::other)

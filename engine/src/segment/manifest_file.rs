@@ -28,6 +28,8 @@ use crate::{
 /// The manifest is replaced by its sum when it has grown to four times that, within these bounds.
 const GROWN_BYTES_MIN: u64 = 8 << 10;
 const GROWN_BYTES_MAX: u64 = 256 << 10;
+/// Bytes that frames behind a torn one may claim in all before somebody must have forged their lengths.
+const FORGED_BYTES_MAX: usize = 64 << 20;
 /// Generations count up from a random number below 2^48.
 const GENERATION_MAX: u64 = 1 << 62;
 /// More than the edits of one segment take.
@@ -330,11 +332,11 @@ fn end_of_frames(
 ) -> Loaded {
     let generation = loaded.header.generation;
     // Whoever forges lengths could make every look cost the whole file. What costs so much is no crash's work.
-    let mut budget = (bytes.len() as u64).saturating_mul(16).saturating_add(1 << 20);
+    let mut budget = FORGED_BYTES_MAX;
     let sound_later = (at + 8..bytes.len()).step_by(8).any(|later| {
         let rest = bytes.get(later..).unwrap_or_default();
-        let claimed = u32_at(rest, 4).unwrap_or_default();
-        budget = budget.saturating_sub(u64::from(claimed).min(rest.len() as u64));
+        let claimed = u32_at(rest, 4).map_or(0, |bytes| bytes as usize);
+        budget = budget.saturating_sub(if claimed <= rest.len() { claimed } else { 0 });
         let frame = || decode_frame(rest, generation, later as u64);
         budget == 0 || frame().is_ok_and(|frame| frame.number > number)
     });

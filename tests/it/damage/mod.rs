@@ -6,6 +6,7 @@
 //!
 //! - `flips`: single bits
 //! - `cuts`: truncated, zeroed, missing, exchanged files
+//! - `forged`: lengths that cost too much
 //! - `older`: what was replaced does not come back
 //! - `tails`: the end of the log as a crash, or worse, leaves it
 //!
@@ -14,6 +15,7 @@
 
 mod cuts;
 mod flips;
+mod forged;
 mod older;
 mod tails;
 

@@ -234,3 +234,38 @@ fn a_torn_tail_is_no_news() {
     assert!(reader.staleness().unwrap().is_current);
     assert!(!reader.refresh().unwrap());
 }
+
+/// Goal: of several who look at once, the latest look is what is shown: time never goes back.
+#[test]
+fn many_look_at_once() {
+    const LOOKS: u32 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let writer = options().open(dir.path()).unwrap();
+    writer.put("k", "v").unwrap();
+    let reader = options().open_reader(dir.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                writer.put("k", "v").unwrap();
+            }
+        });
+        let looking: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut last = SequenceNumber(0);
+                    for _ in 0..LOOKS {
+                        reader.refresh().unwrap();
+                        let now = reader.staleness().unwrap().sequence;
+                        assert!(now >= last, "{last:?}, then {now:?}");
+                        last = now;
+                    }
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = looking.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        stop.store(true, Ordering::Relaxed);
+        writing.join().unwrap();
+        assert!(outcomes.iter().all(Result::is_ok));
+    });
+}

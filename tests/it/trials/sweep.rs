@@ -39,6 +39,8 @@ struct Trial {
     may_be: BTreeMap<Vec<u8>, BTreeSet<Value>>,
     /// Whether compaction may have taken changes out.
     is_compacted: bool,
+    /// What a check found first, after the fault and before the end.
+    unsound: Option<String>,
 }
 
 fn options(disk: impl Disk + 'static, clock: &TestClock) -> Options {
@@ -57,7 +59,15 @@ impl Trial {
     fn new(mode: Durability) -> Self {
         let (disk, clock) = (RecordingDisk::new(), TestClock::new());
         let engine = options(disk.clone(), &clock).durability(mode).open("store").unwrap();
-        Self { disk, clock, mode, engine, may_be: BTreeMap::new(), is_compacted: false }
+        Self {
+            disk,
+            clock,
+            mode,
+            engine,
+            may_be: BTreeMap::new(),
+            is_compacted: false,
+            unsound: None,
+        }
     }
 
     /// Runs `op`; `None` if it panicked.
@@ -105,10 +115,50 @@ impl Trial {
                     (0..4).for_each(|_| drop(self.run(Engine::step)));
                 }
             }
+            if self.disk.fired() > 0 && self.unsound.is_none() {
+                self.unsound = self.soundness_now().err();
+            }
             if self.engine.health() != Health::Good {
                 let _ = self.run(Engine::try_recover);
             }
         }
+    }
+
+    /// What a check finds of what a kill would leave now.
+    fn soundness_now(&self) -> Result<(), String> {
+        // Until the first segment is begun there is no store.
+        if !self.disk.paths().iter().any(|path| path.ends_with("MANIFEST")) {
+            return Ok(());
+        }
+        let now: Arc<dyn Disk> = Arc::new(self.disk.image().memory_disk());
+        soundness(&now, "store".as_ref())
+    }
+
+    /// What a kill leaves now, with the newest segment cut: inside its header that is a loss, and a reader of any end
+    /// that may be a torn one is current at once.
+    fn cut_now(&self, rng: &mut Rng) -> Result<(), String> {
+        let files = self.disk.image().memory_disk().files();
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|e| e == "seg");
+        let Some(last) = files.keys().rfind(is_segment).cloned() else { return Ok(()) };
+        let cut = |at| {
+            let mut files = files.clone();
+            files.get_mut(&last).unwrap().truncate(at);
+            options(MemoryDisk::with_files(files), &self.clock)
+        };
+        let salvaged = repair::salvage(&cut(100), "store".as_ref(), "new".as_ref()).unwrap();
+        if salvaged.is_whole() {
+            return Err("a header is gone, and all is said to be salvaged".to_owned());
+        }
+        let end = files[&last].iter().rposition(|&byte| byte != 0).unwrap_or(0);
+        for _ in 0..8 {
+            let at = end.saturating_sub(rng.below(400) as usize).max(HEADER_BYTES);
+            // Refused: that is no torn end.
+            let Ok(reader) = cut(at).open_reader("store") else { continue };
+            if reader.refresh().unwrap() || !reader.staleness().unwrap().is_current {
+                return Err(format!("cut at {at} of {end}: a reader is never current"));
+            }
+        }
+        Ok(())
     }
 
     fn allows(&self, found: &Contents) -> Result<(), String> {
@@ -124,11 +174,8 @@ impl Trial {
     /// Everything after the fault. `Err` says what is wrong.
     fn judge(mut self, rng: &mut Rng) -> Result<(), String> {
         self.disk.disarm();
-        let now: Arc<dyn Disk> = Arc::new(self.disk.image().memory_disk());
-        // Until the first segment is begun there is no store.
-        if self.disk.paths().iter().any(|path| path.ends_with("MANIFEST")) {
-            soundness(&now, "store".as_ref()).map_err(|found| format!("at once: {found}"))?;
-        }
+        let unsound = self.unsound.take().map_or_else(|| self.soundness_now(), Err);
+        unsound.map_err(|found| format!("at once: {found}"))?;
         let recovered = self.engine.try_recover();
         let is_for_reopening = matches!(recovered, Err(Error::Stopped { .. }));
         if !is_for_reopening {
@@ -219,12 +266,14 @@ impl Trial {
 }
 
 /// What fails: how, and at which calls.
+/// "Every other": the manifest fails again and again, and the footer of a segment does not.
 fn faults() -> Vec<(&'static str, Failure, Vec<CallKind>)> {
     let opening = vec![CallKind::Open, CallKind::Create, CallKind::Map, CallKind::List];
     vec![
         ("error", Failure::Errno(EIO), Vec::new()),
         ("too many files", Failure::Errno(EMFILE), opening),
         ("sync", Failure::Errno(EIO), vec![CallKind::Sync]),
+        ("every other sync", Failure::Errno(EIO), vec![CallKind::Sync]),
         ("panic", Failure::Panic, Vec::new()),
     ]
 }
@@ -245,13 +294,18 @@ fn any_call_may_fail() {
             };
             let counts: Vec<_> = faults().iter().map(|(_, _, kinds)| calls(kinds)).collect();
             let mut wrong = Vec::new();
+            wrong.extend(whole.cut_now(&mut rng).err());
             wrong.extend(whole.judge(&mut rng).err().map(|found| format!("no fault: {found}")));
             for ((name, failure, kinds), count) in faults().into_iter().zip(counts) {
                 let nth = 1 + rng.below(count.max(1));
                 let is_lasting = failure != Failure::Panic && rng.below(4) == 0;
                 let mut trial = Trial::new(mode);
                 let fault = Fault::nth(nth, EIO).of(&kinds).with(failure);
-                trial.disk.arm(if is_lasting { fault.lasting() } else { fault });
+                trial.disk.arm(match is_lasting {
+                    _ if name == "every other sync" => fault.every(2),
+                    true => fault.lasting(),
+                    false => fault,
+                });
                 trial.work(seed);
                 let is_stopped = matches!(trial.engine.health(), Health::Stopped { .. });
                 let what = format!("{mode:?}, {name} at {nth} of {count}, lasting {is_lasting}");
