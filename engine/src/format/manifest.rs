@@ -313,6 +313,13 @@ fn encode_seal(seal: &SealSegment, out: &mut Vec<u8>) {
     }
 }
 
+fn decode_property(reader: &mut Reader<'_>) -> Result<Edit, DecodeError> {
+    let name_bytes = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
+    let name = reader.take(name_bytes)?.to_vec();
+    let value = reader.take(reader.remaining())?.to_vec();
+    Ok(Edit::Property { name, value })
+}
+
 fn decode_content(
     kind: u16,
     flags: u16,
@@ -370,12 +377,7 @@ fn decode_content(
         },
         8 => Edit::Clean,
         9 => Edit::Quarantine(SegmentId(reader.u64()?)),
-        10 => {
-            let name_bytes = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
-            let name = reader.take(name_bytes)?.to_vec();
-            let value = reader.take(reader.remaining())?.to_vec();
-            Edit::Property { name, value }
-        }
+        10 => decode_property(reader)?,
         11 => Edit::Synced(SequenceNumber(reader.u64()?)),
         _ if may_be_skipped => {
             reader.take(bytes)?;
