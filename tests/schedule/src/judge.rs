@@ -21,7 +21,7 @@ use crate::{
     disk::PointDisk,
     linear::{self, After, Event, Kind, Rules},
     program::{Case, KEYS, Op},
-    run::{Notes, Shared, key, options, seen},
+    run::{Noted, Notes, Shared, key, options, seen},
 };
 
 /// How a run came out.
@@ -139,10 +139,8 @@ fn finished(shared: Shared) -> Verdict {
     all_keys(&shared);
     // What is over or cut may be counted for a while.
     let ends = |op: &Op| match op {
-        Op::Put { put, .. } | Op::Submit { put } | Op::Batch { first: put, .. } => {
-            put.ttl.is_some()
-        }
-        Op::Cut { .. } | Op::Touch { .. } | Op::Slide { .. } => true,
+        Op::Put { put, .. } | Op::Submit { put } => put.ttl.is_some(),
+        Op::Batch { .. } | Op::Cut { .. } | Op::Touch { .. } | Op::Slide { .. } => true,
         _ => false,
     };
     let counts = !rules.evicts && !shared.has(ends);
@@ -271,7 +269,9 @@ fn judge(notes: &Notes, rules: Rules, after: Option<&[After]>) -> Verdict {
         let after = after.map(|after| &after[usize::from(number)]);
         linear::check(&events, rules, after).map_err(|text| format!("key {number}: {text}"))?;
     }
-    moments(notes)
+    let is_touched = |noted: &Noted| matches!(noted.event.kind, Kind::Touch { .. });
+    // A touch gives an entry a later number than its batch has.
+    if notes.events.iter().any(is_touched) { Ok(()) } else { moments(notes) }
 }
 
 /// A snapshot shows all of a batch or nothing of it.

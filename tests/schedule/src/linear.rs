@@ -229,7 +229,9 @@ fn touched(
 ) -> Vec<State> {
     let mut next = Vec::new();
     if live && found != Some(false) {
-        let now = state.now.clone().map(|stored| Stored { expires, slid: slides, ..stored });
+        // A touch is part of the version: the entry has its sequence number from then on.
+        let moved = |stored| Stored { expires, slid: slides, sequence: None, ..stored };
+        let now = state.now.clone().map(moved);
         next.push(state.set(now, durable && !slides));
     }
     if gone && found != Some(true) {
