@@ -18,7 +18,7 @@ use tierce_kit::{
 };
 
 use crate::{
-    disk::PointDisk,
+    disk::{Accident, PointDisk},
     linear::{self, After, Event, Kind, Rules},
     program::{Case, KEYS, Op},
     run::{Noted, Notes, Shared, key, options, seen},
@@ -111,7 +111,8 @@ fn crashed(shared: Shared) -> Verdict {
     let rules = rules(&shared);
     shared.disk.inner.power_off();
     let Shared { engine, disk, clock, follower, notes, case, .. } = shared;
-    let plan = if case.is_power { CrashPlan::Random(case.seed) } else { CrashPlan::Everything };
+    let is_power = case.is_power && matches!(case.accident, Some((_, Accident::Crash)));
+    let plan = if is_power { CrashPlan::Random(case.seed) } else { CrashPlan::Everything };
     drop((engine, follower));
     let log = disk.inner.log();
     let disk = PointDisk::new(RecordingDisk::with_image(&image(&log, log.events.len(), &plan)));
@@ -133,7 +134,11 @@ fn finished(shared: Shared) -> Verdict {
     shared.disk.disarm();
     shared.disk.inner.disarm();
     if shared.is_faulty {
-        well_again(&shared)?;
+        match well_again(&shared) {
+            // It says itself that only opening it again helps.
+            Err(complaint) if complaint.contains("reopen the store") => return crashed(shared),
+            verdict => verdict?,
+        }
     }
     settled(&shared)?;
     all_keys(&shared);

@@ -435,7 +435,9 @@ impl Shared {
         }
         // Files show what was handed to the system; evictions are in none of them.
         let limits = &self.case.config;
+        // What a panic rolled back may have been in the files for a moment.
         let is_exact = self.all_os
+            && !matches!(self.case.accident, Some((_, Accident::Panic)))
             && refreshed.is_ok()
             && limits.max_entries.or(limits.max_live_bytes).or(limits.max_bytes).is_none()
             && !self.has(|op| matches!(op, Op::Shrink { .. } | Op::Slide { .. }));
