@@ -20,7 +20,7 @@
 //! overwrites its expiry: the sums leave both out. Everything else that was changed is noticed, and so is an entry that
 //! was moved under another key.
 
-use tierce_engine::{Entry, EntryVersion, PutOptions, SequenceNumber, Timestamp};
+use tierce_engine::{Entry, PutOptions, SequenceNumber, Timestamp};
 
 use crate::error::BoxError;
 
@@ -63,7 +63,8 @@ pub(super) fn expiry(at: Option<Timestamp>) -> [u8; 9] {
 
 /// The state of an entry as it stands in a frame, from the sequence number on: both, or the sequence number alone if
 /// its expiry was not part of what was read. The scripts compare these bytes.
-pub(super) fn version(version: EntryVersion) -> Vec<u8> {
+#[cfg(feature = "redis")]
+pub(super) fn version(version: tierce_engine::EntryVersion) -> Vec<u8> {
     let mut bytes = version.sequence().0.to_le_bytes().to_vec();
     bytes.extend(version.expires_at().map(expiry).into_iter().flatten());
     bytes
