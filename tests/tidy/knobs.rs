@@ -47,7 +47,7 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ("engine/src/engine/follower.rs", &["HEAD_BYTES_MAX"], SIZE),
     ("engine/src/engine/follower.rs", &["LOOKS_MAX", "LOOKS_UNCHANGED"], SPIN),
     ("engine/src/reader/changes.rs", &["HINT"], SIZE),
-    ("engine/src/overrides.rs", &["SLIDES_PER_LIFETIME"], CLOCK),
+    ("engine/src/overrides/mod.rs", &["SLIDES_PER_LIFETIME"], CLOCK),
     ("engine/src/evictor/journal.rs", &["KEPT"], "the journal's own tests run past it"),
     ("engine/src/evictor/mod.rs", &["BATCH_PART"], SMALL),
     ("engine/src/evictor/s3_fifo.rs", &["SMALL_SHARE"], "part of the policy, judged by hit ratios"),
