@@ -37,7 +37,6 @@ use crate::state::StateStore as _;
 ///
 /// # Panics
 /// If it does not.
-#[doc(hidden)]
 pub fn check_frame(key: &[u8], bytes: &[u8]) {
     crate::remote::check_frame(key, bytes);
 }

@@ -46,7 +46,6 @@ use crate::{
 
 pub use self::sheet::SHEET;
 #[cfg(feature = "testing")]
-#[doc(hidden)]
 pub use self::sheet::check_sheet;
 use self::sheet::{Line, Proof, Sheet};
 pub(crate) use self::{
