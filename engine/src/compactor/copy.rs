@@ -28,6 +28,9 @@ use crate::{
     types::{Location, SegmentId, SequenceNumber, Touch, is_live},
 };
 
+/// Ends entries of a segment for a cause.
+type EndVictims<'a> = dyn Fn(&Arc<Segment>, &[Victim], Cause) + 'a;
+
 /// What a job needs from the rest of the store.
 pub(crate) struct Job<'a> {
     pub(crate) home: &'a Home,
@@ -45,7 +48,7 @@ pub(crate) struct Job<'a> {
     /// Removes a file of which nobody knows, and gives back what was taken for it once it is gone.
     pub(crate) abandon: &'a dyn Fn(Leftover),
     /// Ends entries of an input that have expired or are cut off, if that is still so under the writer's turn.
-    pub(crate) end: &'a dyn Fn(&Arc<Segment>, &[Victim], Cause),
+    pub(crate) end: &'a EndVictims<'a>,
     /// Told of bytes read and copied, now and then; says whether to go on.
     pub(crate) go_on: &'a dyn Fn(u64, u64) -> ControlFlow<()>,
 }
