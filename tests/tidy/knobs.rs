@@ -76,6 +76,11 @@ const LISTED: &[(&str, &[&str], &str)] = &[
         "a manifest that is written whole: histories of 8 KiB segments write it after some fifty seals",
     ),
     ("engine/src/segment/manifest_file.rs", &["GENERATION_MAX"], NUMBER),
+    (
+        "engine/src/segment/manifest_file.rs",
+        &["FORGED_BYTES_MAX"],
+        "a bound on forged lengths, reached by `damage::forged`",
+    ),
     ("engine/src/segment/mod.rs", &["FILE_BYTES_MAX"], NUMBER),
     ("engine/src/segment/scan.rs", &["SEQUENCE_AHEAD_MAX"], NUMBER),
     ("engine/src/space.rs", &["RESERVE_SEGMENTS"], SMALL),

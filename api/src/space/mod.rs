@@ -288,7 +288,7 @@ mod tests {
         let space = SpaceState::new(SpaceInfo { id: 1, ..info }, &engine).unwrap();
         let (live, mut largest) = (100, 0);
         for number in 0..10_000_u32 {
-            let key = |number: u32| [&[1][..], &number.to_be_bytes()].concat();
+            let key = |number: u32| [&[1][..], &number.to_le_bytes()].concat();
             engine.put_with(key(number), "", &PutOptions::new()).unwrap();
             space.note_stored(&engine, [key(number).as_slice()]);
             if number >= live {
