@@ -40,7 +40,7 @@ const LISTED: &[(&str, &[&str], &str)] = &[
         &["CELL_BYTES_MIN"],
         "what a caller may ask for; tested at its bounds",
     ),
-    ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS"], CLOCK),
+    ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS", "TRIES_MAX"], CLOCK),
     ("engine/src/engine/upkeep.rs", &["SHARE"], SMALL),
     ("engine/src/engine/room.rs", &["LIVE_MAX_PERCENT", "HELD_MAX_PART"], SMALL),
     ("engine/src/engine/room.rs", &["ROUNDS_MAX", "WAITS_MAX", "REST_NS"], SPIN),

@@ -387,12 +387,14 @@ impl Flush<'_> {
         let most = segment_bytes.saturating_sub(overhead);
         let (mut ops, mut count, mut bytes) = (Vec::new(), 0, 0);
         for staged in rest {
-            let op = self.writer.staging.look(staged, |change| self.op(&staged.key, change));
-            let more = op.as_ref().map_or(0, |op| op.bytes_max() + FOOTER_ENTRY_BYTES as u64);
+            // Order: what was staged at the moment of the flush, even if its key was staged again since. Otherwise a
+            // snapshot could show later writes without it.
+            let op = self.op(&staged.key, &staged.change);
+            let more = op.bytes_max() + FOOTER_ENTRY_BYTES as u64;
             if count > 0 && (self.is_single || bytes + more > most) {
                 break;
             }
-            ops.extend(op);
+            ops.push(op);
             count += 1;
             bytes += more;
         }

@@ -425,10 +425,12 @@ impl Writer {
     /// Runs `look` while no write is half in: what it sees is one moment of the store. Staged writes are in.
     pub(crate) fn between_turns<T>(&self, look: impl FnOnce() -> T) -> Result<T> {
         self.drain_staged()?;
-        let turn = self.turn();
-        let seen = look();
+        // Order: the turn of the flush itself. In another one a flush of somebody else may be half done.
+        let (turn, drained) = self.turn_behind_staged();
+        self.note(&turn);
+        let seen = drained.map(|()| look());
         drop(turn);
-        Ok(seen)
+        seen
     }
 }
 

@@ -24,10 +24,11 @@ pub(crate) enum StagedChange {
     Delete,
 }
 
-/// One staged write, by key and version.
+/// One staged write.
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) key: Vec<u8>,
+    pub(super) change: StagedChange,
     /// Grows with every staged write, so that a flush removes only what it wrote.
     version: u64,
 }
@@ -187,28 +188,18 @@ impl Staging {
         inner.by_key.iter().filter(is_put).map(|(key, _)| key.clone()).collect()
     }
 
-    /// The staged writes in the order in which they were staged. They stay: readers must find them until the log
-    /// shows them.
+    /// The staged writes of one moment, in the order in which they were staged. They stay: readers must find them until
+    /// the log shows them.
     pub(super) fn order(&self) -> Vec<Staged> {
         let inner = self.lock();
-        let staged = |(key, (_, version)): (&Vec<u8>, &(_, u64))| Staged {
+        let staged = |(key, (change, version)): (&Vec<u8>, &(StagedChange, u64))| Staged {
             key: key.clone(),
+            change: change.clone(),
             version: *version,
         };
         let mut order: Vec<_> = inner.by_key.iter().map(staged).collect();
         order.sort_unstable_by_key(|staged| staged.version);
         order
-    }
-
-    /// Shows `look` what is staged for this write, unless it was staged again meanwhile.
-    pub(super) fn look<T>(
-        &self,
-        staged: &Staged,
-        look: impl FnOnce(&StagedChange) -> T,
-    ) -> Option<T> {
-        let inner = self.lock();
-        let (change, version) = inner.by_key.get(&staged.key)?;
-        (*version == staged.version).then(|| look(change))
     }
 
     /// Removes what the log shows now, unless it was staged again meanwhile.
