@@ -223,7 +223,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooNew`](crate::Error::TooNew), nothing changed; [`Error::Migration`](crate::Error::Migration), nothing
+    /// [`Error::TooNew`], nothing changed; [`Error::Migration`], nothing
     /// changed; the engine's.
     pub fn migrate_space<T: Serialize + DeserializeOwned>(
         &self,

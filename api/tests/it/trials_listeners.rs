@@ -2,7 +2,7 @@
 //! panic or come back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Barrier,
@@ -498,41 +498,6 @@ fn a_pattern_with_a_star_in_it() {
     assert_eq!(cache.invalidate_glob(r"a\*b").unwrap(), 1);
     assert_eq!(cache.invalidate_glob(r"a\*").unwrap(), 1);
     assert_eq!(cache.keys().unwrap(), ["aXb"]);
-}
-
-/// Goal: the order of an ordered space does not grow with keys that are gone: what the keys take in memory stays below
-/// a few times what is live.
-/// Method: the process' memory, beside a space without order.
-#[test]
-fn an_ordered_space_forgets_what_expired() {
-    fn resident() -> u64 {
-        let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        text.split(' ').nth(1).map_or(0, |pages| pages.parse::<u64>().unwrap() * 4096)
-    }
-    let mut grown = BTreeMap::new();
-    for ordered in [false, true] {
-        let (store, clock) = store(Options::new());
-        let options = SpaceOptions::new().ordered(ordered).ttl(Ttl::seconds(1));
-        let map: Cache<String, u32> = store.cache_with("sessions", &options).unwrap();
-        let mut half = 0;
-        for n in 0..50_000_u32 {
-            map.insert(&format!("{n:0150}"), &1).unwrap();
-            if n % 1_000 == 0 {
-                clock.advance(seconds(2));
-                store.engine().unwrap().sweep(None).unwrap();
-                while store.engine().unwrap().step().unwrap() {}
-            }
-            if n == 10_000 {
-                half = resident();
-            }
-        }
-        grown.insert(ordered, resident().saturating_sub(half) >> 20);
-        if ordered {
-            let keys = map.keys().unwrap();
-            assert!(keys.is_sorted() && keys.len() <= 1_000);
-        }
-    }
-    assert!(grown[&true] < grown[&false] + 5, "MiB without order, with: {grown:?}");
 }
 
 /// Goal: messages of errors name the thing that failed.
