@@ -157,8 +157,14 @@ pub fn finish_backup(data_dir: impl AsRef<Path>) -> Result<bool> {
 ///
 /// std::fs::write(dir.path().join("state.json"), "{}")?;
 /// ops::prepare_backup(dir.path(), Version::new(0, 1, 0), || Ok(()))?;
-/// std::fs::write(dir.path().join("state.json"), "}{")?;
-/// let error = ops::restore_from_backup(dir.path(), &mut migrator, version, || Ok(())).unwrap_err();
+/// let copy = tempfile::tempdir()?;
+/// for file in std::fs::read_dir(dir.path())? {
+///     let file = file?;
+///     std::fs::copy(file.path(), copy.path().join(file.file_name()))?;
+/// }
+/// std::fs::write(copy.path().join("state.json"), "}{")?;
+/// let mut migrator = Migrator::new(copy.path(), [])?;
+/// let error = ops::restore_from_backup(copy.path(), &mut migrator, version, || Ok(())).unwrap_err();
 /// assert!(error.to_string().contains("damaged: state.json"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -158,9 +158,13 @@ pub(super) fn put_back(disk: &dyn Disk, to: &Path) -> Result<()> {
         Progress { phase: Phase::Out, aside: found.aside.clone() }.write(disk, to)?;
         let aside = to.join(name);
         move_files(disk, &aside, to, &is_of_store)?;
-        let _ = disk.remove_dir(&aside);
     }
-    Progress::remove(disk, to)
+    Progress::remove(disk, to)?;
+    // Order: after the mark, which names it. Best effort: an empty directory harms nothing.
+    if let Some(name) = &found.aside {
+        let _ = disk.remove_dir(&to.join(name));
+    }
+    Ok(())
 }
 
 /// Moves the files that are asked for, and makes both directories durable.

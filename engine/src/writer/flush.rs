@@ -401,12 +401,13 @@ impl Flush<'_> {
         (ops, count)
     }
 
-    /// An entry that has expired meanwhile only ends what was there before it.
+    /// An entry that has expired meanwhile only ends what was there before it. The time that is confirmed decides: a
+    /// wall clock in doubt removes nothing for good.
     fn op(&self, key: &[u8], change: &StagedChange) -> Op {
         let lookup = &self.writer.lookup;
         match change {
             StagedChange::Put(value, options)
-                if is_live(options.expires_at, lookup.clock.now_for(options.expires_at)) =>
+                if is_live(options.expires_at, lookup.clock.confirmed()) =>
             {
                 let op = Op::put(key, value, options, lookup.hasher, Vec::new());
                 debug_assert!(

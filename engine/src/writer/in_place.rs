@@ -18,7 +18,7 @@ impl Writer {
         log.settle_doubt()?;
         let (home, hasher) = (log.home.clone(), log.hasher);
         let floors = Edit::Floors { segment: SegmentId(log.next_id), sequence: log.next_sequence };
-        let mut edits = vec![Edit::Clock(log.clock.now()), floors];
+        let mut edits = vec![Edit::Clock(log.clock.confirmed()), floors];
         let (mut sealed, mut row) = (Vec::new(), None);
         for open in log.closing.iter_mut().chain(&mut log.active) {
             let segment = &open.segment;

@@ -342,8 +342,16 @@ impl Writer {
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut turn = self.turn();
-            let closed = turn.log.active.take_if(|open| open.end > RECORDS_AT);
-            turn.log.closing.extend(closed);
+            if let Some(mut closed) = turn.log.active.take_if(|open| open.end > RECORDS_AT) {
+                // A write may have come since the sync: a footer vouches for what is in the file.
+                let written = closed.write_out(false, &self.lookup.counters);
+                turn.log.closing.push_back(closed);
+                if let Err(error) = written {
+                    turn.stop(&error);
+                    self.note(&turn);
+                    return Err(error);
+                }
+            }
             self.note(&turn);
         }
         while self.seal_one()? {}

@@ -218,9 +218,7 @@ impl Staging {
     pub(super) fn holds_up(&self, ops: &[Op]) -> bool {
         let inner = self.lock();
         ops.iter().any(|op| {
-            let supersedes =
-                op.condition == Condition::Always && matches!(op.kind, Kind::Put | Kind::Delete);
-            op.kind != Kind::ScopeCut && !supersedes && inner.by_key.contains_key(op.key())
+            op.kind != Kind::ScopeCut && !supersedes(op) && inner.by_key.contains_key(op.key())
         })
     }
 
@@ -232,13 +230,19 @@ impl Staging {
             for op in ops {
                 if op.kind == Kind::ScopeCut {
                     inner.cut(op.key());
-                } else {
+                } else if supersedes(op) {
                     had_put |= matches!(inner.take(op.key()), Some(StagedChange::Put(..)));
                 }
             }
             had_put
         })
     }
+}
+
+/// Whether this op takes the place of an older write of its key, whatever that was. What is staged while another op is
+/// carried out came later, and stays.
+fn supersedes(op: &Op) -> bool {
+    op.condition == Condition::Always && matches!(op.kind, Kind::Put | Kind::Delete)
 }
 
 impl Inner {

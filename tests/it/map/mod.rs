@@ -246,7 +246,7 @@ fn origins() {
     assert!(before.iter().all(|origin| origin.parents.is_empty()));
     assert_eq!(before[0].created.map(|at| at.0), Some(TestClock::START_MS));
     clock.advance(1_000_000);
-    let engine = options(&disk, &clock).open(STORE).unwrap();
+    let engine = options(&disk, &clock).trust_clock(true).open(STORE).unwrap();
     engine.compact().unwrap();
     engine.close().unwrap();
     let after = of(&disk);

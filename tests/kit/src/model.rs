@@ -305,6 +305,18 @@ impl Model {
         }
     }
 
+    /// Bytes of keys and values that may still be staged, overwritten ones included.
+    pub fn staged_bytes(&self) -> u64 {
+        let first = self.process.max(self.durable);
+        let staged = |write: &&Write| write.durability == Durability::Periodic;
+        let bytes = |effect: &Effect| match effect {
+            Effect::Put(key, stored) => key.len() + stored.value.len(),
+            _ => 0,
+        };
+        let writes = self.writes.iter().skip(first).chain(&self.in_flight).filter(staged);
+        writes.flat_map(|write| &write.effects).map(bytes).sum::<usize>() as u64
+    }
+
     /// The operation that began was refused before it did anything.
     pub fn refuse(&mut self) {
         self.in_flight = None;

@@ -90,7 +90,8 @@ impl Observation {
                 None => {
                     stored.evicted
                         || (stored.evictable && evicted == Evicted::Unknown)
-                        || (evicted != Evicted::Gone && self.may_be_over(stored))
+                        || (evicted != Evicted::Gone
+                            && (self.may_be_over(stored) || may_have_ended_staged(stored)))
                 }
             };
             if !fits {
@@ -293,4 +294,9 @@ fn stored_facts(stored: &Stored) -> String {
 fn brief(bytes: &[u8]) -> String {
     let head = bytes[..bytes.len().min(12)].escape_ascii();
     format!("\"{head}\"({})", bytes.len())
+}
+
+/// Whether it may have expired while it was staged: then it was not written, by a time that a crash took back.
+const fn may_have_ended_staged(stored: &Stored) -> bool {
+    stored.sequence.is_none() && stored.expires_at.is_some()
 }

@@ -166,6 +166,10 @@ impl Runner {
             self.model.power_failed();
         }
         let during = mark.op.clone();
+        // What does not fit one segment is flushed in several batches, and a crash may come between two of them.
+        if self.model.staged_bytes() > self.setup.segment_bytes / 2 {
+            self.model.overtaken();
+        }
         self.mark("after a crash");
         self.open().map_err(|error| format!("it does not open after a crash: {error}"))?;
         self.settle(kind).map_err(|complaint| format!("crash during {during}: {complaint}"))
