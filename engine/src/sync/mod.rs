@@ -1,6 +1,6 @@
 //! Locks, condition variables, atomics and threads: the only door to them for the whole crate.
 //!
-//! They are the standard library's. With the feature `schedule` they are those of [`scheduled`], which lets a test
+//! They are the standard library's. With the feature `schedule` they are those of `scheduled`, which lets a test
 //! decide which thread runs next. `Arc`, `Weak` and `LazyLock` stay the standard library's everywhere: none of them
 //! waits for a thread that a scheduler may hold back.
 

@@ -1,4 +1,4 @@
-//! The write buffer of [`Durability::Periodic`](crate::Durability::Periodic): what it admits, and how it is flushed.
+//! The write buffer of [`Durability::Periodic`]: what it admits, and how it is flushed.
 //!
 //! A write is staged only if there is surely room for it beside all that is staged: under the limits on what is live
 //! without any eviction, and in the log without the reserve. Any other write goes the ordinary way, which evicts, makes
