@@ -104,6 +104,13 @@ fn touches_end_with_their_segments() {
     }
 }
 
+/// Goal: a history stays right in which an entry expired while it was staged: it is not written, and is not back when a
+/// crash sets store time back.
+#[test]
+fn expired_while_staged_stays_gone() {
+    run(&History::new(24), 2_060_653_164_817_771_791).unwrap();
+}
+
 /// Goal: a history that found a fault once stays right: an old checkpoint, which a later compaction had made useless
 /// but for what it says of last uses, evicted an entry a second time that a crash had brought back.
 #[test]

@@ -270,6 +270,18 @@ impl Model {
         Ok(())
     }
 
+    /// Staged writes are still staged, and it is this late: what has expired will not be written, and is gone even if a crash
+    /// sets store time back.
+    pub fn expire_staged(&mut self, now: Timestamp) {
+        let staged =
+            self.writes.iter_mut().filter(|write| write.durability == Durability::Periodic);
+        for effect in staged.flat_map(|write| &mut write.effects) {
+            if let Effect::Put(_, stored) = effect {
+                stored.evicted |= !is_live(stored.expires_at, now);
+            }
+        }
+    }
+
     /// The store has forgotten `key`. That is in no order with writes that are only staged.
     pub fn evicted(&mut self, key: &[u8]) {
         let is_staged = |write: &&Write| write.durability == Durability::Periodic;

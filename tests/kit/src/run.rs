@@ -180,6 +180,9 @@ impl Runner {
     /// What was not as the model says.
     pub fn step(&mut self, op: &Op) -> Result<(), String> {
         let now = self.engine().now();
+        if self.engine().stats().staged > 0 {
+            self.model.expire_staged(now);
+        }
         let state = self.model.current();
         let (write, expected) = self.intend(op, &state, now);
         self.model.begin(write);
