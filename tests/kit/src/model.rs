@@ -30,6 +30,8 @@ pub struct Stored {
     pub evicted: bool,
     /// Milliseconds that a crash may take back of its expiry, because it was slid.
     pub slid_ms: u64,
+    /// Milliseconds that crashes took back of it: another one may bring them back, with a checkpoint that knows of them.
+    pub taken_ms: u64,
 }
 
 impl Stored {
@@ -37,6 +39,12 @@ impl Stored {
     #[must_use]
     pub fn expires_at_least(&self) -> Option<Timestamp> {
         self.expires_at.map(|at| Timestamp(at.0.saturating_sub(self.slid_ms)))
+    }
+
+    /// The latest expiry that a crash may leave.
+    #[must_use]
+    pub fn expires_at_most(&self) -> Option<Timestamp> {
+        self.expires_at.map(|at| at.saturating_add_ms(self.taken_ms))
     }
 }
 
@@ -91,14 +99,14 @@ impl Write {
                 Effect::Touch(key, expires_at) => {
                     if let Some(stored) = state.get_mut(key) {
                         // A touch is a change of the entry: it has another number from now on.
-                        (stored.expires_at, stored.sequence, stored.slid_ms) =
-                            (*expires_at, None, 0);
+                        (stored.expires_at, stored.sequence) = (*expires_at, None);
+                        (stored.slid_ms, stored.taken_ms) = (0, 0);
                     }
                 }
                 Effect::Slide(key, until, lifetime_ms) => {
                     if let Some(stored) = state.get_mut(key) {
-                        (stored.expires_at, stored.sequence, stored.slid_ms) =
-                            (Some(*until), None, lifetime_ms / 8);
+                        (stored.expires_at, stored.sequence) = (Some(*until), None);
+                        (stored.slid_ms, stored.taken_ms) = (lifetime_ms / 8, 0);
                     }
                 }
                 Effect::Cut(scope) => state.retain(|_, stored| !stored.scopes.contains(scope)),
@@ -270,14 +278,22 @@ impl Model {
         Ok(())
     }
 
-    /// Staged writes are still staged, and it is this late: what has expired will not be written, and is gone even if a crash
-    /// sets store time back.
+    /// Staged writes are still staged, and it is this late: a put among them that has expired will not be written, and is
+    /// gone even if a crash sets store time back.
     pub fn expire_staged(&mut self, now: Timestamp) {
-        let staged =
-            self.writes.iter_mut().filter(|write| write.durability == Durability::Periodic);
-        for effect in staged.flat_map(|write| &mut write.effects) {
-            if let Effect::Put(_, stored) = effect {
-                stored.evicted |= !is_live(stored.expires_at, now);
+        let over = |stored: &Stored| !stored.evicted && !is_live(stored.expires_at, now);
+        let state = self.current();
+        for (key, _) in state.iter().filter(|(_, stored)| over(stored)) {
+            let is_of_key = |effect: &Effect| match effect {
+                Effect::Put(of, _) | Effect::Touch(of, _) | Effect::Slide(of, ..) => of == key,
+                _ => false,
+            };
+            let last = self.writes.iter_mut().rev().find(|w| w.effects.iter().any(is_of_key));
+            let Some(last) = last.filter(|last| last.durability == Durability::Periodic) else {
+                continue;
+            };
+            if let [Effect::Put(_, stored)] = last.effects.as_mut_slice() {
+                stored.evicted = true;
             }
         }
     }

@@ -11,6 +11,7 @@ fn put(key: &str, value: &str) -> Effect {
         sequence: None,
         evicted: false,
         slid_ms: 0,
+        taken_ms: 0,
     };
     Effect::Put(key.as_bytes().to_vec(), stored)
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use tierce_engine::{
     Engine, Entry, Timestamp,
     format::record::{Draft, Extension, Flags, ITEM_SCOPE, Kind, encode, push_item},
+    is_live,
 };
 
-use crate::model::{CrashKind, Fit, Model, State, Stored, held, live};
+use crate::model::{CrashKind, Fit, Model, State, Stored, live};
 
 /// What is known of entries that were evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ impl Observation {
     #[must_use]
     pub fn is(&self, state: &State, evicted: Evicted) -> bool {
         let mut seen = 0;
-        for (key, stored) in held(state, self.now) {
+        let may_be_held = |stored: &Stored| match evicted {
+            Evicted::Gone => is_live(stored.expires_at, self.now),
+            Evicted::Back | Evicted::Unknown => is_live(stored.expires_at_most(), self.now),
+        };
+        for (key, stored) in state.iter().filter(|(_, stored)| may_be_held(stored)) {
             let fits = match self.entries.get(key) {
                 Some(entry) => {
                     seen += 1;
@@ -109,15 +114,19 @@ impl Observation {
     /// Corrects what `state` says of evictions and of slid expiries by what is seen.
     fn note_seen(&self, state: &mut State) {
         let now = self.now;
-        for (key, stored) in state.iter_mut().filter(|(_, stored)| stored.slid_ms > 0) {
+        for (key, stored) in
+            state.iter_mut().filter(|(_, stored)| stored.slid_ms + stored.taken_ms > 0)
+        {
             let least = stored.expires_at_least();
             let seen = match self.entries.get(key) {
                 Some(entry) => entry.expires_at,
                 None if self.may_be_over(stored) && !stored.evicted => least,
                 None => continue,
             };
-            let ms = |at: Option<Timestamp>| at.map_or(0, |at| at.0);
+            let (ms, most) =
+                (|at: Option<Timestamp>| at.map_or(0, |at| at.0), stored.expires_at_most());
             stored.slid_ms = ms(seen).saturating_sub(ms(least));
+            stored.taken_ms = ms(most).saturating_sub(ms(seen));
             stored.expires_at = seen;
         }
         let live = |stored: &Stored| tierce_engine::is_live(stored.expires_at, now);
@@ -268,7 +277,7 @@ fn facts(entry: &Entry) -> Facts<'_> {
 
 /// Whether the entry is what is stored; `is_back`: after a crash, which may have taken a part of a slid expiry.
 fn same(stored: &Stored, entry: &Entry, is_back: bool) -> bool {
-    let slid = stored.expires_at_least()..=stored.expires_at;
+    let slid = stored.expires_at_least()..=stored.expires_at_most();
     *stored.value == *entry.value.as_ref()
         && (stored.expires_at == entry.expires_at || (is_back && slid.contains(&entry.expires_at)))
         && stored.evictable == entry.evictable
@@ -282,7 +291,7 @@ fn entry_facts(entry: &Entry) -> String {
 }
 
 fn stored_facts(stored: &Stored) -> String {
-    let Stored { value, expires_at, evictable, scopes, sequence, evicted, slid_ms } = stored;
+    let Stored { value, expires_at, evictable, scopes, sequence, evicted, slid_ms, .. } = stored;
     let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
     format!(
         "{} #{sequence} {expires_at:?} -{slid_ms} evictable={evictable} evicted={evicted} {scopes:?}",

@@ -498,6 +498,7 @@ fn put_effect(put: &PutOp, now: Timestamp) -> Effect {
         sequence: None,
         evicted: false,
         slid_ms: 0,
+        taken_ms: 0,
     };
     Effect::Put(key(put.key), stored)
 }
@@ -523,6 +524,7 @@ fn plain(value: &[u8]) -> Stored {
         sequence,
         evicted: false,
         slid_ms: 0,
+        taken_ms: 0,
     }
 }
 

@@ -266,6 +266,7 @@ fn live_on(setup: &Setup, reopened: Reopened, model: &Model, fit: &Fit) -> Resul
         sequence: None,
         evicted: false,
         slid_ms: 0,
+        taken_ms: 0,
     };
     let effect = crate::model::Effect::Put(key.clone(), stored);
     let write = crate::model::Write::new(vec![effect], tierce_engine::Durability::Sync);
