@@ -65,6 +65,10 @@ impl History {
         setup.max_entries = limited.then(|| rng.between(3, 5));
         // Far more than the keys need: nothing is refused or evicted for it, but files go before others come.
         setup.max_bytes = rng.one_in(6).then_some(1 << 20);
+        if self.renews {
+            // Long histories fill it, and then it evicts.
+            setup.max_bytes = None;
+        }
         // The worst values of the test knobs, and now and then those of production.
         if Rng::new(seed ^ 0x6b_6e_6f_62).one_in(4) {
             setup.knobs = without_doubt(Knobs::new());
