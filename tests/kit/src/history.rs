@@ -56,11 +56,6 @@ impl History {
         setup.automatic = rng.one_in(4);
         setup.hash_bits = rng.weighted(&[(4, u64::BITS), (1, 2), (1, 0)]);
         setup.segment_bytes = rng.weighted(&[(5, 8 << 10), (1, 12 << 10)]);
-        if is_staged {
-            // A flush that fits one segment is one atomic batch, which is what the model knows. Flushes of several
-            // batches are the business of `trials::combined`.
-            setup.segment_bytes = 64 << 10;
-        }
         let limited = rng.one_in(8) && !is_staged;
         setup.max_entries = limited.then(|| rng.between(3, 5));
         // Far more than the keys need: nothing is refused or evicted for it, but files go before others come.

@@ -28,6 +28,8 @@ pub struct Stored {
     pub sequence: Option<u64>,
     /// Whether it was evicted: reads miss it, and a crash may bring it back.
     pub evicted: bool,
+    /// Whether it is not known if it is evicted: it could have been while it had expired, and then store time went back.
+    pub hidden: bool,
     /// Milliseconds that a crash may take back of its expiry, because it was slid.
     pub slid_ms: u64,
     /// Milliseconds that crashes took back of it: another one may bring them back, with a checkpoint that knows of them.
@@ -66,6 +68,10 @@ pub enum Effect {
     Cut(Vec<u8>),
     /// The key was forgotten to make room.
     Evict(Vec<u8>),
+    /// The key has expired, and may be forgotten to make room without anyone seeing it.
+    Hide(Vec<u8>),
+    /// The key was found to be there.
+    Show(Vec<u8>),
 }
 
 /// Changes that survive together or not at all.
@@ -112,7 +118,17 @@ impl Write {
                 Effect::Cut(scope) => state.retain(|_, stored| !stored.scopes.contains(scope)),
                 Effect::Evict(key) => {
                     if let Some(stored) = state.get_mut(key) {
-                        stored.evicted = true;
+                        (stored.evicted, stored.hidden) = (true, false);
+                    }
+                }
+                Effect::Hide(key) => {
+                    if let Some(stored) = state.get_mut(key) {
+                        stored.hidden = true;
+                    }
+                }
+                Effect::Show(key) => {
+                    if let Some(stored) = state.get_mut(key) {
+                        (stored.evicted, stored.hidden) = (false, false);
                     }
                 }
             }
@@ -242,7 +258,7 @@ impl Model {
                 Effect::Touch(..) | Effect::Slide(..) | Effect::Cut(_) => {
                     self.accounts_are_exact = false;
                 }
-                Effect::Evict(_) => {}
+                Effect::Evict(_) | Effect::Hide(_) | Effect::Show(_) => {}
             }
         }
         self.in_flight = write;
@@ -300,6 +316,11 @@ impl Model {
 
     /// The store has forgotten `key`. That is in no order with writes that are only staged.
     pub fn evicted(&mut self, key: &[u8]) {
+        self.learn(key, Effect::Evict(key.to_vec()));
+    }
+
+    /// Notes what was learned of whether `key` is forgotten.
+    pub fn learn(&mut self, key: &[u8], learned: Effect) {
         let is_staged = |write: &&Write| write.durability == Durability::Periodic;
         let staged = self.writes.iter().rev().take_while(is_staged).count();
         let is_of_key = |effect: &Effect| match effect {
@@ -308,7 +329,7 @@ impl Model {
         };
         let last = self.writes.iter().rposition(|write| write.effects.iter().any(is_of_key));
         let at = (self.writes.len() - staged).max(last.map_or(0, |last| last + 1));
-        let write = Write::new(vec![Effect::Evict(key.to_vec())], Durability::Buffered);
+        let write = Write::new(vec![learned], Durability::Buffered);
         self.writes.insert(at, write);
         for bound in [&mut self.durable, &mut self.process] {
             *bound += usize::from(at < *bound);
@@ -331,18 +352,6 @@ impl Model {
                 write.failed = Some(true);
             }
         }
-    }
-
-    /// Bytes of keys and values that may still be staged, overwritten ones included.
-    pub fn staged_bytes(&self) -> u64 {
-        let first = self.process.max(self.durable);
-        let staged = |write: &&Write| write.durability == Durability::Periodic;
-        let bytes = |effect: &Effect| match effect {
-            Effect::Put(key, stored) => key.len() + stored.value.len(),
-            _ => 0,
-        };
-        let writes = self.writes.iter().skip(first).chain(&self.in_flight).filter(staged);
-        writes.flat_map(|write| &write.effects).map(bytes).sum::<usize>() as u64
     }
 
     /// The operation that began was refused before it did anything.
@@ -399,11 +408,18 @@ impl Model {
                 }
             }
         };
-        for shown in self.choices() {
+        let ways = if kind == CrashKind::None { vec![BTreeSet::new()] } else { self.replaced() };
+        let choices = self.choices();
+        for (shown, replaced) in
+            ways.iter().flat_map(|way| choices.iter().map(move |shown| (shown, way)))
+        {
             let mut state = self.base.clone();
             doom(None, &mut state);
             let mut fit: Option<Fit> = None;
-            let counts = |at: usize, write: &Write| write.failed.is_none() || shown.contains(&at);
+            let counts = |at: usize, write: &Write| {
+                let is_there = write.failed.is_none() || shown.contains(&at);
+                is_there && !replaced.contains(&at)
+            };
             let mut note = |prefix: usize, state: &State| {
                 if prefix < least || !seen(state) {
                     return;
@@ -435,6 +451,32 @@ impl Model {
         None
     }
 
+    /// Sets of staged writes that the log may not have got because their keys were staged again: none first, and then
+    /// those of each row of writes that one flush may have taken. A flush that is too large for one segment goes in
+    /// several batches, so a crash can leave what was staged after such a write without it.
+    fn replaced(&self) -> Vec<BTreeSet<usize>> {
+        let mut all = vec![BTreeSet::new()];
+        for first in 0..self.writes.len() {
+            let mut staged: BTreeMap<&Vec<u8>, usize> = BTreeMap::new();
+            let mut replaced = BTreeSet::new();
+            for (at, write) in self.writes.iter().enumerate().skip(first) {
+                match write.effects.as_slice() {
+                    [Effect::Put(key, _) | Effect::Delete(key)]
+                        if write.durability == Durability::Periodic =>
+                    {
+                        if let Some(before) = staged.insert(key, at) {
+                            replaced.insert(before);
+                            all.push(replaced.clone());
+                        }
+                    }
+                    [Effect::Evict(_) | Effect::Hide(_) | Effect::Show(_)] => {}
+                    _ => break,
+                }
+            }
+        }
+        all
+    }
+
     /// Entries that were evicted, each with the write that stored it (`None`: it is in the base). Compaction may have
     /// made the eviction durable before the writes that came between: then it holds in earlier states too.
     fn evicted_later(&self) -> Vec<(Option<usize>, Vec<u8>)> {
@@ -445,7 +487,12 @@ impl Model {
                 match effect {
                     Effect::Put(key, _) => drop(stored.insert(key, at)),
                     Effect::Evict(key) => doomed.push((stored.get(key).copied(), key.clone())),
-                    Effect::Delete(_) | Effect::Touch(..) | Effect::Slide(..) | Effect::Cut(_) => {}
+                    Effect::Delete(_)
+                    | Effect::Touch(..)
+                    | Effect::Slide(..)
+                    | Effect::Cut(_)
+                    | Effect::Hide(_)
+                    | Effect::Show(_) => {}
                 }
             }
         }

@@ -10,6 +10,7 @@ fn put(key: &str, value: &str) -> Effect {
         scopes: Vec::new(),
         sequence: None,
         evicted: false,
+        hidden: false,
         slid_ms: 0,
         taken_ms: 0,
     };

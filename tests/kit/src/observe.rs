@@ -90,13 +90,14 @@ impl Observation {
                 Some(entry) => {
                     seen += 1;
                     let is_back = evicted != Evicted::Gone;
-                    (!stored.evicted || is_back) && same(stored, entry, is_back)
+                    let may_be = !stored.evicted || stored.hidden || is_back;
+                    may_be && same(stored, entry, is_back)
                 }
                 None => {
                     stored.evicted
+                        || stored.hidden
                         || (stored.evictable && evicted == Evicted::Unknown)
-                        || (evicted != Evicted::Gone
-                            && (self.may_be_over(stored) || may_have_ended_staged(stored)))
+                        || (evicted != Evicted::Gone && self.may_be_over(stored))
                 }
             };
             if !fits {
@@ -129,9 +130,13 @@ impl Observation {
             stored.taken_ms = ms(most).saturating_sub(ms(seen));
             stored.expires_at = seen;
         }
-        let live = |stored: &Stored| tierce_engine::is_live(stored.expires_at, now);
-        for (key, stored) in state.iter_mut().filter(|(_, stored)| live(stored)) {
-            stored.evicted = !self.entries.contains_key(key);
+        for (key, stored) in state.iter_mut() {
+            if is_live(stored.expires_at, now) {
+                (stored.evicted, stored.hidden) = (!self.entries.contains_key(key), false);
+            } else {
+                // It cannot be seen: one that was evicted may be back.
+                stored.hidden |= stored.evicted;
+            }
         }
     }
 
@@ -303,9 +308,4 @@ fn stored_facts(stored: &Stored) -> String {
 fn brief(bytes: &[u8]) -> String {
     let head = bytes[..bytes.len().min(12)].escape_ascii();
     format!("\"{head}\"({})", bytes.len())
-}
-
-/// Whether it may have expired while it was staged: then it was not written, by a time that a crash took back.
-const fn may_have_ended_staged(stored: &Stored) -> bool {
-    stored.sequence.is_none() && stored.expires_at.is_some()
 }

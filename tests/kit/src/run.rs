@@ -183,6 +183,7 @@ impl Runner {
         if self.engine().stats().staged > 0 {
             self.model.expire_staged(now);
         }
+        self.learn_hidden()?;
         let state = self.model.current();
         let (write, expected) = self.intend(op, &state, now);
         self.model.begin(write);
@@ -497,6 +498,7 @@ fn put_effect(put: &PutOp, now: Timestamp) -> Effect {
         scopes: scopes(put.scopes).collect(),
         sequence: None,
         evicted: false,
+        hidden: false,
         slid_ms: 0,
         taken_ms: 0,
     };
@@ -523,6 +525,7 @@ fn plain(value: &[u8]) -> Stored {
         scopes,
         sequence,
         evicted: false,
+        hidden: false,
         slid_ms: 0,
         taken_ms: 0,
     }

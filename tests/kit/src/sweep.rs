@@ -265,6 +265,7 @@ fn live_on(setup: &Setup, reopened: Reopened, model: &Model, fit: &Fit) -> Resul
         scopes: Vec::new(),
         sequence: None,
         evicted: false,
+        hidden: false,
         slid_ms: 0,
         taken_ms: 0,
     };

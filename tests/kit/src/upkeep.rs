@@ -8,13 +8,14 @@ use tierce_engine::{
         file_name::FileName,
         footer::{FOOTER_TRAILER_BYTES, Trailer},
     },
+    is_live,
 };
 
 use crate::{
     clock::TestClock,
     crash::{CrashPlan, image},
     image::Image,
-    model::{CrashKind, live},
+    model::{CrashKind, Effect, Stored, held, live},
     observe::{Evicted, Observation},
     op::{Chosen, Loss, Op},
     recorder::RecordingDisk,
@@ -112,6 +113,12 @@ impl Runner {
     pub(crate) fn learn_evictions(&mut self) -> Result<(), String> {
         let state = self.model.current();
         let engine = self.engine().clone();
+        let expired = |stored: &Stored| !is_live(stored.expires_at, engine.now());
+        for (key, stored) in state.iter().filter(|(_, stored)| expired(stored)) {
+            if stored.evictable && !stored.hidden && !stored.evicted {
+                self.model.learn(key, Effect::Hide(key.clone()));
+            }
+        }
         for (key, stored) in live(&state, engine.now()) {
             let there = engine.contains_key(key).map_err(|error| error.to_string())?;
             if there {
@@ -121,6 +128,19 @@ impl Runner {
                 return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
             }
             self.model.evicted(key);
+        }
+        Ok(())
+    }
+
+    /// Looks for entries of which it was not known whether they were evicted, and that live again because store time went
+    /// back.
+    pub(crate) fn learn_hidden(&mut self) -> Result<(), String> {
+        let state = self.model.current();
+        let engine = self.engine().clone();
+        for (key, _) in held(&state, engine.now()).filter(|(_, stored)| stored.hidden) {
+            let there = engine.contains_key(key).map_err(|error| error.to_string())?;
+            let learned = if there { Effect::Show } else { Effect::Evict };
+            self.model.learn(key, learned(key.clone()));
         }
         Ok(())
     }
@@ -166,10 +186,6 @@ impl Runner {
             self.model.power_failed();
         }
         let during = mark.op.clone();
-        // What does not fit one segment is flushed in several batches, and a crash may come between two of them.
-        if self.model.staged_bytes() > self.setup.segment_bytes / 2 {
-            self.model.overtaken();
-        }
         self.mark("after a crash");
         self.open().map_err(|error| format!("it does not open after a crash: {error}"))?;
         self.settle(kind).map_err(|complaint| format!("crash during {during}: {complaint}"))
