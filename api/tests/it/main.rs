@@ -55,3 +55,4 @@ mod trials_queue; // items that fail, deeds that meet
 mod trials_redis_states; // servers that refuse, evict, or have another client
 mod trials_spaces; // spaces from other stores, with one number, with reserved names
 mod trials_states; // states that two use at once
+mod trials_versions; // updates beside renewals
