@@ -64,7 +64,6 @@ pub(super) fn expiry(at: Option<Timestamp>) -> [u8; 9] {
 /// The state of an entry as it stands in a frame, from the sequence number on: both, or the sequence number alone if
 /// its expiry was not part of what was read. The scripts compare these bytes.
 #[cfg(feature = "redis")]
-#[cfg(feature = "redis")]
 pub(super) fn version(version: tierce_engine::EntryVersion) -> Vec<u8> {
     let mut bytes = version.sequence().0.to_le_bytes().to_vec();
     bytes.extend(version.expires_at().map(expiry).into_iter().flatten());
