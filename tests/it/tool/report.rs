@@ -177,12 +177,12 @@ fn snapshot() -> Value {
         buckets.iter().map(bucket).collect::<Vec<_>>().into()
     };
     json!({
-        "entries": 45, "unreadable_entries": 0, "sequence": 211, "segments": 4, "segment_bytes": 48376,
-        "bytes": {"dead": 9376, "ended": 2040, "free": 0, "live": 18192, "overhead": 18768, "torn": 0, "unreadable": 0},
+        "entries": 45, "unreadable_entries": 0, "sequence": 207, "segments": 4, "segment_bytes": 48280,
+        "bytes": {"dead": 9280, "ended": 2040, "free": 0, "live": 18192, "overhead": 18768, "torn": 0, "unreadable": 0},
         "greatest": [{"age": 1, "bytes": 9032, "expires_at_ms": null, "key": "great"}],
         "histograms": {
             "age": {"unit": "writes", "buckets": buckets(&[
-                [1, 1, 1], [2, 3, 1], [4, 7, 0], [8, 15, 7], [16, 31, 15], [32, 63, 9], [64, 127, 6], [128, 255, 6],
+                [1, 1, 1], [2, 3, 1], [4, 7, 0], [8, 15, 7], [16, 31, 16], [32, 63, 8], [64, 127, 6], [128, 255, 6],
             ])},
             "size": {"unit": "bytes", "buckets": buckets(&[
                 [32, 63, 19], [64, 127, 0], [128, 255, 0], [256, 511, 25], [512, 1023, 0], [1024, 2047, 0],
@@ -193,7 +193,7 @@ fn snapshot() -> Value {
         },
         "compaction": {
             "classes": [
-                {"bytes": 43384, "class": 0, "live_bytes": 17712, "segments": 3},
+                {"bytes": 43288, "class": 0, "live_bytes": 17712, "segments": 3},
                 {"bytes": 4992, "class": 3, "live_bytes": 480, "segments": 1},
             ],
             "compacted_bytes": 4992, "recovered_bytes": 0, "written_at_least_percent": 110,
