@@ -409,15 +409,20 @@ impl Writer {
     /// Puts on record that recovery failed, so that writes are refused until it succeeds.
     pub(crate) fn stop_by(&self, error: &Error) {
         let mut turn = self.turn();
-        turn.stopped = None;
+        // A store that only helps by opening it again goes on saying so.
+        if !turn.is_torn {
+            turn.stopped = None;
+        }
         turn.stop(error);
         self.note(&turn);
     }
 
-    /// Puts on record why writes are refused.
+    /// Puts on record why writes are refused. A cause that no recovery mends is left in place: it says what to do.
     pub(crate) fn say_why(&self, cause: &str) {
         let mut turn = self.turn();
-        turn.stopped = Some(cause.to_owned());
+        if !(turn.is_torn && turn.stopped.is_some()) {
+            turn.stopped = Some(cause.to_owned());
+        }
         turn.is_disk_full = false;
         self.note(&turn);
     }

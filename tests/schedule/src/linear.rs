@@ -256,6 +256,8 @@ pub(crate) struct After {
     pub(crate) seen: Option<Seen>,
     /// Store time.
     pub(crate) time: u64,
+    /// Store time before the crash: what was over by then may stay away, also if the clock was set back since.
+    pub(crate) before: u64,
 }
 
 fn survives(state: &State, after: &After, rules: Rules) -> bool {
@@ -264,6 +266,7 @@ fn survives(state: &State, after: &After, rules: Rules) -> bool {
         (None, None) => true,
         (None, Some(_)) => false,
         (Some(stored), None) => {
+            let time = (after.time, after.time.max(after.before));
             may_be_over(stored, time) || stored.slid || (rules.evicts && stored.evictable)
         }
         (Some(stored), Some(seen)) => {
@@ -390,7 +393,8 @@ mod tests {
     #[test]
     fn a_lost_write_is_found() {
         let events = [event(0, 1, put(1)), event(2, 3, put(2))];
-        let after = |id| After { seen: Some(Seen { id, expires: None, sequence: 0 }), time: 9 };
+        let after =
+            |id| After { seen: Some(Seen { id, expires: None, sequence: 0 }), time: 9, before: 9 };
         assert!(check(&events, Rules::default(), Some(&after(2))).is_ok());
         assert!(check(&events, Rules::default(), Some(&after(1))).is_err());
         let loose = [events[0].clone(), Event { durable: false, ..events[1].clone() }];

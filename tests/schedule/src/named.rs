@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use tierce_engine::{Durability, Evict, ReadMode};
 
 use crate::{
+    disk::Accident,
     judge::{execute, verdict},
     program::{Case, Config, Op, Put, order},
 };
@@ -79,4 +80,28 @@ fn an_update_sees_a_touch() {
     for change in [Op::Append { key: 0 }, Op::DeleteBrief { key: 0 }] {
         holds_in_many_orders(&case(Durability::Os, &before, &[touch, &[change]]));
     }
+}
+
+/// Goal: when the background panics half-way through a change of the index, the store goes on saying that it must be
+/// opened again, and what was acknowledged is there then.
+#[test]
+fn a_torn_index_says_that_it_must_be_reopened() {
+    let large = Put { bytes: 3_000, ..PLAIN };
+    let before = [Op::Submit { put: large }];
+    let put: &[Op] = &[Op::Put { put: large, absent: false }];
+    let plain = case(Durability::Periodic, &before, &[&[Op::Checkpoint, Op::Checkpoint], put]);
+    let config = Config { background: true, read_mode: ReadMode::Map, ..plain.config.clone() };
+    for calls in [21, 23, 25, 27] {
+        let accident = Some((calls, Accident::Panic));
+        holds_in_many_orders(&Case { config: config.clone(), accident, ..plain.clone() });
+    }
+}
+
+/// Goal: what was staged and over before anything was written stays away, also if the clock was set back.
+#[test]
+fn a_store_without_a_write_shows_nothing_again() {
+    let put = Op::Put { put: Put { ttl: Some(50), ..PLAIN }, absent: false };
+    let later: &[Op] = &[Op::Advance { ms: 200 }];
+    let before = [Op::Jump { ms: -3_000 }];
+    holds_in_many_orders(&case(Durability::Periodic, &before, &[later, &[put]]));
 }

@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Noted {
     pub(crate) key: u8,
     pub(crate) event: Event,
+    /// A follower saw it, in the files.
+    pub(crate) follows: bool,
 }
 
 #[derive(Default)]
@@ -141,7 +143,7 @@ impl Shared {
             durable: durable && !failed,
             after: None,
         };
-        self.notes().events.push(Noted { key, event });
+        self.notes().events.push(Noted { key, event, follows: false });
     }
 
     fn next_id(&self) -> u64 {
@@ -413,7 +415,7 @@ impl Shared {
                         durable: false,
                         after: None,
                     };
-                    self.notes().events.push(Noted { key: number, event });
+                    self.notes().events.push(Noted { key: number, event, follows: false });
                 }
                 Err(error) => {
                     self.judge(op, &error);
@@ -454,7 +456,7 @@ impl Shared {
                     durable: false,
                     after: None,
                 };
-                self.notes().events.push(Noted { key: number, event });
+                self.notes().events.push(Noted { key: number, event, follows: true });
             }
         }
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
