@@ -140,9 +140,10 @@ pub struct Status {
 /// use tierce::coordinator::{Coordinator, FetchError};
 /// let plan = Coordinator::builder(|| Ok::<_, FetchError>("walk")).build();
 /// let (tell, told) = mpsc::channel();
-/// let _listening = plan.subscribe(move |update| tell.send(update.data.as_deref().copied()).unwrap());
+/// let _listening = plan.subscribe(move |update| drop(tell.send(update.data.as_deref().copied())));
 /// plan.publish("swim");
-/// assert_eq!(told.recv().unwrap(), Some("swim"));
+/// // The first poll may report "walk" before it.
+/// assert!(told.iter().any(|data| data == Some("swim")));
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
