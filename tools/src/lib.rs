@@ -1,4 +1,4 @@
-//! The command line tool `tierce`: looks into a store, changes it, checks it, and shows what it can do.
+//! Command-line tool `tierce`: inspects, changes, checks and repairs a store.
 //!
 //! Data goes to standard output, messages to standard error; scripts read the exit code. There is one module for each
 //! group of commands; none of them knows a byte of the format, they ask the engine. The library exists so that the

@@ -1,4 +1,4 @@
-//! The first bytes of a text file that another program wrote: a UTF-8 mark, or a sign that it is not text at all.
+//! Detection of text encodings: skips a UTF-8 byte order mark and names UTF-16 and packed files.
 
 /// First bytes of packed files, and the command that unpacks them.
 const PACKED: [(&[u8], &str, &str); 5] = [

@@ -1,4 +1,4 @@
-//! Patterns over text: `*` is any text, `?` one character, and a backslash takes the character after it as it is.
+//! Glob patterns over text: `*` matches any text, `?` one character, and a backslash escapes the next character.
 
 /// A pattern, taken apart.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Files around a store after a power cut at each of their steps: the old or the new, never neither.
+//! Crash sweep over the file operations of `ops` and states: the old file or the new one survives, never neither.
 
 use std::{fs, path::Path, sync::Arc};
 

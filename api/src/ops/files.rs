@@ -1,5 +1,5 @@
-//! The steps by which files around a store get their names and bytes. One place, so that a test can note them and see
-//! what a power cut between any two leaves.
+//! Durable file operations for `ops` and states: write, rename, sync. One place, so that a test can record the steps and
+//! check what a power cut between any two leaves.
 
 use std::{fs, io, path::Path};
 

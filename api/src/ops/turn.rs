@@ -1,4 +1,4 @@
-//! Who may judge and change a file now: one holder among all threads and processes that use this crate.
+//! Exclusive and shared file access among all threads and processes that use this crate.
 //!
 //! The lock is that of the directory the file is in (`flock`), so that no other file stands beside it. Where a directory
 //! cannot be locked (some network file systems, other systems, a directory that may not be read), threads of this

@@ -1,4 +1,4 @@
-//! Ids of spaces: given once, each to one name.
+//! Space id registry: each id belongs to one name for good.
 //!
 //! | key | value |
 //! |---|---|

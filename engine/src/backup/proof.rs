@@ -1,4 +1,4 @@
-//! Whether the files of a backup are those on its sheet.
+//! Backup verification: compares the files of a backup with its sheet.
 
 use std::{io, path::Path};
 

@@ -1,4 +1,4 @@
-//! How a restored store takes its place.
+//! Swap of a restored store into its place.
 //!
 //! By renames, if it was staged beside: the old store aside, the new one to its place. A crash between the two leaves
 //! the old store under its new name and the new one in the stage: restoring again, or one rename by hand, ends it.

@@ -1,4 +1,4 @@
-//! Compares what is known in several places of an open store, for tests: the index, the catalog, touches and accounts.
+//! Consistency audit of an open store, for tests: index, catalog, touches and accounts must agree.
 
 use std::collections::BTreeMap;
 

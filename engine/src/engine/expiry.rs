@@ -1,7 +1,11 @@
 //! Taking out entries that have ended, by expiry or by a cut: whole segments unread, and single ones by looking at the
 //! records that may have expired.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Shared, hold,
@@ -163,6 +167,9 @@ impl Shared {
         };
         let due: HashMap<Slot, Arc<Segment>> =
             table.iter().filter(may_hold).map(|s| (s.slot, Arc::clone(s))).collect();
+        // Order: asked before the index is walked. A segment that is sealed meanwhile may have got entries since.
+        let was_sealed: HashSet<Slot> =
+            due.values().filter(|s| s.as_sealed().is_some()).map(|s| s.slot).collect();
         for segment in table.iter().filter(|segment| !due.contains_key(&segment.slot)) {
             let known = seen.next_expiry.get(&segment.id()).copied();
             let least = known.or_else(|| Some(segment.as_sealed()?.expiry_min));
@@ -179,7 +186,7 @@ impl Shared {
                 swept.bytes += bytes;
             }
             *first = (*first).min(ended.next);
-            if segment.as_sealed().is_some() {
+            if was_sealed.contains(&slot) {
                 seen.next_expiry.insert(segment.id(), ended.next);
             }
             if is_over() {

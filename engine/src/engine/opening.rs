@@ -105,6 +105,20 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
     })
 }
 
+/// Refuses a directory with a restore that was cut off. Who locks the directory asks again under the lock: a restore may
+/// have begun and ended in between.
+pub(super) fn refuse_unfinished(home: &Home) -> Result<()> {
+    match home.disk.kind(&home.path(MOVING)) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(Error::NotAStore {
+            path: home.dir.clone(),
+            reason: "a restore into it was cut off; restore again, which begins by putting back what was there"
+                .to_owned(),
+        }),
+        Err(source) => Err(Error::io("look at", home.path(MOVING), source)),
+    }
+}
+
 /// Makes sure that `home` is a directory that is, or may become, a store, and holds it: what is judged here is what is
 /// opened afterwards.
 pub(super) fn prepare(home: &Home, options: &Options) -> Result<Home> {
@@ -122,11 +136,7 @@ pub(super) fn prepare(home: &Home, options: &Options) -> Result<Home> {
     let held = home.held()?;
     let listed = held.disk.list(home.dir()).map_err(failed("list"))?;
     let names = || listed.iter().map(|entry| entry.name.as_str());
-    if names().any(|name| name == MOVING) {
-        return not_a_store(
-            "a restore into it was cut off; restore again, which begins by putting back what was there",
-        );
-    }
+    refuse_unfinished(&held)?;
     let is_store =
         |name| matches!(FileName::parse(name), Some(FileName::Manifest | FileName::Segment(_)));
     if names().any(is_store) {

@@ -1,4 +1,4 @@
-//! What the policy of compaction is told: facts of the sealed segments, and what is wanted.
+//! Input of the compaction policy: statistics of the sealed segments and the goal.
 
 use std::sync::Arc;
 

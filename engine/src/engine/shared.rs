@@ -89,6 +89,7 @@ impl Shared {
     pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
         let home = if lock.is_some() { home.locked() } else { home };
+        super::opening::refuse_unfinished(&home)?;
         let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
         let (next_sequence, gap_from) = (recovered.next_sequence, recovered.gap_from);

@@ -1,4 +1,4 @@
-//! A directory that is held open. Paths in it are looked up from the open directory, not by its name: it may be
+//! Directory handle of an open store. Paths in it are looked up from the open directory, not by its name: it may be
 //! renamed, and another may take its name, and the process may change its working directory; the files that are
 //! reached stay those of the directory that was opened. What a link names is never opened.
 
@@ -57,8 +57,9 @@ impl HeldDir {
     fn stat(&self, path: &Path, flags: AtFlags) -> io::Result<Option<Stat>> {
         let (at, rest) = self.start(path);
         match statat(at, rest, flags) {
-            // A directory that was removed can still be looked at.
-            Ok(found) if found.st_nlink == 0 => Ok(None),
+            // The held directory can still be looked at when it was removed. Of others the name is gone then; some
+            // file systems count no links of them at all.
+            Ok(found) if found.st_nlink == 0 && rest == Path::new(".") => Ok(None),
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),

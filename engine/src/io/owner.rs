@@ -1,4 +1,4 @@
-//! The owner of what is created in a directory: the directory's, where the system lets it.
+//! File ownership: new files get the owner of their directory where the system permits it.
 //!
 //! An operator who runs a tool as root over the store of a service would otherwise leave files there that the service
 //! cannot open. For any other user nothing changes: only root may give a file away.

@@ -1,4 +1,4 @@
-//! Reading around what a device cannot read. A disk whose files read to their end: blocks that cannot be read come as
+//! Disk wrapper that reads around bad blocks. Its files read to their end: blocks that cannot be read come as
 //! bytes that nothing of ours consists of, and are remembered. Nothing is mapped: a page of a map that cannot be read
 //! kills the process.
 

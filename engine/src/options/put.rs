@@ -1,4 +1,4 @@
-//! What goes with one put, and the condition that it is refused without.
+//! Options of one put, and the conditions of conditional writes.
 
 use super::Durability;
 use crate::{

@@ -1,4 +1,4 @@
-//! Sealing an unsealed segment where it stands: for a disk that has no room for a copy.
+//! In-place sealing of an unsealed segment, for a disk without space for a copy.
 //!
 //! Every byte of the records is written again from memory before the sync, so that nothing rests on what only the page
 //! cache had. The records do not move, and the bytes are those that stand there: a crash in between leaves a segment

@@ -1,4 +1,4 @@
-//! The way on for a disk that is full: what is not sealed is sealed where it stands, and so needs no room for a copy.
+//! Recovery on a full disk: seals unsealed segments in place, without space for a copy.
 
 use std::sync::Arc;
 

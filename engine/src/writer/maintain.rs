@@ -281,8 +281,14 @@ impl Writer {
                 Ok(true)
             }
             Err(error) => {
-                turn.stop(&error);
-                self.note(&turn);
+                // A recovery meanwhile has written these records to other files: those are not in doubt.
+                let log = &turn.log;
+                let is_open =
+                    |id| log.closing.iter().chain(&log.active).any(|open| open.segment.id() == id);
+                if turn.stopped.is_some() || files.iter().any(|(id, ..)| is_open(*id)) {
+                    turn.stop(&error);
+                    self.note(&turn);
+                }
                 Err(error)
             }
         }

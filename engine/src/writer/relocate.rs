@@ -1,4 +1,4 @@
-//! Points the index at the copy of a record: the one implementation for compaction and for what is written anew.
+//! Relocation of index entries to copied records, for compaction and for recovery.
 
 use crate::{
     index::{Entry as IndexEntry, Size},

@@ -70,6 +70,7 @@ impl Writer {
             }
         }
         turn.stopped = None;
+        turn.is_disk_full = false;
         turn.log.durable = turn.log.newest();
         turn.log.durable_at = self.lookup.clock.machine().monotonic_ms();
         turn.log.watermark = turn.log.durable;

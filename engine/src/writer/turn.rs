@@ -22,7 +22,7 @@ use crate::{
     options::{Condition, Durability},
     overrides::must_log,
     space::Purpose,
-    types::{SequenceNumber, Touch, is_live},
+    types::{SequenceNumber, Timestamp, Touch, is_live},
 };
 
 /// What the turn's owner is about, if a panic in it would leave it half done.
@@ -52,6 +52,8 @@ pub(super) struct Turn {
     pub(super) is_torn: bool,
     /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,
+    /// The first expiry in the group that is carried out.
+    first_expiry: Option<Timestamp>,
 }
 
 impl Turn {
@@ -70,6 +72,7 @@ impl Turn {
             doing: Doing::Nothing,
             is_torn: false,
             effects: Vec::new(),
+            first_expiry: None,
         }
     }
 }
@@ -86,6 +89,7 @@ impl Turn {
         }
         let mark = self.log.mark();
         self.doing = Doing::Writing(mark);
+        self.first_expiry = None;
         let ops: usize = requests.iter().map(|request| request.ops.as_slice().len()).sum();
         let mut group = Group::new(std::mem::take(&mut self.effects), ops > 1);
         let written = self.append_all(requests, &mut group).and_then(|(count, durability)| {
@@ -98,6 +102,9 @@ impl Turn {
                 self.doing = Doing::Changing;
                 self.keep_limits(&group);
                 group.show(&self.lookup, self.log.active.as_ref().map(|open| &open.segment));
+                // Order: after the index shows it. A sweep that walked the index before that found no such entry,
+                // and has forgotten what was noted when the record was appended.
+                self.lookup.first_expiry.note(self.first_expiry);
             }
             Err(error) => {
                 self.log.roll_back(mark);
@@ -131,6 +138,7 @@ impl Turn {
             Doing::Nothing => "work at the log panicked",
         };
         self.stopped.get_or_insert_with(|| cause.to_owned());
+        self.is_disk_full = false;
     }
 
     /// Nothing more is written until `try_recover` (I8).
@@ -141,6 +149,9 @@ impl Turn {
                 other => other.to_string(),
             });
             self.is_disk_full = error.is_disk_full();
+        } else {
+            // A sync that failed behind a full disk: what is in the files is no longer to be trusted (I8).
+            self.is_disk_full &= error.is_disk_full();
         }
     }
 
@@ -355,7 +366,7 @@ impl Turn {
         is_known: bool,
         extra: Flags,
     ) -> (Effect, Option<Current>, SequenceNumber, u32) {
-        self.lookup.first_expiry.note(op.expires_at);
+        self.note_expiry(op.expires_at);
         let fresh = if displaced.is_none() && is_known { Flags::FRESH } else { Flags::default() };
         let flags = flags_of(&op.frame).with(fresh).with(extra);
         let (location, sequence, sum) = self.log.append(&mut op.frame, op.head_bytes, flags);
@@ -386,9 +397,14 @@ impl Turn {
         (effect, Some(state), sequence, sum)
     }
 
+    fn note_expiry(&mut self, expires_at: Option<Timestamp>) {
+        self.lookup.first_expiry.note(expires_at);
+        self.first_expiry = self.first_expiry.into_iter().chain(expires_at).min();
+    }
+
     /// A sliding expiry that need not be written down yet.
-    fn slide(&self, op: &Op, current: Current) -> Option<(Effect, Current)> {
-        self.lookup.first_expiry.note(op.expires_at);
+    fn slide(&mut self, op: &Op, current: Current) -> Option<(Effect, Current)> {
+        self.note_expiry(op.expires_at);
         let wanted = op.expires_at.filter(|_| op.is_sliding)?;
         let logged =
             current.touch.unwrap_or_else(|| Touch::logged(current.expires_at, current.version));

@@ -1,4 +1,4 @@
-//! A disk that tells a hook of every call that moves bytes, before the call is made: to count, or to hold it up.
+//! A disk that calls a hook before every call that moves bytes or locks, to count it or to hold it up.
 
 use std::{fmt, io, path::Path, sync::Arc};
 
@@ -6,7 +6,7 @@ use tierce_engine::io::{
     Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, Mapping, PathKind, Space,
 };
 
-/// A call that moves bytes.
+/// A call that moves bytes or locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// A read of so many bytes at most.
@@ -15,6 +15,8 @@ pub(crate) enum Call {
     Write(u64),
     /// A sync of a file.
     Sync,
+    /// A lock of a directory.
+    Lock,
 }
 
 type Hook = Arc<dyn Fn(Call) + Send + Sync>;
@@ -83,6 +85,7 @@ impl Disk for HookedDisk {
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<LockOutcome> {
+        (self.hook)(Call::Lock);
         self.inner.lock(path, mode)
     }
 

@@ -1,4 +1,4 @@
-//! Files that somebody made so that looking at them costs too much, or leads where no number goes.
+//! Forged files: lengths that would make reading too expensive or overflow.
 
 use std::fs;
 

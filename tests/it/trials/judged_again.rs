@@ -11,7 +11,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Change, Durability, Engine, Error, Knobs, Options, PutOptions, SegmentId, Timestamp,
+    Change, Durability, Engine, Error, Evict, Knobs, Options, PutOptions, SegmentId, Timestamp,
     io::{Disk, MemoryDisk},
 };
 use tierce_kit::{
@@ -384,4 +384,43 @@ fn a_use_keeps_no_ended_entry() {
     }));
     engine.sweep(None).unwrap();
     assert_eq!(engine.stats().entries, 8, "an ended entry still counts towards the limit");
+}
+
+/// Goal: an expiry that is written while a sweep walks the index is not forgotten: a store full of what has expired
+/// takes the next write.
+/// Method: the first write is held at its sync while a sweep looks for expired entries.
+#[test]
+fn an_expiry_written_beside_a_sweep() {
+    let (clock, armed) = (TestClock::new(), Arc::new(AtomicBool::new(false)));
+    let (entered, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let disk = {
+        let (armed, entered, gate) = (Arc::clone(&armed), Arc::clone(&entered), Arc::clone(&gate));
+        HookedDisk::new(MemoryDisk::new(), move |call| {
+            if call == Call::Sync && armed.swap(false, Ordering::SeqCst) {
+                entered.store(true, Ordering::SeqCst);
+                while !gate.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+            }
+        })
+    };
+    let options = quiet(disk, &clock).max_entries(1).evict(Evict::None);
+    let engine = options.durability(Durability::Sync).open("store").unwrap();
+    engine.put("begun", "segment").unwrap();
+    engine.delete("begun").unwrap();
+    let soon = PutOptions::new().expires_at(engine.now().saturating_add_ms(500));
+    armed.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let put = scope.spawn(|| engine.put_with("old", "v", &soon).unwrap());
+        while !entered.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        let swept = scope.spawn(|| engine.sweep(None).unwrap());
+        thread::sleep(Duration::from_millis(100));
+        gate.store(true, Ordering::SeqCst);
+        put.join().unwrap();
+        swept.join().unwrap();
+    });
+    clock.advance(900);
+    engine.put("new", "v").unwrap();
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 use tierce_engine::{
     Engine, Error, Options, SequenceNumber,
     backup::{BackupOptions, back_up},
-    io::Disk,
+    io::{Access, Disk, MemoryDisk},
     restore, verify_backup,
 };
 use tierce_kit::{
@@ -15,6 +15,8 @@ use tierce_kit::{
     recorder::RecordingDisk,
     seed,
 };
+
+use crate::basics::hooks::{Call, HookedDisk};
 
 const STORE: &str = "data/store";
 const BACKUP: &str = "kept/backup";
@@ -295,4 +297,24 @@ fn a_place_behind_a_link() {
     );
     assert!(link.is_symlink());
     assert!(Options::new().open(&link).unwrap().get("k").unwrap().is_some());
+}
+
+/// Goal: a restore that began after the directory was looked at and was cut off before it was locked is seen: half a
+/// store is not opened.
+#[test]
+fn cut_off_before_the_lock() {
+    let memory = MemoryDisk::new();
+    let options = |disk: HookedDisk| Options::new().disk(disk).background(false);
+    options(HookedDisk::new(memory.clone(), |_| ())).open("store").unwrap().close().unwrap();
+    let disk = {
+        let memory = memory.clone();
+        HookedDisk::new(memory.clone(), move |call| {
+            if call == Call::Lock {
+                let path = Path::new("store/.restore-unfinished");
+                memory.open(path, Access::CreateNew).unwrap();
+            }
+        })
+    };
+    let opened = options(disk).open("store");
+    assert!(matches!(opened, Err(Error::NotAStore { .. })), "{opened:?}");
 }

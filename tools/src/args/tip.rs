@@ -1,4 +1,4 @@
-//! The parser's advice about a value that begins with a hyphen, put right.
+//! Corrected parser tip for values that begin with a hyphen.
 
 use clap::{
     Command,

@@ -1,4 +1,4 @@
-//! An item of a queue that a consumer has, until it says what became of it.
+//! Leased queue item: a consumer acknowledges, releases or moves it.
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 

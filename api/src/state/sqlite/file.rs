@@ -1,4 +1,4 @@
-//! The file of a SQLite store: opened, judged, and moved aside if it is damaged and nobody has it open.
+//! Opening and quarantine of the SQLite file: a damaged file that no connection has open is moved aside.
 //!
 //! Processes that start at once judge the same file. Each looks in a shared turn, in which nothing moves; whoever finds
 //! damage takes the turn alone, judges again, and moves only what it judged then. A file that a connection has open is

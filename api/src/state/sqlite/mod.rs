@@ -1,4 +1,4 @@
-//! All states in one SQLite file, for programs and people that have tools for such files.
+//! SQLite state store: all states in one file that SQLite tools can read.
 
 mod file;
 

@@ -1,4 +1,4 @@
-//! A value that is set once. Who makes it may be held back meanwhile: others wait at a lock of ours.
+//! `OnceLock` under the scheduler. Its initializer may be descheduled: other tasks wait at a scheduled lock.
 
 use std::sync::{self, PoisonError};
 

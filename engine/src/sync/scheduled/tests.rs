@@ -1,4 +1,4 @@
-//! The scheduler itself: it finds what depends on order, repeats it, and says when nothing can go on.
+//! Tests of the scheduler: it finds order-dependent faults, replays them, and reports deadlocks.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Threads. Those that a task starts are tasks of the same world.
+//! Threads under the scheduler: a thread that a task spawns is a task of the same world.
 
 pub use std::thread::{
     Result, Scope, ScopedJoinHandle, Thread, ThreadId, available_parallelism, current, panicking,

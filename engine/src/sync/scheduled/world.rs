@@ -1,4 +1,4 @@
-//! A world of tasks: who runs, who waits for what, and who is next.
+//! Scheduler state: the running task, the wait queues, and the choice of the next task.
 
 use std::{
     cell::RefCell,
