@@ -3,19 +3,21 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 const USAGE: &str = "usage: TARGET FILE...               run these inputs
-       TARGET --seconds N [--seed S] change sound inputs at random for so long";
+       TARGET --seconds N [--seed S] change sound inputs at random for so long
+       TARGET --corpus FOLDER        write the sound inputs there, for libFuzzer to begin with";
 
 /// How a run was asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Order {
     Files(Vec<PathBuf>),
     Mutate { seconds: u64, seed: u64 },
+    Corpus(PathBuf),
 }
 
 /// The whole program of one target: reads the arguments, runs, and says how to repeat a failure.
@@ -26,6 +28,7 @@ pub fn main(name: &str, target: fn(&[u8]), samples: &[Vec<u8>]) -> ExitCode {
             ExitCode::from(2)
         }
         Some(Order::Files(files)) => replay(name, target, &files),
+        Some(Order::Corpus(folder)) => write_corpus(name, samples, &folder),
         Some(Order::Mutate { seconds, seed }) => {
             eprintln!("{name}: seed {seed}, {seconds} s");
             mutate(name, target, samples, seed, Duration::from_secs(seconds))
@@ -34,21 +37,23 @@ pub fn main(name: &str, target: fn(&[u8]), samples: &[Vec<u8>]) -> ExitCode {
 }
 
 fn order(arguments: impl Iterator<Item = String>) -> Option<Order> {
-    let (mut files, mut seconds, mut seed) = (Vec::new(), None, None);
+    let (mut files, mut seconds, mut seed, mut corpus) = (Vec::new(), None, None, None);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seconds" => seconds = Some(arguments.next()?.parse().ok()?),
             "--seed" => seed = Some(arguments.next()?.parse().ok()?),
+            "--corpus" => corpus = Some(PathBuf::from(arguments.next()?)),
             _ if argument.starts_with("--") => return None,
             _ => files.push(PathBuf::from(argument)),
         }
     }
-    match seconds {
-        Some(seconds) if files.is_empty() => {
+    match (seconds, corpus) {
+        (Some(seconds), None) if files.is_empty() => {
             Some(Order::Mutate { seconds, seed: seed.unwrap_or_else(fresh_seed) })
         }
-        None if !files.is_empty() && seed.is_none() => Some(Order::Files(files)),
+        (None, Some(folder)) if files.is_empty() && seed.is_none() => Some(Order::Corpus(folder)),
+        (None, None) if !files.is_empty() && seed.is_none() => Some(Order::Files(files)),
         _ => None,
     }
 }
@@ -70,6 +75,24 @@ fn replay(name: &str, target: fn(&[u8]), files: &[PathBuf]) -> ExitCode {
     }
     eprintln!("{name}: {} inputs, no failure", files.len());
     ExitCode::SUCCESS
+}
+
+/// Writes each sound input to a file of its own.
+fn write_corpus(name: &str, samples: &[Vec<u8>], folder: &Path) -> ExitCode {
+    let written = fs::create_dir_all(folder).and_then(|()| {
+        let mut named = samples.iter().enumerate();
+        named.try_for_each(|(at, sample)| fs::write(folder.join(format!("sound-{at:03}")), sample))
+    });
+    match written {
+        Ok(()) => {
+            eprintln!("{name}: {} inputs written to {}", samples.len(), folder.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{name}: could not write to {}: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn mutate(
@@ -202,7 +225,18 @@ mod tests {
     fn arguments_are_understood() {
         assert_eq!(words("a b"), Some(Order::Files(vec!["a".into(), "b".into()])));
         assert_eq!(words("--seconds 3 --seed 5"), Some(Order::Mutate { seconds: 3, seed: 5 }));
-        for wrong in ["", "--seconds", "--seconds x", "--seed 5", "a --seconds 3", "--help"] {
+        assert_eq!(words("--corpus c"), Some(Order::Corpus("c".into())));
+        for wrong in [
+            "",
+            "--corpus",
+            "a --corpus c",
+            "--corpus c --seconds 1",
+            "--seconds",
+            "--seconds x",
+            "--seed 5",
+            "a --seconds 3",
+            "--help",
+        ] {
             assert_eq!(words(wrong), None, "{wrong:?}");
         }
     }
