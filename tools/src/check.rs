@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
-use tierce_engine::check::{CODES, CheckLevel, CheckOptions, check_store_with};
+use tierce_engine::check::{CheckLevel, CheckOptions, Code as Finds, check_store_with};
 
 use crate::{
     exit::{Code, Outcome},
@@ -77,19 +77,19 @@ pub(crate) fn check(args: &CheckArgs, json: bool, out: &mut Out) -> Outcome {
 /// Lists what a check can say.
 pub(crate) fn codes(json: bool, out: &mut Out) -> Outcome {
     if json {
-        let row = |code: &tierce_engine::check::Code| -> Value {
-            let (severity, meaning) = (severity(code.severity), code.meaning);
+        let row = |code: &Finds| -> Value {
+            let (severity, meaning) = (severity(code.severity()), code.meaning());
             json!({
-                "code": code.code, "severity": severity, "meaning": meaning, "advice": code.advice,
+                "code": code.as_str(), "severity": severity, "meaning": meaning, "advice": code.advice(),
             })
         };
-        let findings: Vec<Value> = CODES.iter().map(row).collect();
+        let findings: Vec<Value> = Finds::ALL.iter().map(row).collect();
         out.json(&json!({ "findings": findings }))?;
         return Ok(Code::Done);
     }
-    for code in CODES {
-        let severity = severity(code.severity);
-        out.line(format_args!("{} {severity:<7} {}. {}", code.code, code.meaning, code.advice))?;
+    for code in Finds::ALL {
+        let severity = severity(code.severity());
+        out.line(format_args!("{code} {severity:<7} {}. {}", code.meaning(), code.advice()))?;
     }
     Ok(Code::Done)
 }

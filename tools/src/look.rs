@@ -246,7 +246,7 @@ pub(crate) fn check_json(report: &CheckReport) -> Value {
         .iter()
         .map(|finding| {
             json!({
-                "code": finding.code,
+                "code": finding.code.as_str(),
                 "severity": severity(finding.severity),
                 "file": finding.file.to_string_lossy(),
                 "offset": finding.offset,

@@ -247,9 +247,10 @@ fn file_json(file: &Path) -> Value {
 }
 
 fn step_json(step: &Step) -> Value {
+    let codes: Vec<_> = step.codes.iter().map(|code| code.as_str()).collect();
     let mut object = json!({
         "type": "step", "action": step.action.name(), "file": file_json(&step.file),
-        "codes": step.codes, "reason": step.reason, "needed": step.is_needed,
+        "codes": codes, "reason": step.reason, "needed": step.is_needed,
     });
     let more = match &step.action {
         Action::Rewrite { segment, kept, lost, sets_aside } => json!({

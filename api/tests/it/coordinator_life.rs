@@ -382,14 +382,15 @@ fn a_circle_of_fetches_is_refused() {
     let slots: [Slot; 3] = Default::default();
     let met = Arc::new(Barrier::new(2));
     let fetch_of = |other: &Slot, meets: bool| {
-        let (other, met) = (Arc::clone(other), Arc::clone(&met));
+        // Weak, or the three would keep each other alive for ever.
+        let (other, met) = (Arc::downgrade(other), Arc::clone(&met));
         let meets = std::sync::atomic::AtomicBool::new(meets);
         move || {
             // Only the first time: what failed may be fetched again by who waited for it.
             if meets.swap(false, Ordering::SeqCst) {
                 met.wait();
             }
-            let asked = other.get().unwrap().refresh();
+            let asked = other.upgrade().unwrap().get().unwrap().refresh();
             asked.map(|()| 1).map_err(|error| FetchError::new(error.to_string()))
         }
     };

@@ -1,4 +1,6 @@
-//! What a check can say, as data: every code, how bad it is, what it means, and what to do about it.
+//! What a check can say: every code, how bad it is, what it means, and what to do about it.
+
+use std::fmt;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,26 +11,12 @@ pub enum Severity {
     Problem,
 }
 
-/// One kind of finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Code {
-    /// The stable code, as findings carry it. Codes are added, never given another meaning.
-    pub code: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it means, in one line.
-    pub meaning: &'static str,
-    /// What to do about it, in one line.
-    pub advice: &'static str,
-}
-
-const fn problem(code: &'static str, meaning: &'static str, advice: &'static str) -> Code {
-    Code { code, severity: Severity::Problem, meaning, advice }
-}
-
-const fn note(code: &'static str, meaning: &'static str, advice: &'static str) -> Code {
-    Code { code, severity: Severity::Note, meaning, advice }
+/// What is told of a code.
+struct Row {
+    text: &'static str,
+    severity: Severity,
+    meaning: &'static str,
+    advice: &'static str,
 }
 
 const REPAIR: &str =
@@ -37,76 +25,95 @@ const REPLACE: &str = "put the right file back in its place, or repair";
 const NOTHING: &str =
     "nothing: it is removed or made good when the store is next opened for writing";
 
-/// All codes, in order.
-///
-/// ```
-/// use tierce_engine::check::{CODES, Severity};
-/// let torn = CODES.iter().find(|code| code.code == "C030").expect("a code stays");
-/// assert_eq!(torn.severity, Severity::Note);
-/// ```
-pub const CODES: &[Code] = &[
-    problem("C001", "the manifest is damaged", REPAIR),
-    note("C002", "the manifest ends in an unfinished frame", NOTHING),
-    problem("C003", "the manifest lacks edits that had been made", REPAIR),
-    problem("C010", "a segment is missing", REPLACE),
-    problem("C011", "a segment has a wrong length", REPAIR),
-    problem("C012", "a segment's header is damaged", REPAIR),
-    problem("C013", "a segment belongs elsewhere", REPLACE),
-    problem(
-        "C014",
-        "a name of the store is no regular file",
-        "remove it, or put the file in its place",
-    ),
-    problem(
-        "C015",
-        "a file cannot be read",
-        "see to the device and to permissions, then check again",
-    ),
-    problem(
-        "C020",
-        "a footer is damaged",
-        "rebuild: a footer only says again what the records say",
-    ),
-    problem("C021", "a record is damaged", REPAIR),
-    problem(
-        "C022",
-        "a footer does not say what the records say",
-        "rebuild the footer; report it as a fault of ours",
-    ),
-    note("C030", "the log ends in an unfinished write", NOTHING),
-    problem("C031", "records that had been synced are gone", REPAIR),
-    note("C040", "a segment that the manifest does not name", NOTHING),
-    note("C041", "an unfinished or superseded file", NOTHING),
-    note(
-        "C042",
-        "a file that was set aside because of damage",
-        "look into it, then delete it: it is never read",
-    ),
-    note(
-        "C043",
-        "a name that looks like one of ours and is not",
-        "none of ours: move it elsewhere",
-    ),
-    problem(
-        "C050",
-        "the checkpoint is missing or damaged",
-        "open and close the store: it is written anew",
-    ),
-    problem(
-        "C051",
-        "the checkpoint does not say what the records say",
-        "rebuild the checkpoint; report it as a fault of ours",
-    ),
-    note(
-        "C060",
-        "the store changed too fast to be judged in whole",
-        "check again when less is written, or check a backup",
-    ),
-];
+/// Declares the codes and their table from one list, in the order of their texts.
+macro_rules! codes {
+    ($($name:ident $text:literal $severity:ident, $meaning:literal, $advice:expr;)*) => {
+        /// One kind of finding. Codes are added, never given another meaning.
+        ///
+        /// ```
+        /// use tierce_engine::check::{Code, Severity};
+        /// let torn = Code::ALL.iter().find(|code| code.as_str() == "C030").expect("a code stays");
+        /// assert_eq!((*torn, torn.severity()), (Code::WriteUnfinished, Severity::Note));
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = concat!($text, ": ", $meaning, ".")] $name,)*
+        }
 
-/// What is known of a code.
-pub(super) fn of(code: &str) -> Option<&'static Code> {
-    CODES.iter().find(|known| known.code == code)
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+
+        /// By the number of the code's variant.
+        const ROWS: &[Row] = &[$(Row {
+            text: $text,
+            severity: Severity::$severity,
+            meaning: $meaning,
+            advice: $advice,
+        }),*];
+    };
+}
+
+codes! {
+    ManifestDamaged "C001" Problem, "the manifest is damaged", REPAIR;
+    ManifestUnfinished "C002" Note, "the manifest ends in an unfinished frame", NOTHING;
+    EditsMissing "C003" Problem, "the manifest lacks edits that had been made", REPAIR;
+    SegmentMissing "C010" Problem, "a segment is missing", REPLACE;
+    SegmentLength "C011" Problem, "a segment has a wrong length", REPAIR;
+    HeaderDamaged "C012" Problem, "a segment's header is damaged", REPAIR;
+    SegmentMisplaced "C013" Problem, "a segment belongs elsewhere", REPLACE;
+    NoRegularFile "C014" Problem, "a name of the store is no regular file", "remove it, or put the file in its place";
+    Unreadable "C015" Problem, "a file cannot be read", "see to the device and to permissions, then check again";
+    FooterDamaged "C020" Problem, "a footer is damaged", "rebuild: a footer only says again what the records say";
+    RecordDamaged "C021" Problem, "a record is damaged", REPAIR;
+    FooterWrong "C022" Problem, "a footer does not say what the records say", "rebuild the footer; report it as a fault of ours";
+    WriteUnfinished "C030" Note, "the log ends in an unfinished write", NOTHING;
+    RecordsMissing "C031" Problem, "records that had been synced are gone", REPAIR;
+    SegmentUnnamed "C040" Note, "a segment that the manifest does not name", NOTHING;
+    FileUnfinished "C041" Note, "an unfinished or superseded file", NOTHING;
+    FileSetAside "C042" Note, "a file that was set aside because of damage", "look into it, then delete it: it is never read";
+    NameForeign "C043" Note, "a name that looks like one of ours and is not", "none of ours: move it elsewhere";
+    CheckpointDamaged "C050" Problem, "the checkpoint is missing or damaged", "open and close the store: it is written again";
+    CheckpointWrong "C051" Problem, "the checkpoint does not say what the records say", "rebuild the checkpoint; report it as a fault of ours";
+    StoreChanging "C060" Note, "the store changed too fast to be judged in whole", "check again when less is written, or check a backup";
+}
+
+impl Code {
+    const fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+
+    /// The stable text of it, as reports and scripts carry it: `C001` and so on.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().text
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub const fn severity(self) -> Severity {
+        self.row().severity
+    }
+
+    /// What it means, in one line.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        self.row().meaning
+    }
+
+    /// What to do about it, in one line.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        self.row().advice
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 #[cfg(test)]
@@ -123,13 +130,13 @@ mod tests {
             Some((format!("C{number}"), (*severity).to_owned(), meaning.to_owned()))
         };
         let told: Vec<_> = include_str!("mod.rs").lines().filter_map(row).collect();
-        let severity = |code: &Code| match code.severity {
+        let severity = |code: &Code| match code.severity() {
             Severity::Note => "note",
             Severity::Problem => "problem",
         };
-        let known: Vec<_> = CODES
+        let known: Vec<_> = Code::ALL
             .iter()
-            .map(|code| (code.code.to_owned(), severity(code).to_owned(), code.meaning.to_owned()))
+            .map(|code| (code.to_string(), severity(code).to_owned(), code.meaning().to_owned()))
             .collect();
         assert_eq!(told, known);
     }

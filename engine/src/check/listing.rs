@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Store, report::Finding};
+use super::{Store, codes::Code, report::Finding};
 use crate::{
     error::{Error, Result},
     format::{
@@ -62,7 +62,7 @@ impl Listing {
         let Some(name) = FileName::parse(&entry.name) else {
             let right = in_our_case(&entry.name).unwrap_or_default();
             let message = format!("only {right} would be a file of this store");
-            return self.findings.push(Finding::new("C043", &path, None, message));
+            return self.findings.push(Finding::new(Code::NameForeign, &path, None, message));
         };
         let listed = Listed { kind: entry.kind, bytes: entry.bytes };
         match name {
@@ -74,7 +74,7 @@ impl Listing {
             PathKind::File => self.left_over(store, name, &path),
             PathKind::Directory if !is_referred_to(store, name) => {
                 let message = "a directory that nothing refers to";
-                self.findings.push(Finding::new("C043", &path, None, message));
+                self.findings.push(Finding::new(Code::NameForeign, &path, None, message));
             }
             kind => self.findings.push(irregular(&path, kind)),
         }
@@ -88,24 +88,27 @@ impl Listing {
         };
         match name {
             FileName::Segment(id) if !state.segments.contains_key(&id) => {
-                note("C040", "not named by the manifest");
+                note(Code::SegmentUnnamed, "not named by the manifest");
                 if is_elsewhere(store, id, path) {
-                    note("C013", "by its header it is another segment, or of another store");
+                    note(
+                        Code::SegmentMisplaced,
+                        "by its header it is another segment, or of another store",
+                    );
                 }
                 if proves_lost_edits(store.home, &store.loaded.header, state, id) {
                     let manifest = store.home.path(file_name::MANIFEST);
                     let message = format!("it must have named {} once", path.display());
                     let end = store.loaded.torn.map(|(offset, _)| offset);
-                    self.findings.push(Finding::new("C003", &manifest, end, message));
+                    self.findings.push(Finding::new(Code::EditsMissing, &manifest, end, message));
                 }
             }
-            FileName::Temporary => note("C041", "unfinished"),
+            FileName::Temporary => note(Code::FileUnfinished, "unfinished"),
             FileName::Checkpoint(number)
                 if state.checkpoint.is_none_or(|(valid, _)| valid != number) =>
             {
-                note("C041", "an older or unfinished checkpoint");
+                note(Code::FileUnfinished, "an older or unfinished checkpoint");
             }
-            FileName::Quarantine(_) => note("C042", "set aside because of damage"),
+            FileName::Quarantine(_) => note(Code::FileSetAside, "set aside because of damage"),
             _ => {}
         }
     }
@@ -128,7 +131,7 @@ pub(super) fn irregular(path: &Path, kind: PathKind) -> Finding {
         PathKind::Directory => "it is a directory",
         _ => "it is a link or a special file, which is not followed",
     };
-    Finding::new("C014", path, None, what)
+    Finding::new(Code::NoRegularFile, path, None, what)
 }
 
 /// Whether a segment that the manifest does not name says in a sound header that it is another one, or of another

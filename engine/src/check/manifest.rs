@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{listing::irregular, report::Finding};
+use super::{codes::Code, listing::irregular, report::Finding};
 use crate::{
     error::{Corruption, Error, Result},
     format::{
@@ -58,7 +58,7 @@ pub(super) fn read(home: &Home) -> Result<Reading> {
     let length = file.bytes().map_err(failed("read"))?;
     if length > BYTES_MAX {
         let message = format!("{length} bytes, more than a manifest ever has");
-        return Ok(Err(Finding::new("C001", &path, Some(BYTES_MAX), message)));
+        return Ok(Err(Finding::new(Code::ManifestDamaged, &path, Some(BYTES_MAX), message)));
     }
     let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
     let read = read_up_to_at(file.as_ref(), &mut bytes, 0).map_err(failed("read"))?;
@@ -106,13 +106,13 @@ fn has_records(home: &Home) -> Result<bool> {
 fn damage_or_error(outcome: Result<()>) -> Result<Reading> {
     match outcome {
         Err(Error::Corruption(Corruption { file, offset, damage })) => {
-            Ok(Err(Finding::new("C001", &file, Some(offset), damage)))
+            Ok(Err(Finding::new(Code::ManifestDamaged, &file, Some(offset), damage)))
         }
         Err(error) => Err(error),
         // It was not there a moment ago: it is looked at again.
         Ok(()) => {
             let path = Path::new(file_name::MANIFEST);
-            Ok(Err(Finding::new("C001", path, None, "it came and went")))
+            Ok(Err(Finding::new(Code::ManifestDamaged, path, None, "it came and went")))
         }
     }
 }
@@ -125,18 +125,28 @@ fn judge(home: &Home, bytes: &[u8], loaded: &Loaded) -> Vec<Finding> {
         findings.push(Finding::new(code, &path, offset, message));
     };
     if let Some(fault) = &loaded.damaged {
-        find("C001", Some(fault.at), &fault.damage);
+        find(Code::ManifestDamaged, Some(fault.at), &fault.damage);
     }
     if let Some((offset, length)) = loaded.torn {
         match flipped_bit(bytes, offset, loaded.header.generation) {
-            Some(at) => {
-                find("C001", Some(at), &"one bit of its last frame is not what was written")
-            }
-            None => find("C002", Some(offset), &format!("{length} bytes of an unfinished edit")),
+            Some(at) => find(
+                Code::ManifestDamaged,
+                Some(at),
+                &"one bit of its last frame is not what was written",
+            ),
+            None => find(
+                Code::ManifestUnfinished,
+                Some(offset),
+                &format!("{length} bytes of an unfinished edit"),
+            ),
         }
     }
     for id in loaded.state.segments.keys().filter(|id| id.0 >= ID_MAX) {
-        find("C001", None, &format!("it names segment {id}, an id that is never given"));
+        find(
+            Code::ManifestDamaged,
+            None,
+            &format!("it names segment {id}, an id that is never given"),
+        );
     }
     findings
 }

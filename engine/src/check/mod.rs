@@ -25,7 +25,7 @@
 //! | C051 | problem  | the checkpoint does not say what the records say |
 //! | C060 | note     | the store changed too fast to be judged in whole |
 //!
-//! The same as data: [`CODES`].
+//! The same as data: [`Code`].
 //!
 //! ```text
 //! look: manifest -> directory -> sealed segments -> unsealed ones, twice -> groups of hashes, checkpoint
@@ -52,7 +52,7 @@ mod unsealed;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-pub use codes::{CODES, Code, Severity};
+pub use codes::{Code, Severity};
 pub use options::{CheckLevel, CheckOptions, CheckProgress};
 pub use report::{CheckReport, Finding, Verdict};
 
@@ -190,7 +190,7 @@ impl Check<'_> {
         report.findings.retain(is_certain);
         let manifest = self.home.path(file_name::MANIFEST);
         let message = format!("{LOOKS_MAX} looks, each disturbed; {doubtful} doubts are left out");
-        report.findings.push(Finding::new("C060", &manifest, None, message));
+        report.findings.push(Finding::new(Code::StoreChanging, &manifest, None, message));
         Ok(report)
     }
 
@@ -295,7 +295,7 @@ fn side_by_side(
             Ok(Err((offset, message))) => (Some(offset).filter(|_| listed.is_some()), message),
             Err(error) => (None, error.to_string()),
         };
-        report.findings.push(Finding::new("C050", &path, offset, message));
+        report.findings.push(Finding::new(Code::CheckpointDamaged, &path, offset, message));
         None
     });
     report.bytes += saved.as_ref().map_or(0, |saved| saved.bytes);
@@ -325,10 +325,10 @@ fn side_by_side(
 /// the segment.
 fn lost_edits(store: &Store<'_>, report: &CheckReport) -> Option<Finding> {
     let (offset, _) = store.loaded.torn?;
-    report.findings.iter().find(|finding| finding.code == "C010")?;
+    report.findings.iter().find(|finding| finding.code == Code::SegmentMissing)?;
     let path = store.home.path(file_name::MANIFEST);
     let message = "what it said from here on may have retired segments that are missing";
-    Some(Finding::new("C003", &path, Some(offset), message))
+    Some(Finding::new(Code::EditsMissing, &path, Some(offset), message))
 }
 
 fn sources<'a>(sealed: &'a [Arc<Facts>], tail: &'a Tail) -> Vec<Source<'a>> {
@@ -349,5 +349,12 @@ fn problems(report: &CheckReport) -> impl Iterator<Item = &Finding> {
 
 /// Whether a finding is true whatever happened to the manifest meanwhile: what it is about never changes.
 fn is_certain(finding: &Finding) -> bool {
-    !matches!(finding.code, "C003" | "C010" | "C031" | "C050" | "C051")
+    !matches!(
+        finding.code,
+        Code::EditsMissing
+            | Code::SegmentMissing
+            | Code::RecordsMissing
+            | Code::CheckpointDamaged
+            | Code::CheckpointWrong
+    )
 }

@@ -4,7 +4,7 @@
 
 use std::{cmp::Reverse, collections::HashMap, io, path::PathBuf, sync::Arc};
 
-use super::{Store, report::Finding, saved::Saved, sealed::Said};
+use super::{Store, codes::Code, report::Finding, saved::Saved, sealed::Said};
 use crate::{
     format::{
         footer::{FOOTER_ENTRY_BYTES, FooterEntry, decode_entry},
@@ -242,7 +242,7 @@ impl<'a> Newest<'a> {
         let groups = self.store.groups;
         let is_wanted = |shard| groups.of_shard(shard) == group;
         let mut find = |message: String| {
-            outcome.findings.push(Finding::new("C051", &judged.path, None, message));
+            outcome.findings.push(Finding::new(Code::CheckpointWrong, &judged.path, None, message));
         };
         let mut found = Vec::with_capacity(puts.len());
         let locations = judged.saved.locations(file.as_ref(), is_wanted, |slot, offset| {
@@ -353,7 +353,7 @@ fn key_of(window: &mut Window<'_>, salt: u64, claim: &Claim) -> io::Result<Optio
 
 fn trouble(path: &std::path::Path, error: io::Error) -> Trouble {
     Box::new(match error.kind() {
-        io::ErrorKind::NotFound => Finding::new("C010", path, None, "missing"),
-        _ => Finding::new("C015", path, None, error),
+        io::ErrorKind::NotFound => Finding::new(Code::SegmentMissing, path, None, "missing"),
+        _ => Finding::new(Code::Unreadable, path, None, error),
     })
 }

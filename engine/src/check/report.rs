@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    codes::{self, Severity},
+    codes::{Code, Severity},
     options::CheckLevel,
 };
 
@@ -15,8 +15,8 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// A stable code, one of [`CODES`](super::CODES).
-    pub code: &'static str,
+    /// What kind of finding it is.
+    pub code: Code,
     /// How bad it is.
     pub severity: Severity,
     /// The file it is about.
@@ -29,14 +29,12 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn new(
-        code: &'static str,
+        code: Code,
         file: &Path,
         offset: Option<u64>,
         message: impl fmt::Display,
     ) -> Self {
-        let known = codes::of(code);
-        debug_assert!(known.is_some(), "{code} is in the table of codes");
-        let severity = known.map_or(Severity::Problem, |known| known.severity);
+        let severity = code.severity();
         Self { code, severity, file: file.to_owned(), offset, message: message.to_string() }
     }
 
@@ -113,7 +111,7 @@ impl CheckReport {
 
     /// Leaves of each code as many as a report may hold.
     pub(super) fn limit(&mut self) {
-        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
         let before = self.findings.len();
         self.findings.retain(|finding| {
             let count = counts.entry(finding.code).or_default();

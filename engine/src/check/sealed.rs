@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Store,
+    codes::Code,
     compare::Comparison,
     footer::{self, Footer},
     listing::Listed,
@@ -91,14 +92,14 @@ pub(super) fn check(
     if let Some(file) = sealed.open(listed)
         && let Err(error) = sealed.look(file.as_ref(), reads)
     {
-        sealed.find("C015", None, &error);
+        sealed.find(Code::Unreadable, None, &error);
         sealed.facts.is_passing = true;
     }
     sealed.facts
 }
 
 impl Sealed<'_> {
-    fn find(&mut self, code: &'static str, offset: Option<u64>, message: &dyn std::fmt::Display) {
+    fn find(&mut self, code: Code, offset: Option<u64>, message: &dyn std::fmt::Display) {
         self.facts.findings.push(Finding::new(code, &self.path, offset, message));
     }
 
@@ -119,12 +120,12 @@ impl Sealed<'_> {
         // I2: a sealed segment has exactly the length that the manifest tells.
         if length != seal.file_bytes {
             let message = format!("{length} bytes instead of {}", seal.file_bytes);
-            self.find("C011", Some(length.min(seal.file_bytes)), &message);
+            self.find(Code::SegmentLength, Some(length.min(seal.file_bytes)), &message);
         }
         let findings = header(file, &add, &self.store.loaded.header.store_id, &self.path)?;
         self.facts.findings.extend(findings);
         if length.max(seal.file_bytes) > FILE_BYTES_MAX {
-            self.find("C011", Some(FILE_BYTES_MAX), &"longer than any segment is");
+            self.find(Code::SegmentLength, Some(FILE_BYTES_MAX), &"longer than any segment is");
             return Ok(());
         }
         self.count(SEGMENT_HEADER_BYTES as u64);
@@ -148,13 +149,13 @@ impl Sealed<'_> {
             return Ok(None);
         }
         if length < seal.file_bytes {
-            self.find("C020", Some(length), &"the file ends before it, or within it");
+            self.find(Code::FooterDamaged, Some(length), &"the file ends before it, or within it");
             return Ok(None);
         }
         let footer = match footer::read(file, (&add, &seal), keep, self.store.groups)? {
             Ok(footer) => footer,
             Err((offset, message)) => {
-                self.find("C020", Some(offset), &message);
+                self.find(Code::FooterDamaged, Some(offset), &message);
                 return Ok(None);
             }
         };
@@ -165,7 +166,11 @@ impl Sealed<'_> {
             (trailer.entries, trailer.tombstones, trailer.not_fresh, trailer.sequence_max);
         let expiries = (seal.expiry_min, seal.expiry_max);
         if in_manifest != in_footer || expiries != (trailer.expiry_min, trailer.expiry_max) {
-            self.find("C022", None, &"the manifest has other counts or limits than the footer");
+            self.find(
+                Code::FooterWrong,
+                None,
+                &"the manifest has other counts or limits than the footer",
+            );
         }
         self.facts.used_bits = footer.used_bits;
         Ok(Some(footer))
@@ -198,7 +203,7 @@ impl Sealed<'_> {
         let sum = scanner.sum()?;
         if let (Some(footer), false) = (footer, is_damaged) {
             match comparison.end(sum) {
-                Some((offset, message)) => self.find("C022", offset, &message),
+                Some((offset, message)) => self.find(Code::FooterWrong, offset, &message),
                 None => {
                     let sequence_min = footer.trailer.sequence_min;
                     let starts = footer.starts.clone();
@@ -221,14 +226,14 @@ impl Sealed<'_> {
             Found::Record(met) if met.record.sound => met,
             Found::Record(met) => {
                 let message = "the value of this record does not match its checksum";
-                self.find("C021", Some(met.record.offset), &message);
+                self.find(Code::RecordDamaged, Some(met.record.offset), &message);
                 return true;
             }
             // In a segment that was adopted without its footer, space that was never written is left.
             Found::Gap(gap) if gap.is_unwritten && !comparison.has_footer() => return false,
             Found::Gap(gap) => {
                 let message = format!("no sound record stands in these {} bytes", gap.bytes);
-                self.find("C021", Some(gap.offset), &message);
+                self.find(Code::RecordDamaged, Some(gap.offset), &message);
                 return true;
             }
         };
@@ -244,7 +249,7 @@ pub(super) fn open(
     path: &Path,
     listed: Option<Listed>,
 ) -> Result<Arc<dyn File>, Option<Finding>> {
-    let missing = || Finding::new("C010", path, None, "missing");
+    let missing = || Finding::new(Code::SegmentMissing, path, None, "missing");
     let Some(listed) = listed else { return Err(Some(missing())) };
     if listed.kind != PathKind::File {
         // Said already, with all names of the directory.
@@ -253,7 +258,7 @@ pub(super) fn open(
     store.home.disk.open(path, Access::Read).map_err(|error| {
         Some(match error.kind() {
             io::ErrorKind::NotFound => missing(),
-            _ => Finding::new("C015", path, None, error),
+            _ => Finding::new(Code::Unreadable, path, None, error),
         })
     })
 }
@@ -268,15 +273,18 @@ pub(super) fn header(
     let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
     let read = read_up_to_at(file, &mut bytes, 0)?;
     Ok(match SegmentHeader::decode(&bytes[..read]) {
-        Ok(header) if header.store_id != *store_id => {
-            Some(Finding::new("C013", path, Some(16), "it belongs to another store"))
-        }
+        Ok(header) if header.store_id != *store_id => Some(Finding::new(
+            Code::SegmentMisplaced,
+            path,
+            Some(16),
+            "it belongs to another store",
+        )),
         Ok(header) if AddSegment::from(&header) != *add => {
             let message = format!("it is segment {}, or not as the manifest has it", header.id);
-            Some(Finding::new("C013", path, Some(32), message))
+            Some(Finding::new(Code::SegmentMisplaced, path, Some(32), message))
         }
         Ok(_) => None,
-        Err(fault) => Some(Finding::new("C012", path, Some(fault.at), fault.damage)),
+        Err(fault) => Some(Finding::new(Code::HeaderDamaged, path, Some(fault.at), fault.damage)),
     })
 }
 

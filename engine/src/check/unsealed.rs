@@ -8,6 +8,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use super::{
     Store,
+    codes::Code,
     listing::Listing,
     report::Finding,
     sealed::{header, open},
@@ -62,7 +63,7 @@ pub(super) fn check(
     }
     tail.segments = opened.len() as u64;
     if let Err((path, error)) = tail.look(store, &opened, durable, reads) {
-        tail.findings.push(Finding::new("C015", &path, None, error));
+        tail.findings.push(Finding::new(Code::Unreadable, &path, None, error));
     }
     tail
 }
@@ -88,7 +89,12 @@ impl Tail {
         let too_long = opened.iter().zip(&lengths).filter(|(_, length)| **length > FILE_BYTES_MAX);
         for (open, _) in too_long {
             let message = "longer than any segment is";
-            self.findings.push(Finding::new("C011", &open.path, Some(FILE_BYTES_MAX), message));
+            self.findings.push(Finding::new(
+                Code::SegmentLength,
+                &open.path,
+                Some(FILE_BYTES_MAX),
+                message,
+            ));
         }
         let Some(first) = opened.first().filter(|_| reads) else { return Ok(()) };
         let before = SequenceNumber(first.add.first_sequence.0.saturating_sub(1));
@@ -137,7 +143,12 @@ impl Tail {
         judge.end();
         for damage in judge.damaged() {
             let offset = Some(damage.offset);
-            self.findings.push(Finding::new("C031", &damage.file, offset, &damage.damage));
+            self.findings.push(Finding::new(
+                Code::RecordsMissing,
+                &damage.file,
+                offset,
+                &damage.damage,
+            ));
         }
         let mut accepted = judge.accepted().iter().peekable();
         for (place, (open, said)) in opened.iter().zip(entries).enumerate() {
@@ -149,7 +160,12 @@ impl Tail {
             }
             if ends[place] > end {
                 let message = format!("{} bytes of an unfinished write", ends[place] - end);
-                self.findings.push(Finding::new("C030", &open.path, Some(end), message));
+                self.findings.push(Finding::new(
+                    Code::WriteUnfinished,
+                    &open.path,
+                    Some(end),
+                    message,
+                ));
             }
             let mut kept: Vec<_> = said
                 .into_iter()

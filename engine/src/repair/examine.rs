@@ -8,6 +8,7 @@ use std::{collections::HashMap, fmt, path::Path};
 
 use super::lost::{Fate, LostRange, LostRecord, name_of};
 use crate::{
+    check::Code,
     error::Damage,
     format::{
         checksum::checksum,
@@ -56,17 +57,17 @@ pub(super) enum Reason {
 
 impl Reason {
     /// The finding of a check that it answers.
-    pub(super) const fn code(&self) -> Option<&'static str> {
+    pub(super) const fn code(&self) -> Option<Code> {
         Some(match self {
-            Self::Header(_) => "C012",
-            Self::Misplaced => "C013",
-            Self::Length => "C011",
-            Self::Records => "C021",
-            Self::Footer => "C020",
-            Self::OtherFooter => "C022",
-            Self::Torn => "C030",
-            Self::Missing => "C031",
-            Self::Repeated => "C040",
+            Self::Header(_) => Code::HeaderDamaged,
+            Self::Misplaced => Code::SegmentMisplaced,
+            Self::Length => Code::SegmentLength,
+            Self::Records => Code::RecordDamaged,
+            Self::Footer => Code::FooterDamaged,
+            Self::OtherFooter => Code::FooterWrong,
+            Self::Torn => Code::WriteUnfinished,
+            Self::Missing => Code::RecordsMissing,
+            Self::Repeated => Code::SegmentUnnamed,
             Self::NoFooter | Self::Unsealed => return None,
         })
     }

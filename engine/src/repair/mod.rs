@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{
     backup::MOVING,
-    check::{CheckReport, check_store},
+    check::{CheckReport, Code, check_store},
     error::{Damage, Error, Result},
     format::{
         file_name::{self, FileName},
@@ -205,8 +205,8 @@ fn facts<'a>(known: &Known, survey: &Survey, before: &'a CheckReport) -> Facts<'
         findings: &before.findings,
         manifest: home.path(file_name::MANIFEST),
         manifest_fault: known.fault.as_ref().map(|fault| match fault.damage {
-            Damage::MissingEdits => ("C003", fault.damage.to_string()),
-            _ => ("C001", fault.damage.to_string()),
+            Damage::MissingEdits => (Code::EditsMissing, fault.damage.to_string()),
+            _ => (Code::ManifestDamaged, fault.damage.to_string()),
         }),
         manifest_is_torn: known.is_torn,
         segments: segments.map(|(id, facts)| (*id, home.segment(*id), facts.clone())).collect(),

@@ -18,7 +18,7 @@ use std::{
 
 use super::{examine::Reason, survey::SegmentFacts};
 use crate::{
-    check::{Finding, Severity},
+    check::{Code, Finding, Severity},
     format::file_name::FileName,
     types::SegmentId,
 };
@@ -32,7 +32,7 @@ pub struct Step {
     /// The file it is about.
     pub file: PathBuf,
     /// Codes of the findings it answers; empty for what only follows from other steps.
-    pub codes: Vec<&'static str>,
+    pub codes: Vec<Code>,
     /// Why, as a sentence.
     pub reason: String,
     /// Whether it answers a problem. The others answer notes, which a healthy store may show, or follow from others.
@@ -112,7 +112,11 @@ impl fmt::Display for Step {
             }
             _ => {}
         }
-        if self.codes.is_empty() { Ok(()) } else { write!(f, " [{}]", self.codes.join(" ")) }
+        if self.codes.is_empty() {
+            return Ok(());
+        }
+        let codes: Vec<_> = self.codes.iter().map(|code| code.as_str()).collect();
+        write!(f, " [{}]", codes.join(" "))
     }
 }
 
@@ -123,7 +127,7 @@ pub(super) struct Facts<'a> {
     pub(super) findings: &'a [Finding],
     pub(super) manifest: PathBuf,
     /// Why the manifest cannot be relied on: the finding's code, and a sentence.
-    pub(super) manifest_fault: Option<(&'static str, String)>,
+    pub(super) manifest_fault: Option<(Code, String)>,
     pub(super) manifest_is_torn: bool,
     /// Every segment of the store, with the path it should have.
     pub(super) segments: Vec<(SegmentId, PathBuf, SegmentFacts)>,
@@ -141,7 +145,7 @@ pub(super) struct Facts<'a> {
     pub(super) has_loss: bool,
 }
 
-fn step(action: Action, file: &Path, code: Option<&'static str>, reason: &str) -> Step {
+fn step(action: Action, file: &Path, code: Option<Code>, reason: &str) -> Step {
     let codes = code.into_iter().collect();
     Step { action, file: file.to_owned(), codes, reason: reason.to_owned(), is_needed: false }
 }
@@ -158,7 +162,12 @@ pub(super) fn decide(facts: &Facts<'_>) -> Vec<Step> {
         steps.push(needed(write));
     } else if facts.manifest_is_torn {
         let reason = "it ends in an unfinished edit";
-        steps.push(step(Action::WriteManifest, &facts.manifest, Some("C002"), reason));
+        steps.push(step(
+            Action::WriteManifest,
+            &facts.manifest,
+            Some(Code::ManifestUnfinished),
+            reason,
+        ));
     }
     for (id, path, found) in &facts.segments {
         steps.extend(of_segment(facts, *id, path, found));
@@ -174,13 +183,18 @@ pub(super) fn decide(facts: &Facts<'_>) -> Vec<Step> {
             true => (Action::Remove, "the manifest does not name it, and never needs it again"),
             false => (Action::SetAside, "the manifest does not name it, and it may hold something"),
         };
-        steps.push(step(action, path, Some("C040"), reason));
+        steps.push(step(action, path, Some(Code::SegmentUnnamed), reason));
     }
     for path in &facts.temporaries {
-        steps.push(step(Action::Remove, path, Some("C041"), "it was never finished"));
+        steps.push(step(Action::Remove, path, Some(Code::FileUnfinished), "it was never finished"));
     }
     for path in &facts.old_checkpoints {
-        steps.push(step(Action::Remove, path, Some("C041"), "the manifest does not name it"));
+        steps.push(step(
+            Action::Remove,
+            path,
+            Some(Code::FileUnfinished),
+            "the manifest does not name it",
+        ));
     }
     steps.extend(of_checkpoint(facts, &steps));
     steps
@@ -193,7 +207,12 @@ fn of_segment(
     found: &SegmentFacts,
 ) -> Option<Step> {
     if found.is_missing {
-        let retire = step(Action::Retire { segment }, path, Some("C010"), "its file is missing");
+        let retire = step(
+            Action::Retire { segment },
+            path,
+            Some(Code::SegmentMissing),
+            "its file is missing",
+        );
         return Some(needed(retire));
     }
     let is_here = |finding: &&Finding| {

@@ -91,7 +91,11 @@ fn a_running_writer_is_healthy() {
             });
             for report in checks {
                 assert!(report.is_healthy(), "{:#?}", report.findings);
-                given_up += report.findings.iter().filter(|finding| finding.code == "C060").count();
+                given_up += report
+                    .findings
+                    .iter()
+                    .filter(|finding| finding.code.as_str() == "C060")
+                    .count();
                 seen += report.segments;
             }
         }

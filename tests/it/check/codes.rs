@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use tierce_engine::{
     Durability, Error, SequenceNumber,
-    check::{CODES, CheckLevel, CheckOptions, CheckReport, Severity, Verdict, check_store_with},
+    check::{CheckLevel, CheckOptions, CheckReport, Code, Severity, Verdict, check_store_with},
     format::{
         checkpoint::{
             CHECKPOINT_HEADER_BYTES, SECTION_BYTES, SECTION_ENTRIES, SectionStart, encode_section,
@@ -57,12 +57,11 @@ fn checkpoint(files: &Files) -> PathBuf {
 #[track_caller]
 fn assert_found(files: &Files, code: &str) -> CheckReport {
     let report = check(files).unwrap();
-    let found = report.findings.iter().find(|finding| finding.code == code);
+    let found = report.findings.iter().find(|finding| finding.code.as_str() == code);
     let found = found.unwrap_or_else(|| panic!("no {code} in {:#?}", report.findings));
-    let known = CODES.iter().find(|known| known.code == code).unwrap();
-    assert_eq!(found.severity, known.severity);
+    assert_eq!(found.severity, found.code.severity());
     assert!(found.to_string().starts_with(code) && !found.message.is_empty());
-    let is_problem = known.severity == Severity::Problem;
+    let is_problem = found.severity == Severity::Problem;
     assert!(!is_problem || report.verdict() == Verdict::Problems, "{code} is a problem");
     report
 }
@@ -170,7 +169,7 @@ fn c001_a_bit_of_the_last_frame() {
         let mut files = files.clone();
         files.get_mut(&manifest).unwrap()[byte] ^= 1;
         let report = assert_found(&files, code);
-        let found = report.findings.iter().find(|finding| finding.code == code).unwrap();
+        let found = report.findings.iter().find(|finding| finding.code.as_str() == code).unwrap();
         assert_eq!(found.offset, Some(byte as u64));
     }
     let mut files = files;
@@ -355,9 +354,9 @@ fn progress() {
 #[test]
 fn every_code_has_a_test() {
     let tests = [include_str!("codes.rs"), include_str!("hostile.rs"), include_str!("beside.rs")];
-    for code in CODES {
-        let quoted = format!("\"{}\"", code.code);
+    for code in Code::ALL {
+        let quoted = format!("\"{code}\"");
         assert!(tests.iter().any(|text| text.contains(&quoted)), "no test shows {quoted}");
-        assert!(!code.meaning.is_empty() && !code.advice.is_empty());
+        assert!(!code.meaning().is_empty() && !code.advice().is_empty());
     }
 }

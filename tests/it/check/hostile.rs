@@ -48,7 +48,7 @@ fn c014_links_and_directories() {
         std::os::unix::fs::symlink(&outside, &path).unwrap();
         let report = check(&dir).unwrap();
         assert!(!report.is_healthy() && codes_of(&report).contains(&"C014"), "{name}: {report:?}");
-        assert!(report.findings.iter().any(|f| f.code == "C014" && f.file == path));
+        assert!(report.findings.iter().any(|f| f.code.as_str() == "C014" && f.file == path));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         let report = check(&dir).unwrap();

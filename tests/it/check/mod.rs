@@ -49,7 +49,7 @@ fn check_with(files: &Files, options: CheckOptions<'_>) -> CheckReport {
 
 /// The codes that a report has, in order, each once.
 fn codes_of(report: &CheckReport) -> Vec<&'static str> {
-    let mut codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    let mut codes: Vec<_> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
     codes.sort_unstable();
     codes.dedup();
     codes

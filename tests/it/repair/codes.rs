@@ -6,7 +6,7 @@ use std::{
 };
 
 use tierce_engine::{
-    check::check_store,
+    check::{Code, check_store},
     io::{Disk, MemoryDisk},
     repair,
 };
@@ -16,7 +16,7 @@ use super::{End, Files, Lived, disk_of, has_suffix, options};
 
 /// Where `code` can be found, and what has to be done to the files for it.
 struct Wound {
-    code: &'static str,
+    code: Code,
     end: End,
     wound: fn(&Lived, &mut Files),
 }
@@ -50,17 +50,17 @@ fn last_byte(bytes: &[u8]) -> usize {
 
 const WOUNDS: &[Wound] = &[
     Wound {
-        code: "C001",
+        code: Code::ManifestDamaged,
         end: End::Closed,
         wound: |_, files| change(files, &manifest(), |bytes| bytes[70] ^= 1),
     },
     Wound {
-        code: "C002",
+        code: Code::ManifestUnfinished,
         end: End::Crashed,
         wound: |_, files| change(files, &manifest(), |bytes| bytes.extend([7; 40])),
     },
     Wound {
-        code: "C003",
+        code: Code::EditsMissing,
         end: End::Bare,
         // The manifest as its first frame had it: all that it named later is there, and newer than it knows.
         wound: |_, files| {
@@ -71,22 +71,22 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C010",
+        code: Code::SegmentMissing,
         end: End::Closed,
         wound: |lived, files| drop(files.remove(&sealed(lived))),
     },
     Wound {
-        code: "C011",
+        code: Code::SegmentLength,
         end: End::Closed,
         wound: |lived, files| change(files, &sealed(lived), |bytes| bytes.extend([1; 9])),
     },
     Wound {
-        code: "C012",
+        code: Code::HeaderDamaged,
         end: End::Closed,
         wound: |lived, files| change(files, &sealed(lived), |bytes| bytes[20] ^= 1),
     },
     Wound {
-        code: "C013",
+        code: Code::SegmentMisplaced,
         end: End::Closed,
         wound: |lived, files| {
             let (one, two) = (lived.segments()[0].clone(), lived.segments()[1].clone());
@@ -95,7 +95,7 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C020",
+        code: Code::FooterDamaged,
         end: End::Closed,
         wound: |lived, files| {
             change(files, &sealed(lived), |bytes| {
@@ -105,12 +105,12 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C021",
+        code: Code::RecordDamaged,
         end: End::Closed,
         wound: |lived, files| change(files, &sealed(lived), |bytes| bytes[4_100] ^= 1),
     },
     Wound {
-        code: "C030",
+        code: Code::WriteUnfinished,
         end: End::Crashed,
         wound: |lived, files| {
             change(files, &tail(lived), |bytes| {
@@ -121,12 +121,12 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C031",
+        code: Code::RecordsMissing,
         end: End::Bare,
         wound: |lived, files| change(files, &tail(lived), |bytes| bytes[4_100] ^= 1),
     },
     Wound {
-        code: "C040",
+        code: Code::SegmentUnnamed,
         end: End::Closed,
         wound: |lived, files| {
             let bytes = files[&sealed(lived)].clone();
@@ -134,7 +134,7 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C041",
+        code: Code::FileUnfinished,
         end: End::Closed,
         wound: |_, files| {
             files.insert(Path::new(STORE).join("00000000000000aa.seg.tmp"), vec![1; 99]);
@@ -142,7 +142,7 @@ const WOUNDS: &[Wound] = &[
         },
     },
     Wound {
-        code: "C050",
+        code: Code::CheckpointDamaged,
         end: End::Closed,
         wound: |_, files| {
             let path = checkpoint(files);
@@ -154,7 +154,7 @@ const WOUNDS: &[Wound] = &[
     },
 ];
 
-fn codes(files: &Files) -> Vec<&'static str> {
+fn codes(files: &Files) -> Vec<Code> {
     let disk: Arc<dyn Disk> = Arc::new(disk_of(files));
     let report = check_store(&disk, Path::new(STORE)).unwrap();
     report.findings.iter().map(|finding| finding.code).collect()
@@ -182,10 +182,16 @@ fn every_finding_is_repaired() {
             assert!(named, "{code} is not answered: {:#?}", report.plan.steps);
             assert!(report.after.is_healthy(), "{code}: {:#?}", report.after.findings);
             let notes: Vec<_> = report.after.findings.iter().map(|finding| finding.code).collect();
-            assert!(notes.iter().all(|note| *note == "C042"), "{code}: {notes:?}");
+            assert!(notes.iter().all(|note| *note == Code::FileSetAside), "{code}: {notes:?}");
             let again = repair::plan(&options(&lived.setup, &disk), Path::new(STORE)).unwrap();
             assert!(again.steps.is_empty(), "{code}: {:#?}", again.steps);
-            let is_note = ["C002", "C030", "C040", "C041"].contains(&code);
+            let is_note = [
+                Code::ManifestUnfinished,
+                Code::WriteUnfinished,
+                Code::SegmentUnnamed,
+                Code::FileUnfinished,
+            ]
+            .contains(&code);
             assert_eq!(report.plan.is_needed(), !is_note, "{code}: {:#?}", report.plan.steps);
         }
     }
@@ -197,20 +203,20 @@ fn every_finding_is_repaired() {
 fn sound_files_that_disagree() {
     use super::forged;
     let (setup, files) = forged::footer_of_other_records();
-    assert!(codes(&files).contains(&"C022"), "{:?}", codes(&files));
+    assert!(codes(&files).contains(&Code::FooterWrong), "{:?}", codes(&files));
     let disk = disk_of(&files);
     let report = repair::repair(&options(&setup, &disk), Path::new(STORE), None).unwrap();
-    assert!(report.plan.steps.iter().any(|step| step.codes.contains(&"C022")));
+    assert!(report.plan.steps.iter().any(|step| step.codes.contains(&Code::FooterWrong)));
     assert!(report.after.findings.is_empty(), "{:#?}", report.after.findings);
     let engine = options(&setup, &disk).open(STORE).unwrap();
     assert_eq!(engine.get("key").unwrap().as_deref(), Some(&b"value"[..]));
     drop(engine);
 
     let (setup, files) = forged::checkpoint_of_other_records();
-    assert!(codes(&files).contains(&"C051"), "{:?}", codes(&files));
+    assert!(codes(&files).contains(&Code::CheckpointWrong), "{:?}", codes(&files));
     let disk = disk_of(&files);
     let report = repair::repair(&options(&setup, &disk), Path::new(STORE), None).unwrap();
-    assert!(report.plan.steps.iter().any(|step| step.codes.contains(&"C051")));
+    assert!(report.plan.steps.iter().any(|step| step.codes.contains(&Code::CheckpointWrong)));
     assert!(report.after.findings.is_empty(), "{:#?}", report.after.findings);
     assert!(!report.plan.loses(), "{:?}", report.plan);
     let engine = options(&setup, &disk).open(STORE).unwrap();
@@ -227,7 +233,7 @@ fn what_was_set_aside_stays() {
     let (_, disk) = repaired(&lived, &files);
     let aside = sealed(&lived).with_extension("quarantine");
     assert_eq!(disk.files().get(&aside), Some(&damaged));
-    assert!(codes(&disk.files()).contains(&"C042"));
+    assert!(codes(&disk.files()).contains(&Code::FileSetAside));
     let (report, disk) = repaired(&lived, &disk.files());
     assert!(report.plan.steps.is_empty() && report.undo.is_none());
     assert_eq!(disk.files().get(&aside), Some(&damaged));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tierce_engine::{
     Error, PutOptions, RecoveryPolicy,
-    check::check_store,
+    check::{Code, check_store},
     io::MemoryDisk,
     repair::{self, Action, Fate, RepairReport},
 };
@@ -363,7 +363,7 @@ fn a_plan_speaks() {
     assert_eq!(disk.files(), before, "a plan changes nothing");
     let [rewrite, endings, checkpoint] = plan.steps.as_slice() else { panic!("{:#?}", plan.steps) };
     assert!(matches!(rewrite.action, Action::Rewrite { kept: 0, lost: 1, sets_aside: true, .. }));
-    assert_eq!(rewrite.codes, ["C021"]);
+    assert_eq!(rewrite.codes, [Code::RecordDamaged]);
     assert_eq!(endings.action, Action::WriteEndings { deletes: 1, cuts: 0, touches: 0 });
     assert_eq!(checkpoint.action, Action::WriteCheckpoint);
     assert!(rewrite.to_string().ends_with("the old file is set aside [C021]"), "{rewrite}");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tierce_engine::{
     Error, RecoveryPolicy,
+    check::Code,
     repair::{self, LostRange, LostRecord},
 };
 use tierce_kit::{rng::Rng, seed::cases, store::STORE};
@@ -149,7 +150,8 @@ fn case(seed: u64) {
     let losses = (plan.lost.as_slice(), plan.unknown.as_slice());
     let told = told(&done, end, losses, plan.may_lack_segments, &files);
     // A manifest that lost its last edits is one that a crash cut: then what is not sealed by it may be torn.
-    let is_torn = plan.before.findings.iter().any(|finding| finding.code == "C002");
+    let is_torn =
+        plan.before.findings.iter().any(|finding| finding.code == Code::ManifestUnfinished);
     let is_end_cut = is_end_cut(&done) || is_torn && done.len() > 1;
     let engine = options.clone().recovery(RecoveryPolicy::Strict).open(STORE).unwrap();
     if let Err(rule) = lived.judge(&engine, &told, is_end_cut) {
