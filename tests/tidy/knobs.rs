@@ -84,7 +84,7 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ("engine/src/segment/mod.rs", &["FILE_BYTES_MAX"], NUMBER),
     ("engine/src/segment/scan.rs", &["SEQUENCE_AHEAD_MAX"], NUMBER),
     ("engine/src/space.rs", &["RESERVE_SEGMENTS"], SMALL),
-    ("engine/src/io/store_clock.rs", &["SESSIONS_APART_MAX_MS"], CLOCK),
+    ("engine/src/io/store_clock.rs", &["SESSIONS_APART_MAX_MS", "AGREEING_MIN"], CLOCK),
     ("engine/src/io/mod.rs", &["FILE_BYTES_MAX"], NUMBER),
     ("engine/src/recovery/mod.rs", &["SEQUENCE_GAP", "ID_MAX"], NUMBER),
     ("engine/src/recovery/mod.rs", &["UNSEALED_MAX"], SMALL),

@@ -2,7 +2,7 @@
 //! records that may have expired.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -165,10 +165,10 @@ impl Shared {
             }
             None => true,
         };
-        let due: HashMap<Slot, Arc<Segment>> =
+        let due: BTreeMap<Slot, Arc<Segment>> =
             table.iter().filter(may_hold).map(|s| (s.slot, Arc::clone(s))).collect();
         // Order: asked before the index is walked. A segment that is sealed meanwhile may have got entries since.
-        let was_sealed: HashSet<Slot> =
+        let was_sealed: BTreeSet<Slot> =
             due.values().filter(|s| s.as_sealed().is_some()).map(|s| s.slot).collect();
         for segment in table.iter().filter(|segment| !due.contains_key(&segment.slot)) {
             let known = seen.next_expiry.get(&segment.id()).copied();
@@ -201,8 +201,13 @@ impl Shared {
     }
 
     /// Entries with an expiry in these segments, and, if they are asked for, those that belong to a scope.
-    fn suspects(&self, due: &HashMap<Slot, Arc<Segment>>, scoped: bool) -> HashMap<Slot, Suspects> {
-        let mut suspects: HashMap<Slot, Suspects> = HashMap::new();
+    fn suspects(
+        &self,
+        due: &BTreeMap<Slot, Arc<Segment>>,
+        scoped: bool,
+    ) -> BTreeMap<Slot, Suspects> {
+        // In order of slots: a sweep reads segments one after the other, and the same way in every run.
+        let mut suspects: BTreeMap<Slot, Suspects> = BTreeMap::new();
         if due.is_empty() {
             return suspects;
         }

@@ -35,7 +35,11 @@ use crate::{
 /// up to date by [`Follower::refresh`]. Any number of them may read a store, whether a writer has it or not; a writer
 /// never waits for them and does not know of them.
 ///
-/// What it shows is always a state that the store was in: everything up to one write, nothing after it. Writes that
+/// What it shows is what a crash at the moment of its refresh would leave: everything up to one write, nothing after it.
+/// A write is shown as soon as its record is in the file. For a write that waits for the device that is before its call
+/// returns. If the call then fails, the store's own readers never see the write, and a follower may show it, complete,
+/// until it refreshes after [`Engine::try_recover`](crate::Engine::try_recover) or after a later write of the same key;
+/// if the store is reopened instead, the store may show that write, too. Writes that
 /// only the writer's process has ([`Durability::Buffered`](crate::Durability::Buffered), staged ones) are not in it.
 /// Entries expire as time passes; what a limit made the writer forget may still be here, because that is not written
 /// before the next checkpoint. Segments that compaction removes stay readable here until the next refresh, and their

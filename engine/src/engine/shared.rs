@@ -150,6 +150,8 @@ impl Shared {
     }
 
     pub(crate) fn step(&self) -> Result<bool> {
+        // An idle store looks at the clock as well: a jump that is taken back must be seen to be.
+        let _ = self.lookup.clock.now();
         let wrote = self.writer.step();
         if matches!(wrote, Ok(true)) {
             return wrote;

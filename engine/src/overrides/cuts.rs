@@ -1,6 +1,6 @@
 //! Scope cuts by name, in shards: a change beside a snapshot copies one of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::Cuts;
 use crate::types::SequenceNumber;
@@ -60,7 +60,7 @@ impl CutTable {
     }
 }
 
-impl From<HashMap<Box<[u8]>, SequenceNumber>> for CutTable {
+impl From<Cuts> for CutTable {
     fn from(cuts: Cuts) -> Self {
         let mut table = Self::default();
         cuts.iter().for_each(|(scope, sequence)| table.insert(scope, *sequence));

@@ -11,7 +11,7 @@ mod cuts;
 mod touches;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn must_log(logged: Option<Timestamp>, wanted: Timestamp, now: Timest
 }
 
 /// Scope cuts by name: the newest cut of each scope.
-pub(crate) type Cuts = HashMap<Box<[u8]>, SequenceNumber>;
+pub(crate) type Cuts = BTreeMap<Box<[u8]>, SequenceNumber>;
 /// Touches by the record they belong to, as files tell of them.
 pub(crate) type Touches = HashMap<Location, Touch>;
 

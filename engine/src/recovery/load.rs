@@ -2,7 +2,10 @@
 //! highest sequence number (I4). One shard of the index at a time, so that memory stays small.
 //! A checkpoint with what came after it, the footers, and a scan of all records must give the same index (I15).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     error::{Corruption, Error, Result},
@@ -122,7 +125,7 @@ fn resolve(sources: &[Source], group: Vec<Claim>, loaded: &mut Loaded) -> Result
         [only] if matches!(only.entry.kind, Kind::Delete | Kind::Touch) => return Ok(Vec::new()),
         _ => {}
     }
-    let mut newest: HashMap<Vec<u8>, Option<(Claim, SequenceNumber)>> = HashMap::new();
+    let mut newest: BTreeMap<Vec<u8>, Option<(Claim, SequenceNumber)>> = BTreeMap::new();
     let mut touches: Vec<(SequenceNumber, Touch)> = Vec::new();
     for claim in group {
         let Said { key, value, folded } = match read(sources, &claim) {

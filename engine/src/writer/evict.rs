@@ -1,6 +1,6 @@
 //! Limits on what is live: evicts before a group is shown, so that they hold at every moment.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     TURN_ENTRIES_MAX, Writer,
@@ -124,7 +124,7 @@ impl Turn {
     /// What these ops bring less what they take, of each key the last one; and count and weight of the evictable
     /// entries that they and the group displace.
     fn change_by(&self, ops: &[Op], group: &Group) -> Result<(Net, (u64, u64))> {
-        let last: HashMap<&[u8], &Op> = ops
+        let last: BTreeMap<&[u8], &Op> = ops
             .iter()
             .filter(|op| matches!(op.kind, Kind::Put | Kind::Delete))
             .map(|op| (op.key(), op))

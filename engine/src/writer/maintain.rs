@@ -115,7 +115,8 @@ impl Writer {
         // Order: what the mark vouches for is on the device before the mark may be.
         let marked = {
             let mut manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-            manifest.apply(&[Edit::Synced(durable)])
+            // Store time is as durable as what it went by for (I16).
+            manifest.apply(&[Edit::Synced(durable), Edit::Clock(self.lookup.clock.confirmed())])
         };
         let mut turn = self.turn();
         match marked {

@@ -179,13 +179,16 @@ impl Staging {
         (inner.weight, part.unwrap_or_default())
     }
 
-    /// The keys of staged puts.
+    /// The keys of staged puts, in order.
     pub(super) fn put_keys(&self) -> Vec<Vec<u8>> {
         let inner = self.lock();
         let is_put = |(_, (change, _)): &(&Vec<u8>, &(StagedChange, u64))| {
             matches!(change, StagedChange::Put(..))
         };
-        inner.by_key.iter().filter(is_put).map(|(key, _)| key.clone()).collect()
+        let mut keys: Vec<_> =
+            inner.by_key.iter().filter(is_put).map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// The staged writes of one moment, in the order in which they were staged. They stay: readers must find them until

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Health, PutOptions,
+    Durability, Engine, Health, PutOptions, inspect,
     io::Disk,
     schedule::{Ended, run, thread},
 };
@@ -23,16 +23,6 @@ use crate::{
     program::{Case, KEYS, Op},
     run::{Noted, Notes, Shared, key, options, seen},
 };
-
-/// What a follower saw is all that no order explains, and a call that wrote the key failed.
-const FOLLOWED_FAILURE: &str = "a follower showed a write that failed";
-
-/// Findings that are not settled: how their complaints begin, and why they are open. A run counts the programs that
-/// meet one of them; everything else fails.
-pub(crate) const OPEN: &[(&str, &str)] = &[(
-    FOLLOWED_FAILURE,
-    "a write whose sync fails is rolled back, and a follower that refreshes meanwhile has read it in the file",
-)];
 
 /// How a run came out.
 pub(crate) type Verdict = Result<(), String>;
@@ -120,6 +110,7 @@ fn rules(shared: &Shared) -> Rules {
 fn crashed(shared: Shared) -> Verdict {
     let rules = rules(&shared);
     let before = shared.engine.now().0;
+    let was_confirmed = confirmed(&shared.engine);
     shared.disk.inner.power_off();
     let Shared { engine, disk, clock, follower, notes, case, .. } = shared;
     let is_power = case.is_power && matches!(case.accident, Some((_, Accident::Crash)));
@@ -127,7 +118,12 @@ fn crashed(shared: Shared) -> Verdict {
     drop((engine, follower));
     let log = disk.inner.log();
     let disk = PointDisk::new(RecordingDisk::with_image(&image(&log, log.events.len(), &plan)));
+    let on_record = time_on_record(&disk)?;
     let engine = open(&case, &disk, &clock)?;
+    if on_record > was_confirmed {
+        return Err(format!("time {on_record} is on record, which the store had not confirmed"));
+    }
+    goes_on(&engine, on_record)?;
     let mut after = Vec::new();
     for number in 0..KEYS {
         let entry = engine.entry(key(number)).map_err(|error| format!("reading: {error}"))?;
@@ -162,17 +158,18 @@ fn finished(shared: Shared) -> Verdict {
     let counts = !rules.evicts && !shared.has(ends);
     let Shared { engine, disk, clock, follower, notes, case, .. } = shared;
     drop(follower);
-    let stats = engine.stats();
+    let (stats, was_confirmed) = (engine.stats(), confirmed(&engine));
     engine.close().map_err(|error| format!("closing: {error}"))?;
     sound(&disk)?;
-    let is_blank = !is_store(&disk);
+    // One whose only write failed has a manifest.
+    let is_blank = !is_store(&disk) || stats.sequence == 0;
     if case.loses_checkpoints {
-        let is_checkpoint = |path: &PathBuf| path.extension().is_some_and(|end| end == "ckpt");
-        for path in disk.inner.paths().into_iter().filter(is_checkpoint) {
-            disk.inner.remove(&path).map_err(|error| error.to_string())?;
-        }
+        remove_checkpoints(&disk)?;
     }
     let engine = open(&case, &disk, &clock)?;
+    if !is_blank {
+        goes_on(&engine, was_confirmed)?;
+    }
     if engine.stats().entries != stats.entries && counts {
         let (before, now) = (stats.entries, engine.stats().entries);
         return Err(format!("the index had {before} entries, and has {now} opened again"));
@@ -194,8 +191,8 @@ fn finished(shared: Shared) -> Verdict {
             again.note(again.begin(), number, Kind::Forgotten, false, false);
         }
     }
-    // A store that never took a write keeps no time either: it may begin anew with an earlier one. What was staged and
-    // over before it was written stays away, and only that.
+    // A store that never took a write has no time on record: it may begin with an earlier one. What was staged and over
+    // before it was written stays away, and only that.
     for number in gone.into_iter().filter(|_| is_blank) {
         again.note(again.begin(), number, Kind::Delete { found: None }, false, false);
     }
@@ -206,6 +203,38 @@ fn finished(shared: Shared) -> Verdict {
     drop(engine);
     let notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     judge(&notes, rules, None)
+}
+
+fn remove_checkpoints(disk: &PointDisk) -> Verdict {
+    let is_checkpoint = |path: &PathBuf| path.extension().is_some_and(|end| end == "ckpt");
+    for path in disk.inner.paths().into_iter().filter(is_checkpoint) {
+        disk.inner.remove(&path).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Store time by which things are removed.
+fn confirmed(engine: &Engine) -> u64 {
+    engine.clock_doubt().map_or_else(|| engine.now().0, |doubt| doubt.confirmed.0)
+}
+
+/// Store time that the manifest vouches for; 0 without one.
+fn time_on_record(disk: &PointDisk) -> Result<u64, String> {
+    let files: Arc<dyn Disk> = Arc::new(disk.inner.clone());
+    if !is_store(disk) {
+        return Ok(0);
+    }
+    let info = inspect::info(&files, Path::new(STORE));
+    info.map(|info| info.high_water.0).map_err(|error| format!("its manifest: {error}"))
+}
+
+/// Store time does not go back behind what was on record (I16).
+fn goes_on(engine: &Engine, on_record: u64) -> Verdict {
+    let now = confirmed(engine);
+    if now >= on_record {
+        return Ok(());
+    }
+    Err(format!("store time went back from {on_record} to {now} over a reopening"))
 }
 
 /// A store that never took a write has no manifest.
@@ -291,28 +320,21 @@ fn judge(notes: &Notes, rules: Rules, after: Option<&[After]>) -> Verdict {
     }
     for number in 0..KEYS {
         let after = after.map(|after| &after[usize::from(number)]);
-        let all = of_key(notes, number, |_| true);
-        let Err(text) = linear::check(&all, rules, after) else { continue };
-        let has_failed = all.iter().any(|event| event.end == u64::MAX);
-        let own = of_key(notes, number, |noted| !noted.follows);
-        let is_dirty = has_failed && own.len() < all.len();
-        if is_dirty && linear::check(&own, rules, after).is_ok() {
-            return Err(format!("{FOLLOWED_FAILURE}: key {number}: {text}"));
-        }
-        return Err(format!("key {number}: {text}"));
+        linear::check(&of_key(notes, number), rules, after)
+            .map_err(|text| format!("key {number}: {text}"))?;
     }
     let is_touched = |noted: &Noted| matches!(noted.event.kind, Kind::Touch { .. });
     // A touch gives an entry a later number than its batch has.
     if notes.events.iter().any(is_touched) { Ok(()) } else { moments(notes) }
 }
 
-/// What was done to a key, as far as it `counts`.
-fn of_key(notes: &Notes, number: u8, counts: impl Fn(&Noted) -> bool) -> Vec<Event> {
+/// What was done to a key.
+fn of_key(notes: &Notes, number: u8) -> Vec<Event> {
     // Positions change: what comes after what is told by position.
     let mut places = vec![0; notes.events.len()];
     let mut events: Vec<Event> = Vec::new();
     let of_it = notes.events.iter().enumerate().filter(|(_, noted)| noted.key == number);
-    for (at, noted) in of_it.filter(|(_, noted)| counts(noted)) {
+    for (at, noted) in of_it {
         places[at] = events.len();
         let before = noted.event.after.map(|before| places[before]);
         events.push(Event { after: before, ..noted.event.clone() });

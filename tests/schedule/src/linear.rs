@@ -51,6 +51,13 @@ pub(crate) enum Kind {
     Update { saw: Option<Seen>, stored: Option<Stored> },
     /// A read.
     Read { seen: Option<Seen> },
+    /// A read of the files beside the store.
+    Follow { seen: Option<Seen> },
+    /// What a call that failed may have left in the files between its beginning and its end, for readers of the files
+    /// only: it is in a file before the sync that fails.
+    InFiles(Box<Kind>),
+    /// The store was recovered: what it had rolled back is in no file any more.
+    Recovered,
     /// The entries of a scope are ended.
     Cut { scope: u8 },
     /// Everything before is on the device.
@@ -90,6 +97,8 @@ struct State {
     survivors: BTreeSet<Option<Stored>>,
     /// What was evicted: that is not on record.
     ghost: Option<Stored>,
+    /// What the files show, if it is not what the store shows: a write that failed.
+    in_files: Option<Option<Stored>>,
     newest: u64,
 }
 
@@ -101,11 +110,16 @@ impl State {
         }
         next.now.clone_from(&now);
         next.ghost = None;
+        next.in_files = None;
         if durable {
             next.survivors.clear();
         }
         next.survivors.insert(now);
         next
+    }
+
+    fn shown_in_files(&self) -> Option<Stored> {
+        self.in_files.clone().unwrap_or_else(|| self.now.clone())
     }
 
     fn evicted(&self) -> Self {
@@ -174,10 +188,13 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
                 Some(false) => gone,
                 None => true,
             };
-            if fits { vec![state.set(None, durable)] } else { Vec::new() }
+            // What finds nothing writes nothing.
+            let in_files = state.in_files.clone().filter(|_| *found == Some(false));
+            let next = State { in_files, ..state.set(None, durable) };
+            if fits { vec![next] } else { Vec::new() }
         }
         Kind::Touch { expires, found, slides } => {
-            touched(state, (*expires, *slides, durable), *found, (live, gone))
+            touched(state, event, (*expires, *slides), *found, rules)
         }
         Kind::Update { saw, stored } => match saw {
             Some(seen) => {
@@ -187,13 +204,7 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             None if gone => vec![state.set(stored.clone(), durable && stored.is_some())],
             None => Vec::new(),
         },
-        Kind::Read { seen: None } => {
-            if gone {
-                vec![without(state)]
-            } else {
-                Vec::new()
-            }
-        }
+        Kind::Read { seen: None } => without(state, time, rules),
         Kind::Read { seen: Some(seen) } => {
             let fits = state.now.as_ref().filter(|_| live).and_then(|now| shown(now, seen));
             fits.map(|now| vec![State { now: Some(now), ..state.clone() }]).unwrap_or_default()
@@ -202,6 +213,9 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             let hit = state.now.as_ref().is_some_and(|stored| stored.scope == Some(*scope));
             if hit { vec![state.set(None, durable)] } else { vec![state.clone()] }
         }
+        Kind::Follow { seen } => followed(state, event, seen.as_ref(), rules),
+        Kind::InFiles(write) => left_in_files(state, event, write, rules),
+        Kind::Recovered => vec![State { in_files: None, ..state.clone() }],
         Kind::Sync => vec![state.synced()],
         Kind::Forgotten => {
             let mut next = vec![State { now: state.now.clone().map(unslid), ..state.clone() }];
@@ -211,6 +225,28 @@ fn outcomes(state: &State, event: &Event, rules: Rules) -> Vec<State> {
             next
         }
     }
+}
+
+/// The states that a write that fails may leave: the store shows nothing of it, and its files may.
+fn left_in_files(state: &State, event: &Event, write: &Kind, rules: Rules) -> Vec<State> {
+    let shown = State { now: state.shown_in_files(), ..state.clone() };
+    let write = Event { kind: write.clone(), ..event.clone() };
+    let left = outcomes(&shown, &write, rules).into_iter();
+    let left = left.map(|left| State { in_files: Some(left.now), ..state.clone() });
+    left.chain([state.clone()]).collect()
+}
+
+/// The states that a reader of the files may leave: it sees what the store shows, or what a write that failed left.
+fn followed(state: &State, event: &Event, seen: Option<&Seen>, rules: Rules) -> Vec<State> {
+    let read = Event { kind: Kind::Read { seen: seen.cloned() }, ..event.clone() };
+    // What is over by the follower's own clock may not be by the store's: reading nothing changes nothing.
+    let keeps = |next: State| if seen.is_none() { state.clone() } else { next };
+    let mut next: Vec<State> = outcomes(state, &read, rules).into_iter().map(keeps).collect();
+    if state.in_files.is_some() {
+        let shown = State { now: state.shown_in_files(), ..state.clone() };
+        next.extend(outcomes(&shown, &read, rules).first().map(|_| state.clone()));
+    }
+    next
 }
 
 /// Of a slide a part is only in memory and in the checkpoint.
@@ -223,30 +259,32 @@ fn unslid(stored: Stored) -> Stored {
 
 fn touched(
     state: &State,
-    (expires, slides, durable): (Expiry, bool, bool),
+    event: &Event,
+    (expires, slides): (Expiry, bool),
     found: Option<bool>,
-    (live, gone): (bool, bool),
+    rules: Rules,
 ) -> Vec<State> {
     let mut next = Vec::new();
+    let live = state.now.as_ref().is_some_and(|stored| may_live(stored, event.time));
     if live && found != Some(false) {
         // A touch is part of the version: the entry has its sequence number from then on.
         let moved = |stored| Stored { expires, slid: slides, sequence: None, ..stored };
         let now = state.now.clone().map(moved);
-        next.push(state.set(now, durable && !slides));
+        next.push(state.set(now, event.durable && !slides));
     }
-    if gone && found != Some(true) {
-        next.push(without(state));
+    if found != Some(true) {
+        next.extend(without(state, event.time, rules));
     }
     next
 }
 
-/// The key was found absent: what stood there is over, or was evicted.
-fn without(state: &State) -> State {
-    if state.now.as_ref().is_some_and(|stored| stored.evictable) {
-        state.evicted()
-    } else {
-        state.clone()
-    }
+/// The states in which the key was found absent: what stood there is over, or was evicted. What is over stays: if that
+/// was by a clock in doubt, it may be served again.
+fn without(state: &State, time: (u64, u64), rules: Rules) -> Vec<State> {
+    let over = state.now.as_ref().is_none_or(|stored| may_be_over(stored, time));
+    let may_go = rules.evicts && state.now.as_ref().is_some_and(|stored| stored.evictable);
+    let stays = over.then(|| state.clone());
+    stays.into_iter().chain(may_go.then(|| state.evicted())).collect()
 }
 
 /// What a crash left of the key.
@@ -323,7 +361,8 @@ impl Search<'_> {
 /// The events, with a mark at those that the best attempt explained.
 pub(crate) fn check(events: &[Event], rules: Rules, after: Option<&After>) -> Result<(), String> {
     assert!(events.len() <= 128, "more events of one key than the search can hold");
-    let state = State { now: None, survivors: BTreeSet::from([None]), ghost: None, newest: 0 };
+    let survivors = BTreeSet::from([None]);
+    let state = State { now: None, survivors, ghost: None, in_files: None, newest: 0 };
     let mut search = Search { events, rules, after, tried: HashSet::new(), best: 0 };
     if search.go(0, &state) {
         return Ok(());
@@ -387,6 +426,35 @@ mod tests {
         ];
         assert!(check(&events, Rules::default(), None).is_err());
         assert!(check(&events[..3], Rules::default(), None).is_ok());
+    }
+
+    /// Goal: a reader of the files may see a write while it fails and until the store is recovered; not before it began,
+    /// not after that, and no other reader sees it.
+    #[test]
+    fn a_failed_write_shows_in_files_only() {
+        let failed = |end| Event { end: u64::MAX, ..event(2, end, put(2)) };
+        let in_files = event(2, 5, Kind::InFiles(Box::new(put(2))));
+        let follow = |start, end, id| {
+            let Kind::Read { seen } = read(id) else { unreachable!() };
+            event(start, end, Kind::Follow { seen })
+        };
+        let holds = |events: &[Event]| {
+            let first = [event(0, 1, put(1)), failed(5), in_files.clone()];
+            check(&[&first[..], events].concat(), Rules::default(), None).is_ok()
+        };
+        let later = event(20, 21, read(1));
+        assert!(holds(&[follow(3, 4, 2), later.clone()]), "while it fails");
+        assert!(holds(&[follow(3, 4, 1), follow(6, 7, 2), later.clone()]), "until a recovery");
+        assert!(!holds(&[event(6, 7, read(2)), later.clone()]), "the store itself");
+        assert!(
+            !holds(&[follow(3, 4, 2), event(6, 7, read(2)), follow(8, 9, 1)]),
+            "then it is done"
+        );
+        let recovered = event(8, 9, Kind::Recovered);
+        assert!(holds(&[follow(6, 7, 2), recovered.clone(), follow(10, 11, 1), later.clone()]));
+        assert!(!holds(&[recovered, follow(10, 11, 2), later.clone()]), "after a recovery");
+        let next = event(12, 13, put(3));
+        assert!(!holds(&[next, follow(14, 15, 2), event(20, 21, read(3))]), "after a later write");
     }
 
     /// Goal: what a crash may not take is asked for.

@@ -29,6 +29,7 @@ fn case(durability: Durability, before: &[Op], clients: &[&[Op]]) -> Case {
             automatic: false,
             periodic_bytes_max: 1 << 20,
             all_evictable: false,
+            worst_knobs: false,
         },
         before: before.to_vec(),
         clients: clients.iter().map(|ops| ops.to_vec()).collect(),
@@ -104,4 +105,16 @@ fn a_store_without_a_write_shows_nothing_again() {
     let later: &[Op] = &[Op::Advance { ms: 200 }];
     let before = [Op::Jump { ms: -3_000 }];
     holds_in_many_orders(&case(Durability::Periodic, &before, &[later, &[put]]));
+}
+
+/// Goal: a follower may show a write whose sync fails, until the store is recovered, and nothing else may. The two
+/// programs in which random runs met it first, a put and a delete.
+#[test]
+fn a_follower_shows_a_write_that_fails() {
+    for program in [58_782_145_685_418, 248_935_015_218_481] {
+        let case = Case::draw(program);
+        let config = Config { worst_knobs: false, ..case.config.clone() };
+        let case = Case { config, ..case };
+        assert_eq!(verdict(&execute(&case)), Ok(()), "{program}");
+    }
 }

@@ -18,6 +18,7 @@ const GROUPS: &[&[&str]] = &[
     &["no limit", "entries", "live bytes", "bytes", "free space"],
     &["lru", "s3-fifo"],
     &["thread", "no thread"],
+    &["knobs as in production", "worst knobs"],
     &[
         "crash of the process",
         "crash of the machine",
@@ -79,6 +80,7 @@ fn tags(case: &Case) -> BTreeSet<&'static str> {
         None if case.loses_checkpoints => "without checkpoint",
         None => "opened again",
     });
+    tags.insert(if config.worst_knobs { "worst knobs" } else { "knobs as in production" });
     if case.fault.is_some() {
         tags.insert("failing call");
     }

@@ -96,6 +96,8 @@ pub(crate) struct Config {
     pub(crate) hash_bits: u32,
     pub(crate) automatic: bool,
     pub(crate) periodic_bytes_max: u64,
+    /// Whether the constants that make a state rare have their worst values.
+    pub(crate) worst_knobs: bool,
     /// Whether everything that is stored may be evicted: then no write may be refused as too much.
     pub(crate) all_evictable: bool,
 }
@@ -316,6 +318,7 @@ impl Config {
             automatic: rng.one_in(2),
             periodic_bytes_max: rng.weighted(&[(1, 100), (2, 2_000), (2, 1 << 20)]),
             all_evictable: rng.one_in(2),
+            worst_knobs: false,
         }
     }
 }
@@ -357,7 +360,8 @@ impl Case {
     /// The program that `seed` determines.
     pub(crate) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let config = Config::draw(&mut rng);
+        let mut config = Config::draw(&mut rng);
+        config.worst_knobs = Rng::new(mix(seed ^ 0x0_40b5)).one_in(2);
         let style = Style::draw(&mut rng, &config);
         let before = (0..rng.below(8)).map(|_| style.op(&mut rng)).collect();
         let clients = rng.between(2, 4);

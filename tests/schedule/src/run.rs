@@ -10,7 +10,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Batch, Change, Durability, Engine, Entry, Error, Follower, Options, PutOptions, Ticket,
+    Batch, Change, Durability, Engine, Entry, Error, Follower, Knobs, Options, PutOptions, Ticket,
     Timestamp, schedule::steps,
 };
 use tierce_kit::{clock::TestClock, rng::Rng};
@@ -25,8 +25,6 @@ use crate::{
 pub(crate) struct Noted {
     pub(crate) key: u8,
     pub(crate) event: Event,
-    /// A follower saw it, in the files.
-    pub(crate) follows: bool,
 }
 
 #[derive(Default)]
@@ -89,6 +87,7 @@ pub(crate) fn options(case: &Case, disk: &PointDisk, clock: &TestClock) -> Optio
         .hash_bits(config.hash_bits)
         .background(config.background)
         .evict(config.evict)
+        .knobs(if config.worst_knobs { Knobs::worst() } else { Knobs::new() })
         .clock(clock.clone());
     options.disk = Arc::new(disk.clone());
     options.compaction.automatic = config.automatic;
@@ -138,12 +137,20 @@ impl Shared {
         let event = Event {
             start: begun.step,
             end,
-            time: (begun.time, until),
+            // A time in doubt may go back.
+            time: (begun.time.min(until), begun.time.max(until)),
             kind,
             durable: durable && !failed,
             after: None,
         };
-        self.notes().events.push(Noted { key, event, follows: false });
+        let in_files = (failed && self.has(|op| matches!(op, Op::Follow))).then(|| Event {
+            end: steps(),
+            time: (begun.time, self.engine.now().0),
+            kind: Kind::InFiles(Box::new(event.kind.clone())),
+            ..event.clone()
+        });
+        let noted = in_files.into_iter().chain([event]).map(|event| Noted { key, event });
+        self.notes().events.extend(noted);
     }
 
     fn next_id(&self) -> u64 {
@@ -415,7 +422,7 @@ impl Shared {
                         durable: false,
                         after: None,
                     };
-                    self.notes().events.push(Noted { key: number, event, follows: false });
+                    self.notes().events.push(Noted { key: number, event });
                 }
                 Err(error) => {
                     self.judge(op, &error);
@@ -437,9 +444,7 @@ impl Shared {
         }
         // Files show what was handed to the system; evictions are in none of them.
         let limits = &self.case.config;
-        // What a panic rolled back may have been in the files for a moment.
         let is_exact = self.all_os
-            && !matches!(self.case.accident, Some((_, Accident::Panic)))
             && refreshed.is_ok()
             && limits.max_entries.or(limits.max_live_bytes).or(limits.max_bytes).is_none()
             && !self.has(|op| matches!(op, Op::Shrink { .. } | Op::Slide { .. }));
@@ -447,7 +452,7 @@ impl Shared {
         let time = (begun.time, follower.now().0.max(snapshot.now().0).max(self.engine.now().0));
         for number in (0..KEYS).filter(|_| is_exact) {
             if let Ok(entry) = snapshot.entry(key(number)) {
-                let kind = Kind::Read { seen: entry.as_ref().map(seen) };
+                let kind = Kind::Follow { seen: entry.as_ref().map(seen) };
                 let event = Event {
                     start: begun.step,
                     end: steps(),
@@ -456,7 +461,7 @@ impl Shared {
                     durable: false,
                     after: None,
                 };
-                self.notes().events.push(Noted { key: number, event, follows: true });
+                self.notes().events.push(Noted { key: number, event });
             }
         }
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
@@ -478,6 +483,15 @@ impl Shared {
                 self.judge(op, &error);
             }
         }
+    }
+
+    fn recover(&self, op: &Op) {
+        let begun = self.begin();
+        let done = self.guard(|engine| engine.try_recover());
+        for number in (0..KEYS).filter(|_| done.is_ok()) {
+            self.note(begun, number, Kind::Recovered, false, false);
+        }
+        self.upkeep(op, done);
     }
 
     fn upkeep<T>(&self, op: &Op, done: Result<T, Error>) {
@@ -556,7 +570,7 @@ impl Shared {
             Op::Advance { ms } => self.clock.advance(*ms),
             Op::Jump { ms } => self.clock.jump_wall(*ms),
             Op::CompactSome { seed } => self.compact_some(op, *seed),
-            Op::Recover => self.upkeep(op, self.guard(|engine| engine.try_recover())),
+            Op::Recover => self.recover(op),
         }
     }
 
