@@ -144,6 +144,14 @@ impl Error {
         matches!(self, Self::Io { source, .. } if is_disk_full(source))
     }
 
+    /// Whether the device cannot read what it was asked for. Another try fails the same way, and other files are fine.
+    pub(crate) fn is_bad_block(&self) -> bool {
+        /// `EIO`; on Windows `ERROR_CRC`.
+        const BAD_BLOCK: i32 = if cfg!(windows) { 23 } else { 5 };
+        let is_bad = |source: &io::Error| source.raw_os_error() == Some(BAD_BLOCK);
+        matches!(self, Self::Io { operation: "read", source, .. } if is_bad(source))
+    }
+
     /// A second copy of this error for another waiter of the same failed group.
     pub(crate) fn duplicate(&self) -> Self {
         match self {

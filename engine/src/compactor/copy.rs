@@ -493,7 +493,17 @@ fn read(input: &Arc<Segment>, offset: u64, hint: u64, depth: Depth) -> Result<Re
         let damage = crate::error::Damage::Truncated;
         Error::Corruption(Corruption { file: input.path.clone(), offset, damage })
     };
-    input.record(offset, hint.min(64 << 10), depth)?.ok_or_else(missing)
+    let record = input.record(offset, hint.min(64 << 10), depth);
+    record.map_err(|error| as_damage(input, offset, error))?.ok_or_else(missing)
+}
+
+/// A bad block is damage of its segment: the segment stays as it is, and compaction goes on without it.
+fn as_damage(input: &Arc<Segment>, offset: u64, error: Error) -> Error {
+    if !error.is_bad_block() {
+        return error;
+    }
+    let damage = crate::error::Damage::Unreadable;
+    Error::Corruption(Corruption { file: input.path.clone(), offset, damage })
 }
 
 /// The record of `entry`, head and value verified.
@@ -512,7 +522,7 @@ fn entries_of(job: &Job<'_>, input: &Arc<Segment>) -> Result<Vec<FooterEntry>> {
         return Ok(entries);
     }
     let bytes = crate::io::read_file(job.home.disk.as_ref(), &input.path)
-        .map_err(|source| Error::io("read", &input.path, source))?;
+        .map_err(|source| as_damage(input, 0, Error::io("read", &input.path, source)))?;
     let (salt, is_committed) = (input.add.salt, sealed.trailer_checksum != 0);
     let found = entries_by_scan(&bytes, sealed.records_end, salt, job.lookup.hasher, is_committed);
     match found.damaged.first() {

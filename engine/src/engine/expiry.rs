@@ -60,6 +60,9 @@ impl Default for Ended {
     }
 }
 
+/// Records on a bad block are looked at again after so long.
+const BAD_BLOCK_RETRY_MS: u64 = 5 * 60 * 1000;
+
 /// Entries of one segment that may have ended.
 type Suspects = Vec<(u64, IndexEntry)>;
 
@@ -247,6 +250,10 @@ impl Shared {
                 Ok(_) => ended.expired.push(victim),
                 // Whoever asks for it is told that it is damaged; what it says of its end is not believed.
                 Err(Error::Corruption(_)) => {}
+                // The same, but a later read may succeed.
+                Err(error) if error.is_bad_block() => {
+                    ended.next = ended.next.min(now.saturating_add_ms(BAD_BLOCK_RETRY_MS));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -131,7 +131,9 @@ impl Turn {
             .collect();
         let (mut change, mut shielded) = (Net::default(), group.shielded());
         for (key, op) in last {
-            if let Some(current) = self.current(op, group)?.filter(|current| !current.evicted) {
+            // A put over a damaged record is written beside it, and displaces nothing.
+            let (found, _) = self.look(op, group)?;
+            if let Some(current) = found.filter(|current| !current.evicted) {
                 let weight = weight(current.bytes);
                 change.entries -= 1;
                 change.bytes -= weight.cast_signed();

@@ -72,7 +72,7 @@ impl Writer {
         }
         // Under the turn: no other write is judged between.
         let turn = self.turn();
-        let is_admitted = turn.stopped.is_none() && self.fits(&turn, key, more)?;
+        let is_admitted = turn.stopped.is_none() && self.fits(&turn, key, more);
         if is_admitted {
             self.staging_begins();
             self.staging.put(key, change.to_staged());
@@ -90,7 +90,7 @@ impl Writer {
         let more = Change::Delete.weight(key);
         if self.may_stage(key, more)? {
             let turn = self.turn();
-            if turn.stopped.is_none() && (!self.is_bounded() || self.fits(&turn, key, more)?) {
+            if turn.stopped.is_none() && (!self.is_bounded() || self.fits(&turn, key, more)) {
                 return self.stage_delete_in(&turn, key);
             }
         }
@@ -168,10 +168,10 @@ impl Writer {
     }
 
     /// Whether all that is staged fits with `more` for `key`, which takes the place of what is staged for it.
-    fn fits(&self, turn: &Turn, key: &[u8], more: Weight) -> Result<bool> {
+    fn fits(&self, turn: &Turn, key: &[u8], more: Weight) -> bool {
         let (all, part) = self.staging.weight(key);
         let all = all.less(part).plus(more);
-        Ok(self.fits_log(turn, all, more) && self.fits_live(turn, key, all)?)
+        self.fits_log(turn, all, more) && self.fits_live(turn, key, all)
     }
 
     fn fits_log(&self, turn: &Turn, all: Weight, more: Weight) -> bool {
@@ -196,10 +196,10 @@ impl Writer {
         self.space.has_room(segments.saturating_add(beside))
     }
 
-    fn fits_live(&self, turn: &Turn, key: &[u8], all: Weight) -> Result<bool> {
+    fn fits_live(&self, turn: &Turn, key: &[u8], all: Weight) -> bool {
         let limits = turn.limits;
         if limits.are_none() || all.puts == 0 {
-            return Ok(true);
+            return true;
         }
         let now = self.lookup.tally.get();
         let fits = |less: (u64, u64)| {
@@ -207,21 +207,22 @@ impl Writer {
                 && now.bytes.saturating_add(all.live_bytes).saturating_sub(less.1) <= limits.bytes
         };
         if fits((0, 0)) {
-            return Ok(true);
+            return true;
         }
         let mut keys = self.staging.put_keys();
         if keys.len() > EXACT_KEYS_MAX {
-            return Ok(false);
+            return false;
         }
         keys.retain(|staged| staged != key);
         let mut less = (0, 0);
         for key in keys.iter().map(Vec::as_slice).chain([key]) {
-            let found = self.lookup.current(key, self.lookup.hasher.hash(key))?;
+            // A record that cannot be read is not counted out: the failure belongs to the write of that key.
+            let found = self.lookup.current(key, self.lookup.hasher.hash(key)).unwrap_or_default();
             if let Some(found) = found.filter(|found| !found.is_evicted) {
                 less = (less.0 + 1, less.1 + weight(found.record_bytes));
             }
         }
-        Ok(fits(less))
+        fits(less)
     }
 
     /// Flushes staged writes to the device.
@@ -324,6 +325,8 @@ impl Writer {
         failed: &Error,
     ) -> usize {
         let Some(request) = requests.first_mut() else { return 0 };
+        // Without limits a write is staged beside the turn: one that is staged from here on came later, and stays.
+        let seen = self.staging.newest();
         if self.staging.holds_up(request.ops.as_slice()) {
             request.outcome = Some(Err(failed.duplicate()));
             return 1;
@@ -332,7 +335,7 @@ impl Writer {
         if let Some(Ok(outcome)) = &mut request.outcome
             && !matches!(outcome, Outcome::Refused(_))
         {
-            let had_put = self.staging.supersede(request.ops.as_slice());
+            let had_put = self.staging.supersede(request.ops.as_slice(), seen);
             if had_put && *outcome == Outcome::Absent {
                 // The entry that it deleted was only staged.
                 *outcome = Outcome::Written(turn.log.newest());

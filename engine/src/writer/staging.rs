@@ -225,15 +225,20 @@ impl Staging {
         })
     }
 
-    /// Removes the staged writes that these ops, which the log shows now, came after. Says whether one of them was a
-    /// put. Staged entries of a scope that was cut become deletes.
-    pub(super) fn supersede(&self, ops: &[Op]) -> bool {
+    /// The version of the last write that was staged.
+    pub(super) fn newest(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Removes the staged writes, up to the version `seen`, that these ops, which the log shows now, came after. Says
+    /// whether one of them was a put. Staged entries of a scope that was cut become deletes.
+    pub(super) fn supersede(&self, ops: &[Op], seen: u64) -> bool {
         self.change(|inner| {
             let mut had_put = false;
             for op in ops {
                 if op.kind == Kind::ScopeCut {
-                    inner.cut(op.key());
-                } else if supersedes(op) {
+                    inner.cut(op.key(), seen);
+                } else if supersedes(op) && inner.is_older(op.key(), seen) {
                     had_put |= matches!(inner.take(op.key()), Some(StagedChange::Put(..)));
                 }
             }
@@ -242,19 +247,24 @@ impl Staging {
     }
 }
 
-/// Whether this op takes the place of an older write of its key, whatever that was. What is staged while another op is
-/// carried out came later, and stays.
+/// Whether this op takes the place of an older write of its key, whatever that was.
 fn supersedes(op: &Op) -> bool {
     op.condition == Condition::Always && matches!(op.kind, Kind::Put | Kind::Delete)
 }
 
 impl Inner {
-    fn cut(&mut self, scope: &[u8]) {
+    /// Whether a write of `key` is staged that is not newer than the version `seen`.
+    fn is_older(&self, key: &[u8], seen: u64) -> bool {
+        self.by_key.get(key).is_some_and(|(_, version)| *version <= seen)
+    }
+
+    fn cut(&mut self, scope: &[u8], seen: u64) {
         let is_in = |change: &StagedChange| match change {
             StagedChange::Put(_, options) => options.scopes.iter().any(|name| name == scope),
             StagedChange::Delete => false,
         };
-        let cut = self.by_key.iter().filter(|(_, (change, _))| is_in(change));
+        let is_cut = |version: u64, change| version <= seen && is_in(change);
+        let cut = self.by_key.iter().filter(|(_, (change, version))| is_cut(*version, change));
         let cut: Vec<_> = cut.map(|(key, _)| key.clone()).collect();
         for key in cut {
             self.put(&key, StagedChange::Delete);

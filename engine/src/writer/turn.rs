@@ -311,7 +311,7 @@ impl Turn {
     }
 
     /// What this op finds, and whether that is certain.
-    fn look(&self, op: &Op, group: &Group) -> Result<(Option<Current>, bool)> {
+    pub(super) fn look(&self, op: &Op, group: &Group) -> Result<(Option<Current>, bool)> {
         if op.kind == Kind::ScopeCut {
             return Ok((None, false));
         }

@@ -16,3 +16,4 @@ mod restores; // restores and backups cut off anywhere, into every kind of place
 mod sealing; // a seal that fails half-way, batches at the end of a segment, feeds across a crash
 mod staged; // staged writes and limits
 mod sweep; // one call fails or panics, and everything is looked at
+mod unreadable; // one record that cannot be read, and all that goes on beside it
