@@ -4,7 +4,7 @@
 //! the old store under its new name and the new one in the stage: restoring again, or one rename by hand, ends it.
 //!
 //! By moving files, if it was staged inside: the old ones into a directory aside, then the new ones to their place.
-//! Until that is done, the file [`MOVING`] says how far it is, and the directory is opened by nobody; restoring again
+//! Until that is done, the file [`MOVING`] says how far it is, and the directory cannot be opened; restoring again
 //! begins with putting back what was moved.
 
 use std::{
@@ -97,13 +97,18 @@ pub(super) fn rename_beside(
     };
     let renamed =
         renamed.and_then(|()| disk.rename(dir, to).map_err(|e| Error::io("put in place", to, e)));
+    // A restore that reports a failure leaves the old store in its place.
+    let renamed = renamed.and_then(|()| {
+        sync(disk, &parent(to)).inspect_err(|_| {
+            let _ = disk.rename(to, dir);
+        })
+    });
     if let Err(error) = renamed {
         if let Some(aside) = &aside {
             let _ = disk.rename(aside, to);
         }
         return Err(error);
     }
-    sync(disk, &parent(to))?;
     Ok(aside)
 }
 
@@ -129,14 +134,19 @@ fn move_all(disk: &dyn Disk, dir: &Path, to: &Path, aside: Option<String>) -> Re
     if let Some(name) = &aside {
         let aside_dir = to.join(name);
         disk.create_dir_all(&aside_dir).map_err(|e| Error::io("create", &aside_dir, e))?;
-        // Order: whoever comes after a crash knows that files are missing before the first one is.
+        // Order: the next opening after a crash knows that files are missing before the first one is.
         Progress { phase: Phase::Out, aside: aside.clone() }.write(disk, to)?;
         move_files(disk, to, &aside_dir, &is_of_store)?;
     }
     // Order: the old files have their new names, durably, before it is said that all that is here is new.
-    Progress { phase: Phase::In, aside }.write(disk, to)?;
+    let progress = Progress { phase: Phase::In, aside };
+    progress.write(disk, to)?;
     move_files(disk, dir, to, &belongs)?;
-    Progress::remove(disk, to)
+    Progress::remove(disk, to).inspect_err(|_| {
+        // The mark may be gone from the directory and not yet from the device. With the mark back, the old files are
+        // put back, as after any other failure.
+        let _ = progress.write(disk, to);
+    })
 }
 
 /// Puts back what a restore that was cut off had moved: `to` holds what it held before. The caller has its lock.

@@ -100,7 +100,7 @@ fn a_clock_in_2100_at_opening() {
 }
 
 /// Goal: a store that was closed for months serves nothing that is over, from the first moment, and has removed it soon:
-/// after five minutes; at once if somebody says that the clock is right; in the second of two short sessions, which
+/// after five minutes; at once if the caller says that the clock is right; in the second of two short sessions, which
 /// may be a day apart.
 #[test]
 fn closed_for_months() {

@@ -72,7 +72,7 @@ struct History {
     drawn: Drawn,
     rng: Rng,
     model: BTreeMap<u64, Held>,
-    /// Tickets that nobody waited for so far, each with what it asks.
+    /// Tickets not waited for so far, each with what it asks.
     tickets: Vec<(u64, Held, Ticket)>,
     is_full: bool,
     /// Whether one of these tickets may have been carried out on a full disk, or a low one.

@@ -1,5 +1,6 @@
 //! Trials by adversaries: what broke once, and everything that could break in the same way.
 
+mod between; // what comes between two steps of one piece of work
 mod blocks; // what the device cannot read
 mod checkpoints; // that cannot be published
 mod clocks; // wall clocks far ahead at opening, machines that slept
@@ -12,6 +13,7 @@ mod lowered; // stores that are opened with smaller limits
 mod marks; // what was synced is provably so
 mod panics; // panics in the turn, in the background and in callbacks; readers of torn batches
 mod places; // names that mean something else by now: working directories, renamed and emptied directories, links
+mod restore_fails; // restores of which one call fails, and ones that are cut off twice
 mod restores; // restores and backups cut off anywhere, into every kind of place
 mod sealing; // a seal that fails half-way, batches at the end of a segment, feeds across a crash
 mod staged; // staged writes and limits

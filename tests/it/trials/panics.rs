@@ -1,4 +1,4 @@
-//! Panics in the turn, in the background and in callbacks: nothing diverges, and somebody works when all is said to be well.
+//! Panics in the turn, in the background and in callbacks: nothing diverges, and the background works when health is good.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,7 +27,7 @@ fn value(engine: &Engine, key: &str) -> Option<Vec<u8>> {
 }
 
 /// Goal: a write that panics at the device is not half in: the store stops, does not show it, and after `try_recover` the
-/// stored state is the shown one; whoever shared its group is told.
+/// stored state is the shown one; the other writers of its group get an error.
 #[test]
 fn a_write_that_panics_stops_the_log() {
     for kind in [CallKind::Write, CallKind::Sync] {
@@ -70,7 +70,7 @@ fn the_background_works_again_after_a_panic() {
         engine.put([round], "v").unwrap();
         engine.sync().unwrap();
         disk.arm(Fault::nth(1, EIO).of(&[CallKind::Write]).with(Failure::Panic));
-        engine.put([round], "lost to nobody").unwrap();
+        engine.put([round], "written by no one else").unwrap();
         let stops = || matches!(engine.health(), Health::Stopped { .. });
         eventually("the background panics", &stops);
         disk.disarm();

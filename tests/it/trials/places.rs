@@ -1,9 +1,10 @@
 //! Names that are looked up twice: the working directory changes, the directory of an open store is renamed, emptied or
 //! replaced, links stand in the way.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use tierce_engine::{Durability, Engine, Error, Health, Options};
+use tierce_kit::{rng::Rng, seed};
 
 fn options() -> Options {
     Options::new().segment_bytes(8 << 10).background(false).durability(Durability::Sync)
@@ -85,6 +86,64 @@ fn the_working_directory_changes() {
     assert_holds(&options().open(root.join("a/store")).unwrap(), 0..140);
     assert_holds(&options().open("backup of c").unwrap(), 0..140);
     assert_holds(&options().open("../b/store").unwrap(), 0..3);
+}
+
+/// Goal: stores that were opened by relative paths hold what was written to each of them, wherever the working directory
+/// goes, and nothing else is in any directory. Method: random programs over three directories with a store of one name
+/// in each; against a model of each directory.
+#[test]
+fn random_working_directories() {
+    const NAME: &str = "trials::places::random_working_directories";
+    let root = tempfile::tempdir().unwrap();
+    if !in_a_process(NAME, root.path()) {
+        return;
+    }
+    let root = env::current_dir().unwrap();
+    seed::cases(NAME, 2, |seed| {
+        let (mut rng, dir) = (Rng::new(seed), root.join(format!("{seed:x}")));
+        let dirs: Vec<_> = ["a", "b", "c"].map(|name| dir.join(name)).into();
+        dirs.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        let mut open: Vec<Option<Engine>> = vec![None, None, None];
+        let mut models = vec![BTreeMap::new(); 3];
+        let mut here = 0;
+        env::set_current_dir(&dirs[here]).unwrap();
+        for _ in 0..150 {
+            let (which, key) = (rng.below(3) as usize, rng.below(12) as u32);
+            match (&open[which], rng.below(8)) {
+                (_, 0) => {
+                    here = which;
+                    env::set_current_dir(&dirs[here]).unwrap();
+                }
+                (None, _) => {
+                    let path = match which == here {
+                        true => "store".to_owned(),
+                        false => format!("../{}/store", ["a", "b", "c"][which]),
+                    };
+                    open[which] = Some(options().open(path).unwrap());
+                }
+                (Some(_), 1) => open[which].take().unwrap().close().unwrap(),
+                (Some(store), 2) => store.checkpoint().unwrap(),
+                (Some(store), 3) => {
+                    models[which].remove(&key);
+                    let _ = store.delete(key.to_le_bytes()).unwrap();
+                }
+                (Some(store), _) => {
+                    let value = vec![rng.below(250) as u8; 2_000];
+                    store.put(key.to_le_bytes(), &value).unwrap();
+                    models[which].insert(key, value);
+                }
+            }
+        }
+        open.into_iter().flatten().for_each(|store| store.close().unwrap());
+        for (dir, model) in dirs.iter().zip(models) {
+            assert!(names(dir).iter().all(|name| name == "store"), "{:?}", names(dir));
+            let store = options().open(dir.join("store")).unwrap();
+            assert_eq!(store.iter().unwrap().count(), model.len());
+            for (key, value) in model {
+                assert_eq!(store.get(key.to_le_bytes()).unwrap().as_deref(), Some(&value[..]));
+            }
+        }
+    });
 }
 
 /// Goal: a store whose directory is renamed goes on there, whatever takes its name; what opens the old name gets a new

@@ -239,7 +239,7 @@ fn a_backup_inside_the_store() {
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
 }
 
-/// Goal: whoever follows a store by its writes is told when an older state of it was restored: the answer is not complete,
+/// Goal: a follower of a store by its writes is told when an older state of it was restored: the answer is not complete,
 /// whatever was written since, and complete again when it went on from there. Method: a place far ahead of the backup and
 /// one just at it; asked before and after new writes, more than were lost.
 #[test]

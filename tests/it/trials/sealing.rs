@@ -184,7 +184,7 @@ fn killed(engine: Engine, disk: &MemoryDisk) -> MemoryDisk {
     MemoryDisk::with_files(files)
 }
 
-/// Goal: a crash leaves no hole in the feed of changes: whoever reads on from where it was, or from the start, is told
+/// Goal: a crash leaves no hole in the feed of changes: a reader that goes on from where it was, or from the start, is told
 /// that nothing is missing; however often the store crashes, with batches at the end and segments that are full.
 #[test]
 fn changes_after_a_crash_are_complete() {

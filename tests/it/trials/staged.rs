@@ -1,4 +1,4 @@
-//! Staged writes are admitted before they are acknowledged, hold up nobody else's, and reach the device in time.
+//! Staged writes are admitted before they are acknowledged, hold up no other write, and reach the device in time.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ fn state_is_refused_at_its_limit() {
     assert_eq!(store.engine().stats().entries, 10);
 }
 
-/// Goal: a value that no limit allows is refused when it is staged, as in any other mode, and nobody else notices.
+/// Goal: a value that no limit allows is refused when it is staged, as in any other mode, and no other write is affected.
 #[test]
 fn a_value_that_is_too_large() {
     let store = Limited::new(|options| options.max_bytes(1 << 20));
