@@ -259,7 +259,7 @@ impl Store {
         migrate::migrate(&*self.kv, &info, steps, wanted, is_rehearsal)
     }
 
-    /// Forgets the type of a space's values: whoever opens it next says which one it is. For collections of a type that
+    /// Forgets the type of a space's values: the next opening sets it. For collections of a type that
     /// was moved or renamed in the program; maps and caches can name theirs with [`SpaceOptions::value_type`]. Says
     /// whether there is such a space. No value is changed.
     ///

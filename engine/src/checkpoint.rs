@@ -85,7 +85,7 @@ pub(crate) fn write(
     let is_last = all.contains(&Edit::Clean);
     let named = if is_last { manifest.apply_whole(&all) } else { manifest.apply(&all) };
     if let Err(error) = named {
-        // Order: the manifest surely does not name the file before that goes. Nobody would ever count its room.
+        // Order: the manifest surely does not name the file before that goes. Its size would never be charged.
         if manifest.disown().is_ok() {
             let _ = home.disk.remove(&path);
         }

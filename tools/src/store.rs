@@ -30,7 +30,7 @@ pub(crate) fn settings() -> Options {
     Options::new().read_mode(ReadMode::Positioned)
 }
 
-/// Reads a store that is there, whoever has it open.
+/// Opens an existing store for reading, beside any writer.
 pub(crate) fn open_to_read(dir: &Path) -> Outcome<Follower> {
     open_beside(dir, RecoveryPolicy::default())
 }

@@ -91,7 +91,7 @@ impl Place<'_> {
 /// The listeners of one cache.
 ///
 /// A listener that follows every event ends with what the cache holds, although writes report themselves after they
-/// happened and several at once do so in any order. Whoever reports looks once more at the entry, after the event has
+/// happened and several at once do so in any order. The reporting thread looks once more at the entry, after the event has
 /// its place in the queue; if the entry does not say the same, another write has come between, and a look at what is
 /// there is queued behind both. The last look is behind the last write.
 #[derive(Debug, Default)]

@@ -139,7 +139,7 @@ pub(super) enum Boarding {
     Passenger(Passage),
 }
 
-/// Somebody waits for a load.
+/// A caller that waits for a load.
 pub(super) struct Passage {
     flight: Arc<Flight>,
     /// How many tags had been cut since the load began: a value that one of them makes old is not what it waits for.
@@ -272,7 +272,7 @@ impl Flights {
     }
 
     /// All keys for which `is_it` says so are about to be removed. Loads of them that are under way are not stored any
-    /// more, and nobody joins them; one that begins later brings what is there then.
+    /// more, and no caller joins them; one that begins later brings what is there then.
     pub(super) fn outdate_where(&self, is_it: &mut dyn FnMut(&[u8]) -> bool) {
         // Order: asked with no lock held. The answer may come from the cache.
         for key in self.keys() {
@@ -282,7 +282,7 @@ impl Flights {
         }
     }
 
-    /// A tag is about to be cut. Loads that are under way are not stored if their value has it, and whoever asks from
+    /// A tag is about to be cut. Loads that are under way are not stored if their value has it, and a caller that asks from
     /// now on does not get it from them. Waits while a value is being stored.
     pub(super) fn cut_tag(&self, tag: &str) {
         for key in self.keys() {
@@ -358,7 +358,7 @@ impl Drop for Ticket {
             self.flights.count.store(by_key.len(), Ordering::SeqCst);
         }
         // Order: after it is not to be found any more, so that who is told does not find it again, and so that every cut
-        // that somebody knew of who waits is in the fence.
+        // that a waiting caller knew of is in the fence.
         let hit = hold(&self.flight.fence).tags.iter().position(|tag| self.tags.contains(tag));
         self.flight.end(self.landing.take(), hit);
     }
@@ -508,7 +508,7 @@ mod tests {
         }
     }
 
-    /// Goal: a cut of a tag keeps values with this tag from being stored and from whoever asks after it, and no others.
+    /// Goal: a cut of a tag keeps values with this tag from being stored and from callers that ask after it, and no others.
     #[test]
     fn a_load_is_fenced_by_its_own_tags() {
         let flights = Arc::new(Flights::default());

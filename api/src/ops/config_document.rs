@@ -17,7 +17,7 @@ use crate::{Error, Result, codec::inspect::to_value};
 
 /// Settings in a JSON file. It is read when it is opened, and again before each change, which is written at once, as
 /// [`super::atomic_write`] does: after a crash the file is the one before the change or the one after it. Only what is
-/// changed is written anew: keys that this program does not know, and edits of other handles, processes and people, stay
+/// changed is written again: keys that this program does not know, and edits of other handles, processes and people, stay
 /// as they are written. What they changed shows after the next change, or when it is opened again. The file is created
 /// by the first change.
 ///

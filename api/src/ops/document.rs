@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Most levels of nesting that are read, the outermost object counted.
 const DEPTH_MAX: usize = 127;
 
-/// A JSON object whose values are the text they were read as: what is not set anew is written as it was, with all digits
+/// A JSON object whose values are the text they were read as: what is not set is written as it was, with all digits
 /// of its numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entries(BTreeMap<String, Box<RawValue>>);
@@ -193,7 +193,7 @@ pub(crate) struct Changed {
 }
 
 /// Reads the object at `path` again, makes the changes, and writes it. What is not changed stays as it is written,
-/// whoever wrote it. If there is no file, `base` stands for it. A damaged file is moved aside, with `now` as the time, if
+/// whichever program wrote it. If there is no file, `base` stands for it. A damaged file is moved aside, with `now` as the time, if
 /// there is one.
 ///
 /// # Errors

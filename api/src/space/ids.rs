@@ -86,7 +86,7 @@ fn note_count(kv: &dyn Kv, spaces: u32) {
 
 /// As [`note_count`], with what is on record.
 pub(super) fn note_entries(kv: &dyn Kv) {
-    // What cannot be read is an error for whoever opens a space.
+    // What cannot be read is an error when a space is opened.
     match read::<u32>(kv, IDS).ok().flatten() {
         Some((spaces, _)) => note_count(kv, spaces),
         None => kv.set_internal_entries(0),

@@ -136,7 +136,7 @@ impl JsonFileStore {
                 let kept = set_aside(&self.path, now)?;
                 self.tell(None, Some(&kept), reason);
             }
-            // One that is missing was taken away, to begin anew.
+            // One that is missing was removed, to start from nothing.
             loaded => seen.states = loaded?.unwrap_or_default(),
         }
         seen.copied = None;

@@ -2,7 +2,7 @@
 
 use tierce::{Cache, Put, SpaceOptions, Store};
 
-/// Goal: what `get` does not find is not there for anything else either, and can be stored anew in every way.
+/// Goal: what `get` does not find is not there for anything else either, and can be stored again in every way.
 #[test]
 fn entries_that_cannot_be_decoded() {
     let heals: [fn(&Cache<u32, u64>); 3] = [

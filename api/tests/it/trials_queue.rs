@@ -59,7 +59,7 @@ fn items_that_fail() {
     let dead = store.queue::<String>("jobs/dead").unwrap();
     let poison = lease(&dead);
     assert_eq!((poison.as_str(), poison.deliveries()), ("poison", 4));
-    // The lease has ended: somebody else has it.
+    // The lease has ended: another consumer has it.
     clock.advance(seconds(61));
     assert!(matches!(poison.move_to(&store.queue("jobs").unwrap()), Err(Error::NotHeld { .. })));
     assert_eq!(dead.len().unwrap(), 1);

@@ -96,7 +96,7 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
             // A failure is kept by the store: its health says so, and writers are told.
             Ok(Ok(false) | Err(_)) => Progress::Idle,
             Err(_) => {
-                // What it was to flush and sync stays undone, so nobody may rely on it.
+                // What it was to flush and sync stays undone: the store stops.
                 has_panicked = true;
                 shared.writer.say_why("the background work panicked");
                 Progress::Idle

@@ -121,7 +121,7 @@ fn raise_numbers(disk: &Arc<dyn Disk>, dir: &Path, newest: SequenceNumber) -> Re
     ManifestFile::found(home, header, state).apply_whole(&edits)
 }
 
-/// Damage to a copy is that of what was copied: the copy is gone when somebody looks.
+/// Damage to a copy is that of what was copied: the copy is gone when the error is read.
 fn blame(error: Error, stage: &Path, from: &Path) -> Error {
     match error {
         Error::Corruption(Corruption { file, offset, damage }) => {

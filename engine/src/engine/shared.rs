@@ -143,7 +143,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Whether nobody does the work in the background, although the options ask for a thread.
+    /// Whether the background thread is missing, although the options ask for one.
     pub(super) fn lacks_background(&self) -> bool {
         let wants_one = self.options.background && !self.options.read_only;
         wants_one && !self.closed.load(Ordering::Acquire) && hold(&self.background).is_none()

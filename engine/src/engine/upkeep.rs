@@ -517,7 +517,7 @@ impl Shared {
             return Ok((0, 0));
         }
         if self.lookup.journal.keeps_keys() {
-            // Somebody wants to know every key that expires: what would leave unread is read before.
+            // A subscriber asks for every key that expires: what would leave unread is read before.
             self.mark_ended(&|| false)?;
         }
         let _job = self.upkeep.job();

@@ -368,7 +368,7 @@ impl File for OsFile {
         }
         // SAFETY: the bytes must not change and the file must not be cut while the map lives. Only sealed
         // segments and checkpoints are mapped, by the process that has the exclusive lock and by readers that have
-        // none: whoever writes to the store never writes to or cuts a file again that the manifest on disk may name
+        // none: the writer of the store never writes to or cuts a file again that the manifest on disk may name
         // as sealed (I1). Nothing can stop a stranger with write permission; `ReadMode::Positioned` is for
         // directories where one is feared.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(&self.0)? };

@@ -11,7 +11,7 @@
 //!
 //! At opening the wall clock may be far ahead of the time on record: the store was closed for long, or the clock is
 //! wrong. It is shown at once, and *in doubt*: what it would expire is not served, but nothing is removed for it and
-//! none of it goes on record, until it has stood for minutes, here or from one session to the next, or somebody says
+//! none of it goes on record, until it has stood for minutes, here or from one session to the next, or an operator says
 //! that it is right. If the clock is set back before that, the store goes back with it.
 
 use std::sync::Arc;
@@ -139,7 +139,7 @@ impl StoreClock {
         })
     }
 
-    /// Believes the wall clock from now on: somebody says that it is right.
+    /// Believes the wall clock from now on: the caller says that it is right.
     pub fn trust(&self) {
         let wall = self.clock.wall_ms();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +204,7 @@ fn advance(state: State, wall: u64, elapsed: u64, knobs: Knobs) -> State {
             return keep(Some(Ahead { stood, offset }));
         }
     }
-    // A clock in doubt that jumps again has to stand anew.
+    // A clock in doubt that jumps again has to stand again.
     let doubt = doubt.map(|doubt| if is_jump { Doubt { stood: 0, ..doubt } } else { doubt });
     State { base: wall, elapsed, ahead: None, doubt }
 }
@@ -313,6 +313,6 @@ mod tests {
         assert_eq!((back.base, back.doubt), (1_000_000 + 10 + HOLD_MS, None), "what has passed");
         let nearer = advance(almost, 1_000_000 + YEARS / 2, 60 + HOLD_MS);
         assert_eq!(nearer.base, 1_000_000 + YEARS / 2);
-        assert_eq!(nearer.doubt.map(|doubt| doubt.stood), Some(0), "stands anew");
+        assert_eq!(nearer.doubt.map(|doubt| doubt.stood), Some(0), "stands again");
     }
 }

@@ -110,7 +110,7 @@ impl Overrides {
         FrozenOverrides { cuts: self.cut_table(), touches: self.touch_table() }
     }
 
-    /// The touch of the record that `entry` points to. The entry is one that the index has now: whoever took it earlier
+    /// The touch of the record that `entry` points to. The entry is one that the index has now: a caller that took it earlier
     /// asks the index again under the turn.
     pub(crate) fn touch_of(&self, entry: &Entry) -> Option<Touch> {
         if !says_touched(entry) {

@@ -48,7 +48,7 @@ pub struct Changes {
     pub next: SequenceNumber,
     /// Whether every write since the one asked for is here, or follows. If not, compaction has already taken out some
     /// that later ones made needless, and some that deleted; or the number asked for is not of this store: an older state
-    /// of it was restored. Who keeps a copy of the store has to make it anew.
+    /// of it was restored. A copy of the store has to be made again.
     pub is_complete: bool,
 }
 
@@ -137,7 +137,7 @@ struct Row {
 }
 
 impl Row {
-    /// Whether a crash took the write with this number back: whoever saw it saw what is no more.
+    /// Whether a crash took the write with this number back: a reader that saw it saw what no longer exists.
     fn has_lost(&self, sequence: SequenceNumber) -> bool {
         self.from <= sequence && sequence.next() < self.first
     }
@@ -155,7 +155,7 @@ fn rows<'a>(
         Row { from: horizon.min(first), first, last }
     };
     let written = segments.filter(|segment| segment.add.class < Class::COMPACTED).map(row);
-    // What a repair wrote anew says that it begins above its own records: nothing is known of it.
+    // What a repair rewrote says that it begins above its own records: nothing is known of it.
     let mut rows: Vec<_> = written.filter(|row| row.first <= row.last.next()).collect();
     rows.extend(gap_from.map(|from| Row { from, first: newest.next(), last: newest }));
     rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.from, row.last)));

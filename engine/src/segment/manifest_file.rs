@@ -28,7 +28,7 @@ use crate::{
 /// The manifest is replaced by its sum when it has grown to four times that, within these bounds.
 const GROWN_BYTES_MIN: u64 = 8 << 10;
 const GROWN_BYTES_MAX: u64 = 256 << 10;
-/// Bytes that frames behind a torn one may claim in all before somebody must have forged their lengths.
+/// Bytes that frames behind a torn one may claim in all before their lengths must be forged.
 const FORGED_BYTES_MAX: usize = 64 << 20;
 /// Generations count up from a random number below 2^48.
 const GENERATION_MAX: u64 = 1 << 62;

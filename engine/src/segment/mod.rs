@@ -77,7 +77,7 @@ impl Home {
     pub(crate) fn at(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self> {
         match disk.hold_dir(path) {
             Ok(Some(disk)) => Ok(Self::new(disk, path.to_owned())),
-            // What is wrong with it is found out, and said, by whoever looks into it.
+            // What is wrong with it is found out, and reported, by the call that looks into it.
             Ok(None) | Err(_) => Self::absolute(disk, path),
         }
     }
@@ -104,7 +104,7 @@ impl Home {
         let path = self.path(file_name::LOCK);
         let is_lost = match self.disk.identity(&path) {
             Ok(found) => *found != **known,
-            // Whether it is there cannot be said: whoever needs the directory is told why.
+            // Whether it is there cannot be said: the call that needs the directory reports why.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if !is_lost {

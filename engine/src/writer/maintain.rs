@@ -93,7 +93,7 @@ impl Writer {
         self.vouch().map(drop)
     }
 
-    /// Everything acknowledged so far is on the device when this returns; whoever calls sees to it that something
+    /// Everything acknowledged so far is on the device when this returns; the caller makes sure that something
     /// vouches for it.
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.drain_queue();

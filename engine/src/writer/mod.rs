@@ -77,7 +77,7 @@ const CLOSING_MAX: usize = 2;
 /// Entries that are changed in one turn for others than writers, who wait for so many at most.
 const TURN_ENTRIES_MAX: usize = 256;
 
-/// The turn, held by this thread. If it panics meanwhile, the log stops: nobody goes on behind what was left half done.
+/// The turn, held by this thread. If it panics meanwhile, the log stops: no write follows what was left half done.
 struct Held<'a> {
     turn: MutexGuard<'a, Turn>,
     writer: &'a Writer,
@@ -378,7 +378,7 @@ impl Writer {
         self.run(Op { condition, ..op }, self.durability)
     }
 
-    /// Takes staged writes into the log, so that whoever reads `key` there finds the newest write of it.
+    /// Takes staged writes into the log, so that a reader of `key` there finds the newest write of it.
     pub(crate) fn settle_staged(&self, key: &[u8]) -> Result<()> {
         self.drain_staged().or_else(|error| match self.staging.get(key) {
             Some(_) => Err(error),
@@ -430,7 +430,7 @@ impl Writer {
     /// Runs `look` while no write is half in: what it sees is one moment of the store. Staged writes are in.
     pub(crate) fn between_turns<T>(&self, look: impl FnOnce() -> T) -> Result<T> {
         self.drain_staged()?;
-        // Order: the turn of the flush itself. In another one a flush of somebody else may be half done.
+        // Order: the turn of the flush itself. In another one a flush of another thread may be half done.
         let (turn, drained) = self.turn_behind_staged();
         self.note(&turn);
         let seen = drained.map(|()| look());
@@ -516,7 +516,7 @@ impl Writer {
             matches!(request.outcome, Some(Err(Error::Full { what: BYTES, .. })))
         };
         if !is_of_bytes(request) {
-            // An entry that has ended takes nobody's place, however lately it ended.
+            // An entry that has ended takes no place, however lately it ended.
             if housekeeper.end_expired() {
                 self.lead_once(std::slice::from_mut(request));
             }

@@ -179,7 +179,7 @@ impl Copy {
     }
 }
 
-/// What is to be written anew.
+/// A segment that is to be rewritten.
 struct Part<'a> {
     old: &'a Arc<Segment>,
     /// The greatest sequence number that counts in it, markers included.

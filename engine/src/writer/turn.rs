@@ -48,7 +48,7 @@ pub(super) struct Turn {
     pub(super) is_disk_full: bool,
     /// What a panic would interrupt.
     pub(super) doing: Doing,
-    /// Whether a panic left what is in memory half changed: nothing of it is written anew.
+    /// Whether a panic left what is in memory half changed: nothing of it is written again.
     pub(super) is_torn: bool,
     /// Kept from group to group for its memory; empty between them.
     effects: Vec<Effect>,

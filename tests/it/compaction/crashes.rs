@@ -140,7 +140,7 @@ fn every_call_fails() {
                     }
                     count = nth;
                 }
-                // What is written is read through the file that is open: outputs are not opened anew.
+                // What is written is read through the file that is open: outputs are not opened again.
                 assert!(count > 20, "only {count} calls");
             }
         }

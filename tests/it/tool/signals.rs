@@ -85,7 +85,7 @@ fn without_input() {
     }
 }
 
-/// Goal: a shell that is stuck at an answer that nobody reads is ended by force after two seconds, and staged writes
+/// Goal: a shell that is stuck at an answer that is not read is ended by force after two seconds, and staged writes
 /// are made durable before.
 #[test]
 fn without_a_reader() {

@@ -67,7 +67,7 @@ pub enum Failure {
     Errno(i32),
     /// A read or write does half of what was asked and says so. Other calls are not touched.
     Short,
-    /// The call panics, as a disk of somebody's own may.
+    /// The call panics, as a caller's own disk may.
     Panic,
     /// A write does half of what was asked and fails with this error. Other calls just fail.
     ShortThen(i32),

@@ -271,7 +271,7 @@ fn settled(shared: &Shared) -> Verdict {
     }
     shared.engine.sync().map_err(|error| format!("sync at the end: {error}"))?;
     if matches!(shared.engine.health(), Health::CompactionFails { .. }) && shared.is_faulty {
-        // What failed is done again by whoever asks for it.
+        // What failed is done again by the next call that asks for it.
         shared.engine.compact().map_err(|error| format!("compaction at the end: {error}"))?;
     }
     match shared.engine.health() {
@@ -281,7 +281,7 @@ fn settled(shared: &Shared) -> Verdict {
     Ok(())
 }
 
-/// After failures whose cause is gone: the store takes writes again, and somebody works in the background.
+/// After failures whose cause is gone: the store takes writes again, and the background works.
 fn well_again(shared: &Shared) -> Verdict {
     // A thread that panicked may not have said so yet: all others go on while this one sleeps.
     let mut recovered = Ok(());

@@ -129,7 +129,7 @@ impl Shared {
         Begun { step: steps(), time: self.engine.now().0 }
     }
 
-    /// Notes an event that ended now; `failed` if nobody knows whether it took effect.
+    /// Notes an event that ended now; `failed` if it is unknown whether it took effect.
     pub(crate) fn note(&self, begun: Begun, key: u8, kind: Kind, durable: bool, failed: bool) {
         let end = if failed { u64::MAX } else { steps() };
         // What failed may take effect at any time later.

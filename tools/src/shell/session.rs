@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Store {
     /// Open for this process alone.
     Open(Engine),
-    /// Read as it is on disk, whoever writes to it.
+    /// Read as it is on disk, beside any writer.
     Beside(Box<Follower>),
 }
 

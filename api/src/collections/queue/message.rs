@@ -16,7 +16,7 @@ use crate::{
     typed::Outcome,
 };
 
-/// An item that is leased: nobody else gets it until the lease ends. Dropping it leaves it leased until then.
+/// An item that is leased: no other consumer gets it until the lease ends. Dropping it leaves it leased until then.
 pub struct Message<T> {
     pub(super) queue: Queue<T>,
     pub(super) id: u64,
@@ -46,7 +46,7 @@ impl<T: Serialize + DeserializeOwned> Message<T> {
         self.id
     }
 
-    /// How often the item was leased, this time included. More than once: somebody before did not finish it.
+    /// How often the item was leased, this time included. More than once: an earlier consumer did not finish it.
     #[must_use]
     pub const fn deliveries(&self) -> u32 {
         self.parcel.deliveries
@@ -67,7 +67,7 @@ impl<T: Serialize + DeserializeOwned> Message<T> {
     /// It is done: the item is gone for good.
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if the lease has ended, and then somebody else may do it again; the engine's.
+    /// [`Error::NotHeld`] if the lease has ended, and then another consumer may do it again; the engine's.
     pub fn ack(self) -> Result<()> {
         self.queue.settle(self.id, &self.parcel, &mut |_, _| Outcome::Remove)?;
         self.queue.index.hold().end_lease(self.id, self.parcel.leased_until);

@@ -1,6 +1,6 @@
 //! Opening and quarantine of the SQLite file: a damaged file that no connection has open is moved aside.
 //!
-//! Processes that start at once judge the same file. Each looks in a shared turn, in which nothing moves; whoever finds
+//! Processes that start at once judge the same file. Each looks in a shared turn, in which nothing moves; a process that finds
 //! damage takes the turn alone, judges again, and moves only what it judged then. A file that a connection has open is
 //! not moved: what is saved through that one would go with it.
 

@@ -28,7 +28,7 @@ impl WaitTimeoutResult {
 pub struct Condvar(sync::Condvar);
 
 impl Condvar {
-    /// A condition variable that nobody waits for.
+    /// A condition variable without waiters.
     #[must_use]
     pub const fn new() -> Self {
         Self(sync::Condvar::new())

@@ -350,7 +350,7 @@ impl World {
         }
     }
 
-    /// Gives the turn to whoever is next; says whether it went to another task.
+    /// Passes the turn to the next task; says whether it went to another task.
     fn hand_over(&self, mut inner: MutexGuard<'_, Inner>, me: usize) -> bool {
         if inner.steps > STEPS_MAX {
             let text = format!("no end after {STEPS_MAX} steps{}", inner.describe());
