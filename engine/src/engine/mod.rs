@@ -14,6 +14,8 @@ mod place;
 mod planning;
 mod restoring;
 mod room;
+#[cfg(test)]
+mod sealing_tests;
 mod shared;
 mod upkeep;
 
