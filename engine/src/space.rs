@@ -3,7 +3,7 @@
 //!
 //! Charged are: a fixed sum for the lock file; the manifest at its largest, old and new together; the checkpoint
 //! that closing will write, or the one that is there if it is larger; every segment at its capacity until it is
-//! sealed, and at its length from then on; files that were set aside.
+//! sealed, and at its length from then on; files that were set aside; the ballast.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -59,11 +59,12 @@ struct Charges {
     segments: u64,
     manifest: u64,
     checkpoint: u64,
+    ballast: u64,
 }
 
 impl Charges {
     const fn total(self) -> u64 {
-        FIXED_BYTES + self.segments + self.manifest + self.checkpoint
+        FIXED_BYTES + self.segments + self.manifest + self.checkpoint + self.ballast
     }
 }
 
@@ -145,15 +146,15 @@ impl Space {
 
     /// Bytes that the outputs of a job may have: below the limit with its reserve, and of what is free on the file system
     /// beyond what is to stay free. Less than that is free already: one segment, for what it brings back.
-    pub(crate) fn room_for_outputs(&self) -> u64 {
-        /// For the manifest.
-        const OTHERS: u64 = 16 << 10;
+    /// Less without the ballast, which keeps room for the manifest.
+    pub(crate) fn room_for_outputs(&self, has_ballast: bool) -> u64 {
+        let others = if has_ballast { 4 << 10 } else { 16 << 10 };
         let free = self.disk_free();
         let spare = match free.checked_sub(self.min_free) {
             Some(spare) if spare > 0 => spare,
             _ => self.segment_bytes.min(free / 4),
         };
-        self.room(Purpose::Compact).min(spare.saturating_sub(OTHERS))
+        self.room(Purpose::Compact).min(spare.saturating_sub(others))
     }
 
     /// Bytes that have to be free before users' writes take so many: a segment is left for compaction, which keeps to
@@ -226,6 +227,11 @@ impl Space {
         self.lock().segments += bytes;
     }
 
+    /// Charges for the ballast file that is there already.
+    pub(crate) fn found_ballast(&self, bytes: u64) {
+        self.lock().ballast = bytes;
+    }
+
     /// Gives back what was charged for segment files.
     pub(crate) fn give(&self, bytes: u64) {
         let mut charges = self.lock();
@@ -236,6 +242,15 @@ impl Space {
         if ceiling > self.limit.load(Ordering::Relaxed) {
             self.set_ceiling(ceiling);
         }
+    }
+
+    /// Charges for the ballast file, once; `false` if it does not fit below the limit.
+    pub(crate) fn charge_ballast(&self, bytes: u64) -> bool {
+        let mut charges = self.lock();
+        let used = charges.total() - charges.ballast;
+        let fits = used.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed);
+        charges.ballast = if fits { bytes.max(charges.ballast) } else { charges.ballast };
+        fits
     }
 
     /// What manifest and checkpoint need at most from now on.

@@ -329,6 +329,7 @@ pub fn file_name(bytes: &[u8]) {
         None => return,
         Some(FileName::Lock) => names::LOCK.to_owned(),
         Some(FileName::Manifest) => names::MANIFEST.to_owned(),
+        Some(FileName::Ballast) => names::BALLAST.to_owned(),
         Some(FileName::Segment(id)) => names::segment(id),
         Some(FileName::Checkpoint(number)) => names::checkpoint(number),
         Some(FileName::Quarantine(id)) => names::quarantine(id),

@@ -41,6 +41,7 @@ const LISTED: &[(&str, &[&str], &str)] = &[
         "what a caller may ask for; tested at its bounds",
     ),
     ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS", "TRIES_MAX"], CLOCK),
+    ("engine/src/engine/upkeep.rs", &["VAIN_JOBS_MAX"], SPIN),
     ("engine/src/engine/upkeep.rs", &["SHARE"], SMALL),
     ("engine/src/engine/room.rs", &["LIVE_MAX_PERCENT", "HELD_MAX_PART"], SMALL),
     ("engine/src/engine/room.rs", &["ROUNDS_MAX", "WAITS_MAX", "REST_NS"], SPIN),
@@ -68,7 +69,12 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ("engine/src/index/size.rs", &["STEPS"], "resolution of a size class"),
     ("engine/src/index/table.rs", &["HOMES_MIN"], SMALL),
     ("engine/src/segment/manifest_state.rs", &["NUMBERS_MAX"], NUMBER),
-    ("engine/src/segment/append.rs", &["RESERVE_MIN", "RESERVE_MAX"], SIZE),
+    ("engine/src/segment/append.rs", &["RESERVE_MIN", "RESERVE_MAX", "RELIEF_BYTES_MAX"], SIZE),
+    (
+        "engine/src/segment/ballast.rs",
+        &["LIMIT_BYTES_MIN"],
+        "whether a store has a ballast: `full_disk` has both kinds",
+    ),
     ("engine/src/segment/catalog.rs", &["SLOTS_MAX"], NUMBER),
     (
         "engine/src/segment/manifest_file.rs",

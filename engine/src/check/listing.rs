@@ -50,7 +50,7 @@ fn is_like_ours(name: &str) -> bool {
 /// The name of ours that `name` is but for the case of its letters.
 fn in_our_case(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    let known = [file_name::LOCK, file_name::MANIFEST, file_name::MANIFEST_TMP];
+    let known = [file_name::LOCK, file_name::MANIFEST, file_name::MANIFEST_TMP, file_name::BALLAST];
     let fixed = known.into_iter().find(|known| known.eq_ignore_ascii_case(name));
     let right = fixed.map_or(lower, str::to_owned);
     (right != name && FileName::parse(&right).is_some()).then_some(right)
@@ -121,7 +121,7 @@ fn is_referred_to(store: &Store<'_>, name: FileName) -> bool {
         FileName::Lock | FileName::Manifest => true,
         FileName::Segment(id) => state.segments.contains_key(&id),
         FileName::Checkpoint(number) => state.checkpoint.is_some_and(|(valid, _)| valid == number),
-        FileName::Quarantine(_) | FileName::Temporary => false,
+        FileName::Quarantine(_) | FileName::Temporary | FileName::Ballast => false,
     }
 }
 

@@ -64,7 +64,7 @@ impl Shared {
             now_sequence: self.writer.next_sequence().0,
             now_ms: self.lookup.clock.confirmed().0,
             garbage_max_percent: self.options.compaction.garbage_percent,
-            output_bytes_max: self.space.room_for_outputs(),
+            output_bytes_max: self.space.room_for_outputs(self.home.has_ballast()),
             segment_bytes: self.segment_bytes,
             force,
         }

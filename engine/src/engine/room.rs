@@ -188,7 +188,7 @@ impl Shared {
         let Some(least) = large.first() else { return Ok(false) };
         // Smaller segments are more headers: each copy may bring the store further above its limit.
         self.space.set_ceiling(u64::MAX);
-        let room = self.space.room_for_outputs();
+        let room = self.space.room_for_outputs(self.home.has_ballast());
         if least.copy_bytes > room
             && self.writer.evict_oldest_in(least.slot, least.copy_bytes - room) == 0
         {
@@ -200,6 +200,18 @@ impl Shared {
             Err(error) if error.is_disk_full() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// On a disk that was full, takes what is dead in the active segment to where compaction can have it.
+    pub(super) fn free_when_full(&self) -> Result<()> {
+        if !self.home.lacks_ballast() {
+            return Ok(());
+        }
+        if !self.writer.keep_ballast() && self.writer.seal_dead_active().is_err() {
+            // Without room for its footer it is sealed in place.
+            self.try_recover()?;
+        }
+        Ok(())
     }
 
     /// Evicts until the limits on what is live hold; says how many went. What has expired goes first.

@@ -89,6 +89,7 @@ impl Shared {
     pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
         let home = if lock.is_some() { home.locked() } else { home };
+        let home = if options.read_only { home } else { home.with_ballast(options.max_bytes) };
         super::opening::refuse_unfinished(&home)?;
         let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
@@ -320,6 +321,7 @@ fn account(home: &Home, options: &Options) -> Result<(Arc<Space>, u64)> {
     let (disk, dir) = (Arc::clone(&home.disk), home.dir.clone());
     let space = Space::new(disk, dir, limit, options.min_free_bytes, segment_bytes);
     space.found(segment_files_bytes(home)?);
+    space.found_ballast(home.ballast_found());
     Ok((Arc::new(space), segment_bytes))
 }
 

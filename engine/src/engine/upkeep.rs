@@ -90,6 +90,8 @@ pub(super) struct JobState {
 const RETRY_MS: u64 = 1_000;
 /// On a full disk the pause doubles so often.
 const TRIES_MAX: u64 = 2;
+/// `compact` ends after more jobs in a row than these that gave nothing back.
+const VAIN_JOBS_MAX: usize = 64;
 /// A write that finds no room looks for expired entries this often at most.
 pub(super) const SWEEP_EVERY_MS: u64 = 1_000;
 
@@ -200,6 +202,7 @@ impl Shared {
         if self.writer.unlink_retired() > 0 {
             return Ok(true);
         }
+        self.free_when_full()?;
         if self.keep_live_limits()? > 0 {
             return Ok(true);
         }
@@ -343,18 +346,21 @@ impl Shared {
         let rate = self.options.compaction.bytes_per_second;
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
+        self.free_when_full()?;
         let go_on = &mut |report: &CompactionReport| {
             let _asking = Asking::new(&self.upkeep.asks);
             go_on(report)
         };
+        let mut vain = 0;
         loop {
             let before = report.bytes_reclaimed;
             let done = self.run_job(only, false, &mut Limits { rate, go_on }, &mut report)?;
             // Order: the files that this job read are gone before the next one asks how much room there is.
             self.writer.unlink_retired();
-            // A job that gave nothing back would be repeated for ever.
-            let is_vain = report.bytes_reclaimed == before;
-            if !done || only.is_some() || report.cancelled || is_vain {
+            // Jobs that give nothing back would be repeated for ever. One may be followed by others that do: deaths that
+            // were taken for garbage are known to be needed once they were copied.
+            vain = if report.bytes_reclaimed == before { vain + 1 } else { 0 };
+            if !done || only.is_some() || report.cancelled || vain > VAIN_JOBS_MAX {
                 break;
             }
             if go_on(&report).is_break() {
@@ -363,6 +369,7 @@ impl Shared {
             }
         }
         self.writer.unlink_retired();
+        self.free_when_full()?;
         Ok(report)
     }
 
@@ -377,34 +384,40 @@ impl Shared {
         let mut job = self.upkeep.job();
         self.writer.settle_doubt()?;
         let mut most = usize::MAX;
+        // Segments that the disk has no room to copy, and why.
+        let (mut too_large, mut full): (Vec<Slot>, _) = (Vec::new(), None);
         loop {
-            let (facts, goal) = (self.facts(&job), self.goal(force));
+            let (mut facts, goal) = (self.facts(&job), self.goal(force));
+            facts.retain(|facts| !too_large.contains(&facts.slot));
             let mut chosen = match only {
                 Some(ids) => self.named(ids, &job),
                 None => plan(&facts, &goal, &job.streams).inputs,
             };
             chosen.truncate(most);
             if chosen.is_empty() {
-                if only.is_none() {
+                if only.is_none() && full.is_none() {
                     // What failed has gone otherwise: nothing is left to be tried again.
                     self.note_success(&job);
                 }
-                return Ok(false);
+                return full.map_or(Ok(false), Err);
             }
             most = chosen.len() / 2;
-            let table = self.lookup.catalog.table();
-            let inputs: Vec<_> =
-                chosen.iter().filter_map(|slot| table.get(*slot).cloned()).collect();
-            drop(table);
-            let cleaned: Vec<_> =
-                facts.into_iter().filter(|facts| chosen.contains(&facts.slot)).collect();
+            let inputs = self.segments_in(&chosen);
+            facts.retain(|facts| chosen.contains(&facts.slot));
             let now = (self.writer.next_sequence().0, self.lookup.clock.confirmed().0);
-            job.streams.learn(now.0, now.1, &cleaned);
+            job.streams.learn(now.0, now.1, &facts);
             let copied =
                 match self.carry_out((&job.streams, goal.streams()), inputs, limits, report) {
                     // It needed more room than was thought: half of it needs less.
                     Err(Error::Full { .. }) if only.is_none() => continue,
-                    Err(error) if only.is_none() && error.is_disk_full() && most > 0 => continue,
+                    Err(error) if only.is_none() && error.is_disk_full() => {
+                        if most == 0 {
+                            // Its deaths were taken for garbage. Others may do with less.
+                            too_large.append(&mut chosen);
+                            (most, full) = (usize::MAX, Some(error));
+                        }
+                        continue;
+                    }
                     copied => copied?,
                 };
             match copied {
@@ -423,12 +436,8 @@ impl Shared {
                     return Ok(false);
                 }
                 Copied::Unreadable(segment, corruption) => {
-                    // It stays, and is not tried again in this session.
                     most = usize::MAX;
-                    job.unreadable.push(segment.id());
-                    self.upkeep.has_unreadable.store(true, Ordering::Release);
-                    report.unreadable.push(corruption.clone());
-                    self.note_failure(&corruption);
+                    self.pass_over(&mut job, &segment, corruption, report);
                 }
             }
         }
@@ -497,6 +506,25 @@ impl Shared {
         counters.compacted_records.add(transfer.records_copied);
         counters.compacted_bytes.add(transfer.outputs.iter().map(|o| o.seal.file_bytes).sum());
         Ok(())
+    }
+
+    /// A segment that cannot be read stays, and is not tried again in this session.
+    fn pass_over(
+        &self,
+        job: &mut JobState,
+        segment: &Segment,
+        corruption: Corruption,
+        report: &mut CompactionReport,
+    ) {
+        job.unreadable.push(segment.id());
+        self.upkeep.has_unreadable.store(true, Ordering::Release);
+        self.note_failure(&corruption);
+        report.unreadable.push(corruption);
+    }
+
+    fn segments_in(&self, slots: &[Slot]) -> Vec<Arc<Segment>> {
+        let table = self.lookup.catalog.table();
+        slots.iter().filter_map(|slot| table.get(*slot).cloned()).collect()
     }
 
     /// The slots of the sealed segments among `ids`.

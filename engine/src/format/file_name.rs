@@ -9,6 +9,9 @@ pub const MANIFEST: &str = "MANIFEST";
 /// Name of a manifest that is being written.
 pub const MANIFEST_TMP: &str = "MANIFEST.tmp";
 
+/// Name of the file that a store gives up when the disk is full.
+pub const BALLAST: &str = "BALLAST";
+
 /// A file of a store, known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {
@@ -16,6 +19,8 @@ pub enum FileName {
     Lock,
     /// The manifest.
     Manifest,
+    /// Room kept for a full disk; holds nothing.
+    Ballast,
     /// A segment.
     Segment(SegmentId),
     /// The index at one moment, numbered.
@@ -33,6 +38,7 @@ impl FileName {
         match name {
             LOCK => return Some(Self::Lock),
             MANIFEST => return Some(Self::Manifest),
+            BALLAST => return Some(Self::Ballast),
             MANIFEST_TMP => return Some(Self::Temporary),
             _ => {}
         }
@@ -101,6 +107,7 @@ mod tests {
         for tmp in [segment_tmp(id), checkpoint_tmp(9), MANIFEST_TMP.to_owned()] {
             assert_eq!(FileName::parse(&tmp), Some(FileName::Temporary));
         }
+        assert_eq!(FileName::parse(BALLAST), Some(FileName::Ballast));
         for foreign in [
             "",
             ".",

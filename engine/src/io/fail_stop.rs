@@ -24,9 +24,23 @@ impl FailStopFile {
 
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_or(bytes, offset, |_| false)
+    }
+
+    /// As [`Self::write`]. A write that fails is done once more if `is_relieved` says that its cause is gone: the same
+    /// bytes go to the same place, so nothing rests on what became of the first one.
+    pub(crate) fn write_or(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        is_relieved: impl FnOnce(&io::Error) -> bool,
+    ) -> io::Result<()> {
         // The mutex is not held: a sync that runs at the same time need not cover this write.
         Self::check(*self.lock())?;
-        let written = write_all_at(self.file.as_ref(), bytes, offset);
+        let written = match write_all_at(self.file.as_ref(), bytes, offset) {
+            Err(error) if is_relieved(&error) => write_all_at(self.file.as_ref(), bytes, offset),
+            written => written,
+        };
         self.remember(written)
     }
 

@@ -131,7 +131,7 @@ fn our_name(name: &str) -> Option<FileName> {
     let number = match parsed {
         FileName::Segment(id) | FileName::Quarantine(id) => id.0,
         FileName::Checkpoint(number) => number,
-        FileName::Lock | FileName::Manifest | FileName::Temporary => 0,
+        FileName::Lock | FileName::Manifest | FileName::Ballast | FileName::Temporary => 0,
     };
     (number < ID_MAX).then_some(parsed)
 }

@@ -233,11 +233,12 @@ fn refuse_odd(home: &Home, listed: &[DirectoryEntry]) -> Result<()> {
     }
 }
 
-/// The names of our files but the lock, with their lengths.
+/// The names of our files but the lock and the ballast, with their lengths.
 pub(super) fn names_of(listed: &[DirectoryEntry]) -> Vec<(String, u64)> {
     let is_ours = |entry: &&DirectoryEntry| {
         let name = FileName::parse(&entry.name);
-        entry.kind == PathKind::File && name.is_some_and(|name| name != FileName::Lock)
+        entry.kind == PathKind::File
+            && name.is_some_and(|name| !matches!(name, FileName::Lock | FileName::Ballast))
     };
     let names = listed.iter().filter(is_ours).map(|entry| (entry.name.clone(), entry.bytes));
     let mut names: Vec<_> = names.collect();

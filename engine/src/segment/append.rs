@@ -7,7 +7,7 @@ use super::{
     tail::{Kept, Rest},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, is_disk_full},
     format::{
         footer::{FOOTER_ENTRY_BYTES, FOOTER_TRAILER_BYTES},
         manifest::{AddSegment, SealSegment},
@@ -21,12 +21,18 @@ use crate::{
 /// Room is reserved in steps that grow with the file: small stores stay small, big ones rarely ask.
 const RESERVE_MIN: u64 = 32 << 10;
 const RESERVE_MAX: u64 = 1 << 20;
+/// A write of at most so many bytes may spend the ballast on a full disk: deletes are small, and leave most of it.
+const RELIEF_BYTES_MAX: usize = 4 << 10;
 
 /// A segment that is not sealed, with its file. Owned by the writer's turn.
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<FailStopFile>,
+    /// Whose ballast a small write may spend.
+    home: Option<Home>,
+    /// Whether a user's write is among what is not in the file yet, which must not spend the ballast.
+    pub(crate) owes_put: bool,
     /// Offset behind the last record in the image.
     pub(crate) end: u64,
     /// Offset up to which the file has what the image has.
@@ -82,6 +88,8 @@ impl OpenSegment {
         Ok(Self {
             segment,
             file: Arc::new(file),
+            home: Some(home.clone()),
+            owes_put: false,
             end: RECORDS_AT,
             written: RECORDS_AT,
             durable: RECORDS_AT,
@@ -104,6 +112,8 @@ impl OpenSegment {
         Self {
             segment,
             file: Arc::new(FailStopFile::new(file)),
+            home: None,
+            owes_put: false,
             end,
             written: end,
             durable: RECORDS_AT,
@@ -151,12 +161,18 @@ impl OpenSegment {
         let start = usize::try_from(self.written - RECORDS_AT).unwrap_or(usize::MAX);
         let bytes = image.get(start..).unwrap_or_default();
         debug_assert_eq!(self.written + bytes.len() as u64, self.end, "image and end agree");
-        let written = self.file.write(bytes, self.written);
+        let written = self.file.write_or(bytes, self.written, |error| {
+            !self.owes_put
+                && bytes.len() <= RELIEF_BYTES_MAX
+                && is_disk_full(error)
+                && self.home.as_ref().is_some_and(Home::spend_ballast)
+        });
         counters.writes.add_alone(1);
         counters.written_bytes.add_alone(bytes.len() as u64);
         drop(image);
         written.map_err(|source| self.failed("write", source))?;
         self.written = self.end;
+        self.owes_put = false;
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use crate::{
     types::Timestamp,
 };
 
+/// What has to be left beside a footer.
+const OTHERS_BYTES: u64 = 16 << 10;
+
 /// Seals `segment`, whose image has no holes, with its footer if there is room for that.
 pub(crate) fn seal_in_place(
     home: &Home,
@@ -40,6 +43,14 @@ pub(crate) fn seal_in_place(
     file.write(&image, RECORDS_AT).map_err(failed("write"))?;
     drop(image);
     let file_bytes = end + footer.len() as u64;
+    let free = home.disk.space(home.dir()).map_or(u64::MAX, |space| space.available);
+    if free < footer.len() as u64 + OTHERS_BYTES {
+        // What room there is belongs to the manifest.
+        file.sync().map_err(failed("sync"))?;
+        let seal = without_footer(&seal_edit(&trailer, end));
+        let sealed = sealed_through(raw, &seal, maps);
+        return Ok((seal, sealed));
+    }
     // By the raw file: that there is no room for a footer is no failure of the records.
     let seal = match write_all_at(raw.as_ref(), &footer, end) {
         Ok(()) => seal_edit(&trailer, file_bytes),

@@ -88,9 +88,15 @@ impl ManifestFile {
         for edit in edits {
             next.apply(edit).map_err(|reason| self.senseless(reason))?;
         }
-        match self.file.take() {
-            Some(file) if self.bytes < self.grown_bytes() => self.append(file, edits)?,
-            _ => self.replace(&next)?,
+        let written = match self.file.take() {
+            Some(file) if self.bytes < self.grown_bytes() => self.append(file, edits),
+            _ => self.replace(&next),
+        };
+        match written {
+            Err(error) if error.is_disk_full() && self.home.spend_ballast() => {
+                self.replace(&next)?
+            }
+            written => written?,
         }
         self.state = next;
         Ok(())
@@ -118,7 +124,7 @@ impl ManifestFile {
     }
 
     /// More than a manifest of this state takes, with a few edits to come.
-    fn sum_bytes(&self) -> u64 {
+    pub(crate) fn sum_bytes(&self) -> u64 {
         const MORE: usize = 16;
         let listed = self.state.segments.len() + self.state.quarantined.len() + MORE;
         let property = |(name, value): (&Vec<u8>, &Vec<u8>)| (name.len() + value.len() + 16) as u64;

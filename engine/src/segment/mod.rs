@@ -11,6 +11,7 @@
 //! This room sees bytes through `format` and disks through `io`. What a key means today is `index`'s business.
 
 pub(crate) mod append;
+mod ballast;
 pub(crate) mod batches;
 pub(crate) mod catalog;
 pub(crate) mod in_place;
@@ -44,6 +45,7 @@ use crate::{
     types::{SegmentId, SequenceNumber, Slot, Timestamp, mean_death},
 };
 
+pub(crate) use ballast::{Ballast, ballast_bytes};
 pub use value::Value;
 
 /// Where records begin in every segment.
@@ -60,6 +62,8 @@ pub(crate) struct Home {
     pub(crate) dir: PathBuf,
     /// Of an open store: which file its lock file is.
     lock_file: Option<Arc<str>>,
+    /// Of a store that is open for writing: room that it gives up when the disk is full.
+    ballast: Option<Arc<Ballast>>,
 }
 
 impl Home {
@@ -70,7 +74,7 @@ impl Home {
     }
 
     pub(crate) const fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
-        Self { disk, dir, lock_file: None }
+        Self { disk, dir, lock_file: None, ballast: None }
     }
 
     /// The directory `path` as it was given, for work that begins and ends in one call: held open if it is there.

@@ -62,7 +62,7 @@ impl Writer {
     /// Stages a write if there is surely room for it. `false`: it has to go the ordinary way.
     pub(super) fn stage(&self, key: &[u8], change: Change<'_>) -> Result<bool> {
         let more = change.weight(key);
-        if !self.may_stage(key, more)? {
+        if self.home.lacks_ballast() || !self.may_stage(key, more)? {
             return Ok(false);
         }
         if !self.is_bounded() {

@@ -21,6 +21,7 @@ use crate::{
     segment::{
         Home, RECORDS_AT,
         append::OpenSegment,
+        ballast_bytes,
         catalog::Catalog,
         manifest_file::{ManifestFile, Unapplied},
         transfer::Leftover,
@@ -150,8 +151,17 @@ impl Log {
         let is_allowed = wanted.purpose != Purpose::Write
             || !self.is_in_reserve
             || self.space.room(Purpose::Write) > 0;
+        let is_allowed =
+            is_allowed && (wanted.purpose != Purpose::Write || !self.home.lacks_ballast());
         is_allowed
             && self.active.as_ref().is_some_and(|open| open.room(wanted.records) >= wanted.bytes)
+    }
+
+    /// Says what is appended next: only what frees room may spend the ballast.
+    pub(super) fn note_purpose(&mut self, purpose: Purpose) {
+        if let Some(open) = &mut self.active {
+            open.owes_put |= purpose == Purpose::Write;
+        }
     }
 
     /// Bytes of a segment that is begun for this.
@@ -178,6 +188,15 @@ impl Log {
         if self.has_room(wanted) {
             return Ok(());
         }
+        if wanted.purpose == Purpose::Write && self.home.lacks_ballast() {
+            if !self.keep_ballast() {
+                let (free, required) = (self.space.disk_free(), self.home.ballast_wanted());
+                return Err(Fault::Refused(Error::LowSpace { free, required }));
+            }
+            if self.has_room(wanted) {
+                return Ok(());
+            }
+        }
         let capacity = self.capacity_for(wanted);
         let limit = self.space.largest();
         if capacity > limit {
@@ -187,7 +206,17 @@ impl Log {
         }
         let beside = self.room_for(wanted) - capacity;
         self.space.take_beside(capacity, beside, wanted.purpose).map_err(Fault::Refused)?;
-        let open = self.begin(capacity)?;
+        let open = match self.begin(capacity) {
+            Err(Fault::Refused(error))
+                if wanted.purpose != Purpose::Write
+                    && error.is_disk_full()
+                    && self.home.spend_ballast() =>
+            {
+                self.space.take_beside(capacity, beside, wanted.purpose).map_err(Fault::Refused)?;
+                self.begin(capacity)?
+            }
+            begun => begun?,
+        };
         self.is_in_reserve =
             wanted.purpose != Purpose::Write && self.space.room(Purpose::Write) == 0;
         // Order: the manifest names the new segment durably before a record in it can be acknowledged.
@@ -195,7 +224,17 @@ impl Log {
         if let Some(full) = self.active.replace(open) {
             self.closing.push_back(full);
         }
+        if !self.home.lacks_ballast() {
+            self.keep_ballast();
+        }
         Ok(())
+    }
+
+    /// Sees to it that the ballast is there; `false` if there is no room for it.
+    pub(super) fn keep_ballast(&self) -> bool {
+        let bytes = ballast_bytes(self.manifest().sum_bytes());
+        // Under a limit that it does not fit there is none, and writes go on.
+        !self.space.charge_ballast(bytes) || self.home.keep_ballast(bytes)
     }
 
     /// Begins a segment for which `capacity` is charged. The charge is given back if nothing is left of it.

@@ -365,6 +365,11 @@ impl Writer {
         self.check_stopped()
     }
 
+    /// Makes the ballast again that a full disk took; `false` if there is no room.
+    pub(crate) fn keep_ballast(&self) -> bool {
+        self.turn().log.keep_ballast()
+    }
+
     /// Whether everything that was acknowledged is on the device.
     pub(crate) fn is_all_durable(&self) -> bool {
         self.staging.len() == 0 && self.commit.waiting() == 0 && !self.turn().log.owes_sync()

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Lock order: the job of upkeep, maintenance, turn, manifest, catalog, index shard (I11). Only the
-//! first four are held across disk I/O.
+//! first four are held across disk I/O, and the ballast's own lock, behind which no other is taken.
 
 mod batch;
 mod effects;
@@ -116,6 +116,7 @@ pub(crate) struct Writer {
     turn: Mutex<Turn>,
     /// Held while segments are sealed or replaced, one at a time.
     maintenance: Mutex<()>,
+    home: Home,
     staging: Staging,
     /// What the files take.
     space: Arc<Space>,
@@ -182,6 +183,7 @@ impl Writer {
     pub(crate) fn new(lookup: Arc<Lookup>, options: &Options, start: LogStart) -> Self {
         let durable = SequenceNumber(start.next_sequence.0 - 1);
         let now = lookup.clock.machine().monotonic_ms();
+        let home = start.home.clone();
         let log = Log {
             home: start.home,
             hasher: lookup.hasher,
@@ -212,6 +214,7 @@ impl Writer {
             turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), live_limits, stopped)),
             lookup,
             maintenance: Mutex::new(()),
+            home,
             staging: Staging::default(),
             space: start.space,
             retired: Retired::default(),

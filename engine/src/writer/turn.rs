@@ -223,6 +223,7 @@ impl Turn {
         if self.log.owes_marker() {
             self.log.append_marker(0, 0);
         }
+        self.log.note_purpose(wanted.purpose);
         match ops {
             Ops::One(op) => {
                 let found = self.look(op, group).map_err(Fault::Refused)?;

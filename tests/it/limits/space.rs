@@ -49,7 +49,8 @@ fn low_space() {
 fn is_no_room(error: &Error) -> bool {
     match error {
         Error::Io { source, .. } => source.raw_os_error() == Some(ENOSPC),
-        Error::Stopped { .. } => true,
+        // Deletes, or work in the background, have used up what the store keeps for a full disk.
+        Error::Stopped { .. } | Error::LowSpace { .. } => true,
         _ => false,
     }
 }

@@ -134,7 +134,8 @@ impl History {
         let is_full = self.is_full || self.was_full;
         let is_allowed = match error {
             Error::TooLarge { .. } | Error::Full { .. } => !is_delete,
-            Error::LowSpace { .. } => !is_delete && self.drawn.min_free.is_some(),
+            // On a full disk: what the store kept for that is used up.
+            Error::LowSpace { .. } => !is_delete && (self.drawn.min_free.is_some() || is_full),
             Error::Io { source, .. } => is_full && source.kind() == std::io::ErrorKind::StorageFull,
             Error::Stopped { .. } => is_full,
             Error::Conflict { .. } => !is_delete,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tierce_engine::{Durability, Engine, Health, Options, PutOptions, io::Disk};
+use tierce_engine::{Durability, Engine, Error, Health, Options, PutOptions, io::Disk};
 use tierce_kit::{
     clock::TestClock,
     crash::{CrashPlan, image},
@@ -159,6 +159,112 @@ fn compaction_with_little_room() {
         store.disk.set_capacity(None);
         store.reopen();
         for key in (0..1_500).filter(|key| key % 7 >= 4) {
+            assert!(store.engine().contains_key(name(key)).unwrap(), "{key}");
+        }
+    }
+}
+
+/// Bytes that are free on the full disk.
+const SPARES: [u64; 6] = [0, 1 << 10, 4 << 10, 8 << 10, 16 << 10, 20 << 10];
+
+/// Goal: with so many bytes to spare, or none, a store on a full disk opens, is read, deletes, cuts, compacts and then
+/// takes writes again, before and after a crash; what is refused meanwhile says that there is no room, and the store
+/// keeps to the room that there is.
+#[test]
+fn any_spare_is_enough() {
+    for spare in SPARES {
+        for (bytes, is_crash) in [(20, true), (700, false), (700, true), (60_000, true)] {
+            let what = format!("{spare} bytes to spare, values of {bytes}, crash: {is_crash}");
+            let mut store =
+                Limited::new(|options| options.segment_bytes(256 << 10).durability(Durability::Os));
+            store.engine().put("first", "v").unwrap();
+            store.disk.set_capacity(Some(store.disk.total() + (300 << 10)));
+            let keys = fill(&store, bytes);
+            let capacity = store.disk.total() + spare;
+            store.disk.set_capacity(Some(capacity));
+            if is_crash {
+                store.disk = store.disk.copy();
+                store.disk.set_capacity(Some(capacity));
+                store.options = store.options.clone().disk(store.disk.clone());
+                let engine = store.options.clone().open(STORE).unwrap();
+                assert_eq!(engine.health(), Health::Good, "{what}");
+                assert_all(&engine, 0..keys, bytes);
+                assert!(engine.put("large", vec![1; 40_000]).is_err(), "{what}");
+                if engine.health() != Health::Good {
+                    engine.try_recover().unwrap();
+                }
+                empty(&engine, keys);
+                engine.close().unwrap();
+            } else {
+                store.clock.advance(2_000);
+                store.settle();
+                assert_all(store.engine(), 0..keys, bytes);
+                empty(store.engine(), keys);
+                store.close();
+            }
+            assert!(store.disk.total() <= capacity, "{what}");
+            store.check_files();
+            let engine = store.options.clone().open(STORE).unwrap();
+            assert_eq!(engine.get("again").unwrap().as_deref(), Some(&b"fits"[..]), "{what}");
+            assert!(!engine.contains_key(name(1)).unwrap(), "{what}");
+        }
+    }
+}
+
+/// Goal: a disk that others fill up to the last byte while the store is open stops no delete, and no small put stops
+/// the store: puts are refused with the numbers until there is room, and then go on by themselves.
+#[test]
+fn others_fill_the_disk() {
+    for durability in [Durability::Os, Durability::Sync, Durability::Buffered, Durability::Periodic]
+    {
+        let store = Limited::new(|options| {
+            options.segment_bytes(64 << 10).durability(durability).periodic_ms(500)
+        });
+        let engine = store.engine();
+        store.disk.set_capacity(Some(1 << 20));
+        for key in 0..100 {
+            engine.put(name(key), value(key, 0, 900)).unwrap();
+        }
+        engine.sync().unwrap();
+        store.disk.set_capacity(Some(store.disk.total()));
+        for key in 0..60 {
+            assert!(engine.delete(name(key)).unwrap(), "{durability:?}: {key}");
+        }
+        engine.sync().unwrap();
+        let refused = (0..40).find_map(|n| engine.put(name(n), value(n, 1, 900)).err());
+        assert!(matches!(refused, Some(Error::LowSpace { .. })), "{durability:?}: {refused:?}");
+        assert_eq!(engine.health(), Health::Good, "{durability:?}");
+        assert!(engine.delete(name(99)).unwrap(), "{durability:?}");
+        store.disk.set_capacity(None);
+        engine.put(name(99), value(99, 0, 900)).unwrap();
+        assert_all(engine, 60..100, 900);
+    }
+}
+
+/// Goal: compaction of a store that is half dead wins with hardly more to spare than what is alive in one segment: job
+/// by job, each no larger than the room there is.
+#[test]
+fn compaction_with_hardly_any_room() {
+    let cases = [(8 << 10, 24), (16 << 10, 20), (16 << 10, 64), (64 << 10, 44), (64 << 10, 64)];
+    for (segment, spare) in cases.map(|(segment, kib)| (segment, kib << 10)) {
+        let mut store = Limited::new(|options| options.segment_bytes(segment));
+        store.engine().pause_compaction();
+        for key in 0..2_000 {
+            store.engine().put(name(key), value(key, 0, 700)).unwrap();
+        }
+        for key in (0..2_000).filter(|key| key % 7 < 4) {
+            assert!(store.engine().delete(name(key)).unwrap());
+        }
+        store.engine().sync().unwrap();
+        while store.engine().step().unwrap() {}
+        let before = store.disk.total();
+        store.disk.set_capacity(Some(before + spare));
+        let report = store.engine().compact();
+        let won = before.saturating_sub(store.disk.total());
+        assert!(won > before / 3, "{segment}, {spare}: {won} of {before}: {report:?}");
+        store.disk.set_capacity(None);
+        store.reopen();
+        for key in (0..2_000).filter(|key| key % 7 >= 4) {
             assert!(store.engine().contains_key(name(key)).unwrap(), "{key}");
         }
     }
