@@ -129,6 +129,8 @@ impl Turn {
         let cause = match std::mem::replace(&mut self.doing, Doing::Nothing) {
             Doing::Changing => {
                 self.is_torn = true;
+                // Whatever stopped the log before this: its cause can be removed, and this one cannot.
+                self.stopped = None;
                 "a change of the index panicked half-way: reopen the store"
             }
             Doing::Writing(mark) => {

@@ -148,6 +148,7 @@ fn finished(shared: Shared) -> Verdict {
         }
     }
     settled(&shared)?;
+    counted(&shared)?;
     let gone = all_keys(&shared);
     // What is over or cut may be counted for a while.
     let ends = |op: &Op| match op {
@@ -281,6 +282,20 @@ fn settled(shared: &Shared) -> Verdict {
     Ok(())
 }
 
+/// After a sweep the store counts what it shows, whoever read or touched meanwhile.
+fn counted(shared: &Shared) -> Verdict {
+    if shared.engine.clock_doubt().is_some() {
+        return Ok(());
+    }
+    shared.engine.sweep(None).map_err(|error| format!("sweep at the end: {error}"))?;
+    let shown = shared.engine.iter().map_err(|error| format!("reading at the end: {error}"))?;
+    let (shown, counted) = (shown.count() as u64, shared.engine.stats().entries);
+    if shown == counted {
+        return Ok(());
+    }
+    Err(format!("after a sweep {shown} entries are shown and {counted} are counted"))
+}
+
 /// After failures whose cause is gone: the store takes writes again, and the background works.
 fn well_again(shared: &Shared) -> Verdict {
     // A thread that panicked may not have said so yet: all others go on while this one sleeps.
@@ -301,6 +316,9 @@ fn well_again(shared: &Shared) -> Verdict {
     if !shared.case.config.background {
         return Ok(());
     }
+    let probe = PutOptions::new().evictable(true).durability(Durability::Periodic);
+    // It may be refused; what is staged then is flushed all the same.
+    let _ = shared.engine.put_with("other", "probe", &probe);
     if shared.engine.stats().staged == 0 {
         return Ok(());
     }

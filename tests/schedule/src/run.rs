@@ -449,7 +449,9 @@ impl Shared {
             && limits.max_entries.or(limits.max_live_bytes).or(limits.max_bytes).is_none()
             && !self.has(|op| matches!(op, Op::Shrink { .. } | Op::Slide { .. }));
         let snapshot = follower.snapshot();
-        let time = (begun.time, follower.now().0.max(snapshot.now().0).max(self.engine.now().0));
+        // A follower has a clock of its own, which may believe a jump earlier or later.
+        let clocks = [begun.time, follower.now().0, snapshot.now().0, self.engine.now().0];
+        let time = (clocks.into_iter().min().unwrap_or(0), clocks.into_iter().max().unwrap_or(0));
         for number in (0..KEYS).filter(|_| is_exact) {
             if let Ok(entry) = snapshot.entry(key(number)) {
                 let kind = Kind::Follow { seen: entry.as_ref().map(seen) };
