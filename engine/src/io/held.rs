@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{
     Access, DirectoryEntry, Disk, File, LockMode, LockOutcome, OsDisk, PathKind, Space,
-    os::{OsFile, lock_exclusive, lock_shared, synced},
+    os::{OsFile, lock_exclusive, lock_shared, refuse_special, synced},
     owner::{self, Owner},
     parent,
 };
@@ -156,7 +156,7 @@ impl Disk for HeldDir {
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         let Some((at, rest)) = self.within(path) else { return OsDisk.open(path, access) };
-        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let flags = flags
             | match access {
                 Access::Read => OFlags::RDONLY,
@@ -164,6 +164,7 @@ impl Disk for HeldDir {
                 Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             };
         let file = fs::File::from(openat(at, rest, flags, Mode::RUSR | Mode::WUSR)?);
+        refuse_special(&file)?;
         if access == Access::CreateNew {
             owner::give(&file, self.owner_above(path));
         }
@@ -226,7 +227,7 @@ impl Disk for HeldDir {
                 };
                 lock_exclusive(&is_regular, &open, &is_named)
             }
-            LockMode::Shared => lock_shared(open(OFlags::RDONLY)?),
+            LockMode::Shared => lock_shared(open(OFlags::RDONLY | OFlags::NONBLOCK)?),
         }
     }
 

@@ -103,7 +103,9 @@ impl Disk for OsDisk {
         }
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        without_waiting(&mut options);
         let file = options.open(path)?;
+        refuse_special(&file)?;
         #[cfg(unix)]
         if access == Access::CreateNew {
             owner::give(&file, owner::of_dir(&parent(path)));
@@ -156,7 +158,12 @@ impl Disk for OsDisk {
                 };
                 lock_exclusive(&is_regular, &open, &|file| is_same_file(file, path))
             }
-            LockMode::Shared => lock_shared(fs::File::open(path)?),
+            LockMode::Shared => {
+                let mut options = fs::OpenOptions::new();
+                options.read(true);
+                without_waiting(&mut options);
+                lock_shared(options.open(path)?)
+            }
         }
     }
 
@@ -278,7 +285,28 @@ pub(super) fn lock_exclusive(
     }
 }
 
+/// Opening a pipe waits until somebody writes to it, unless it is said not to.
+fn without_waiting(options: &mut fs::OpenOptions) {
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+/// Refuses pipes and devices: a read of them may wait for ever. They are opened without waiting for that reason.
+pub(super) fn refuse_special(file: &fs::File) -> io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() || kind.is_dir() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 pub(super) fn lock_shared(file: fs::File) -> io::Result<LockOutcome> {
+    refuse_special(&file)?;
     match file.try_lock_shared() {
         Ok(()) => Ok(LockOutcome::Held(Box::new(Flock::new(file)))),
         Err(fs::TryLockError::WouldBlock) => Ok(LockOutcome::Busy { pid: holder(&file) }),
@@ -422,5 +450,36 @@ impl Clock for OsClock {
         let text = fs::read_to_string(path).unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
         u128::from_str_radix(&digits, 16).unwrap_or_default().to_le_bytes()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// Goal: a pipe in the place of a file or a lock is an error at once, by path and in a directory that is held open;
+    /// nothing waits for somebody who writes to it. Method: from a thread that may not return.
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let (send, refused) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let dir = std::env::temp_dir().join(format!("tierce-pipe-{}", std::process::id()));
+            fs::create_dir(&dir).unwrap();
+            let pipe = dir.join("pipe");
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let held = OsDisk.hold_dir(&dir).unwrap().unwrap();
+            for disk in [&OsDisk as &dyn Disk, &*held] {
+                for access in [Access::Read, Access::Write] {
+                    send.send(disk.open(&pipe, access).map(drop).map_err(|e| e.kind())).unwrap();
+                }
+                let locked = disk.lock(&pipe, LockMode::Shared);
+                send.send(locked.map(drop).map_err(|e| e.kind())).unwrap();
+            }
+            fs::remove_dir_all(&dir).unwrap();
+        });
+        for _ in 0..6 {
+            let answer = refused.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+            assert_eq!(answer, Err(io::ErrorKind::InvalidInput));
+        }
     }
 }
