@@ -285,7 +285,7 @@ pub(super) fn lock_exclusive(
     }
 }
 
-/// Opening a pipe waits until somebody writes to it, unless it is said not to.
+/// Opening a pipe waits for a writer, unless this is said.
 fn without_waiting(options: &mut fs::OpenOptions) {
     #[cfg(unix)]
     {
@@ -458,7 +458,7 @@ mod tests {
     use super::*;
 
     /// Goal: a pipe in the place of a file or a lock is an error at once, by path and in a directory that is held open;
-    /// nothing waits for somebody who writes to it. Method: from a thread that may not return.
+    /// nothing waits for a writer. Method: from a thread that may not return.
     #[test]
     fn a_pipe_is_refused_and_not_waited_for() {
         let (send, refused) = std::sync::mpsc::channel();
