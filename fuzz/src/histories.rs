@@ -4,6 +4,7 @@
 //! An input is the number of a setup and then two bytes for each operation, so that a change of the input changes one
 //! operation and leaves the others as they are.
 
+use tierce_engine::Knobs;
 use tierce_kit::{history::History, recorder::RecordingDisk, run::Runner};
 
 /// Most operations of an input.
@@ -13,7 +14,9 @@ const LENGTH_MAX: usize = 200;
 #[must_use]
 pub fn inputs() -> Vec<Vec<u8>> {
     let input = |seed: u8| (0..60_u8).map(|at| at.wrapping_mul(37) ^ seed).collect();
-    (0..4).map(input).collect()
+    // A crash while the clock is in doubt, which is then set back.
+    let doubtful = b"\x00\x25\x41\xb9\xde\x00\x00\x4d\x72\x75\x9a\x9d\xc2\x80\x0c\x81\xa6".to_vec();
+    (0..4).map(input).chain([doubtful]).collect()
 }
 
 /// Runs the operations that `bytes` determines.
@@ -24,7 +27,11 @@ pub fn operations(bytes: &[u8]) {
     let Some((setup, ops)) = bytes.split_first() else { return };
     let seed = u64::from(*setup);
     let history = History::new(0);
-    let mut runner = Runner::new(RecordingDisk::new(), history.setup(seed));
+    let mut setup = history.setup(seed);
+    // With time in doubt, which the histories of the kit do not know.
+    let hold_ms = Knobs::worst().opening_hold_ms;
+    setup.knobs = Knobs { opening_hold_ms: hold_ms, ..setup.knobs };
+    let mut runner = Runner::new(RecordingDisk::new(), setup);
     runner.clock = runner.clock.clone().seeded(seed);
     runner.open().expect("an empty store opens");
     for (number, op) in ops.chunks_exact(2).take(LENGTH_MAX).enumerate() {

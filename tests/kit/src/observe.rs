@@ -184,12 +184,16 @@ impl Model {
     /// # Errors
     /// What is wrong, for people.
     pub fn check_after_crash(&self, engine: &Engine, kind: CrashKind) -> Result<Fit, String> {
-        let evicted = match kind {
+        self.check_as(engine, kind, self.evicted_after(kind))
+    }
+
+    /// What is known of evicted entries after a crash of this kind.
+    const fn evicted_after(&self, kind: CrashKind) -> Evicted {
+        match kind {
             CrashKind::None => Evicted::Gone,
             _ if self.evicts() => Evicted::Unknown,
             _ => Evicted::Back,
-        };
-        self.check_as(engine, kind, evicted)
+        }
     }
 
     /// As [`Self::check_after_crash`], with what is known of evicted entries.
@@ -203,7 +207,36 @@ impl Model {
         evicted: Evicted,
     ) -> Result<Fit, String> {
         let seen = Observation::of(engine, self.keys())?;
-        let mut fit = self.explain(kind, |state| seen.is(state, evicted)).ok_or_else(|| {
+        self.check_seen(engine, kind, evicted, (seen, None))
+    }
+
+    /// As [`Self::check_after_crash`] of a store whose time is in doubt: what a clock in doubt hides tells nothing, so
+    /// `sure` is the same store without that clock, and the state must explain both.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check_in_doubt(
+        &self,
+        engine: &Engine,
+        kind: CrashKind,
+        sure: &Engine,
+    ) -> Result<Fit, String> {
+        let seen = Observation::of(engine, self.keys())?;
+        let sure = Observation::of(sure, self.keys())?;
+        self.check_seen(engine, kind, self.evicted_after(kind), (seen, Some(sure)))
+    }
+
+    fn check_seen(
+        &self,
+        engine: &Engine,
+        kind: CrashKind,
+        evicted: Evicted,
+        (seen, sure): (Observation, Option<Observation>),
+    ) -> Result<Fit, String> {
+        let explains = |state: &State| {
+            seen.is(state, evicted) && sure.as_ref().is_none_or(|sure| sure.is(state, evicted))
+        };
+        let mut fit = self.explain(kind, explains).ok_or_else(|| {
             let (durable, length) = self.bounds();
             format!(
                 "no prefix of {durable} to {length} writes explains the store after {kind:?}; to the newest state: {}",
@@ -211,7 +244,7 @@ impl Model {
             )
         })?;
         check_accounts(engine, &seen, self.accounts_are_exact())?;
-        seen.note_seen(&mut fit.state);
+        sure.as_ref().unwrap_or(&seen).note_seen(&mut fit.state);
         Ok(fit)
     }
 

@@ -181,7 +181,9 @@ impl Runner {
     pub fn step(&mut self, op: &Op) -> Result<(), String> {
         let now = self.engine().now();
         if self.engine().stats().staged > 0 {
-            self.model.expire_staged(now);
+            // A flush goes by the time that is confirmed.
+            let confirmed = self.engine().clock_doubt().map_or(now, |doubt| doubt.confirmed);
+            self.model.expire_staged(confirmed);
         }
         self.learn_hidden()?;
         let state = self.model.current();
@@ -405,11 +407,26 @@ impl Runner {
     }
 
     pub(crate) fn settle(&mut self, kind: CrashKind) -> Result<(), String> {
-        let fit = self.model.check_after_crash(self.engine(), kind)?;
+        let fit = match self.engine().clock_doubt() {
+            None => self.model.check_after_crash(self.engine(), kind)?,
+            Some(doubt) => {
+                self.model.check_in_doubt(self.engine(), kind, &self.copy_at(doubt.confirmed)?)?
+            }
+        };
         let newest = Observation::of(self.engine(), [])?.newest_sequence();
         self.model = self.model.settled(fit.state, newest);
         self.mark("settled");
         Ok(())
+    }
+
+    /// The store as it is on the disk, opened on a copy of it at another time.
+    fn copy_at(&self, time: Timestamp) -> Result<Engine, String> {
+        let clock = TestClock::at(Time { wall_ms: time.0, ..self.clock.time() });
+        let disk = RecordingDisk::with_image(&self.disk.image());
+        let options = self.setup.options(Arc::new(disk), &clock);
+        options
+            .open(Path::new(STORE))
+            .map_err(|error| format!("a copy of it does not open: {error}"))
     }
 
     fn crash(&mut self, plan: &CrashPlan) -> Result<(), String> {
