@@ -40,6 +40,7 @@ const LISTED: &[(&str, &[&str], &str)] = &[
         &["CELL_BYTES_MIN"],
         "what a caller may ask for; tested at its bounds",
     ),
+    ("engine/src/engine/expiry.rs", &["BAD_BLOCK_RETRY_MS"], CLOCK),
     ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS", "TRIES_MAX"], CLOCK),
     ("engine/src/engine/upkeep.rs", &["VAIN_JOBS_MAX"], SPIN),
     ("engine/src/engine/upkeep.rs", &["SHARE"], SMALL),

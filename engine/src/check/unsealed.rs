@@ -4,7 +4,11 @@
 //! was written before the second begins: so the second sees it, whatever is appended meanwhile, and what it does not
 //! see is gone. Records above that watermark are still on their way, or torn; neither is damage (I9).
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Store,
@@ -106,6 +110,10 @@ impl Tail {
         self.judge(store, opened, first.add.first_sequence, watermark)
     }
 
+    fn find(&mut self, code: Code, (file, offset): (&Path, u64), message: &dyn fmt::Display) {
+        self.findings.push(Finding::new(code, file, Some(offset), message));
+    }
+
     fn judge(
         &mut self,
         store: &Store<'_>,
@@ -142,13 +150,8 @@ impl Tail {
         }
         judge.end();
         for damage in judge.damaged() {
-            let offset = Some(damage.offset);
-            self.findings.push(Finding::new(
-                Code::RecordsMissing,
-                &damage.file,
-                offset,
-                &damage.damage,
-            ));
+            let at = (damage.file.as_path(), damage.offset);
+            self.find(Code::RecordsMissing, at, &damage.damage);
         }
         let mut accepted = judge.accepted().iter().peekable();
         for (place, (open, said)) in opened.iter().zip(entries).enumerate() {
@@ -160,12 +163,7 @@ impl Tail {
             }
             if ends[place] > end {
                 let message = format!("{} bytes of an unfinished write", ends[place] - end);
-                self.findings.push(Finding::new(
-                    Code::WriteUnfinished,
-                    &open.path,
-                    Some(end),
-                    message,
-                ));
+                self.find(Code::WriteUnfinished, (&open.path, end), &message);
             }
             let mut kept: Vec<_> = said
                 .into_iter()
