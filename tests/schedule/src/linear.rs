@@ -321,7 +321,12 @@ struct Search<'a> {
     after: Option<&'a After>,
     tried: HashSet<(u128, State)>,
     best: u128,
+    /// It went beyond [`STATES_MAX`]: whether there is an order stays open.
+    gave_up: bool,
 }
+
+/// Most states of one search; the memory of a run would have no bound otherwise.
+const STATES_MAX: usize = 1_000_000;
 
 impl Search<'_> {
     fn go(&mut self, done: u128, state: &State) -> bool {
@@ -335,6 +340,10 @@ impl Search<'_> {
         }
         if !self.tried.insert((done, state.clone())) {
             return false;
+        }
+        if self.tried.len() >= STATES_MAX {
+            self.gave_up = true;
+            return true;
         }
         let open = self.events.iter().enumerate().filter(|(at, _)| is_open(*at));
         let first_end = open.map(|(_, event)| event.end).min().unwrap_or(u64::MAX);
@@ -363,8 +372,12 @@ pub(crate) fn check(events: &[Event], rules: Rules, after: Option<&After>) -> Re
     assert!(events.len() <= 128, "more events of one key than the search can hold");
     let survivors = BTreeSet::from([None]);
     let state = State { now: None, survivors, ghost: None, in_files: None, newest: 0 };
-    let mut search = Search { events, rules, after, tried: HashSet::new(), best: 0 };
+    let mut search =
+        Search { events, rules, after, tried: HashSet::new(), best: 0, gave_up: false };
     if search.go(0, &state) {
+        if search.gave_up {
+            eprintln!("undecided: {} events of one key, {STATES_MAX} states tried", events.len());
+        }
         return Ok(());
     }
     let lines = events.iter().enumerate().map(|(at, event)| {
