@@ -148,7 +148,7 @@ fn full_and_then_a_failed_sync() -> (RecordingDisk, Engine, TestClock) {
     let (other, full) = (engine.clone(), disk.clone());
     between.next(move || {
         full.set_capacity(Some(full.used()));
-        let failed = (0..2_000_u32).find_map(|n| other.put(n.to_be_bytes(), [1; 900]).err());
+        let failed = (0..2_000_u32).find_map(|n| other.put(n.to_le_bytes(), [1; 900]).err());
         assert!(failed.is_some(), "the disk is not full");
         full.arm(Fault::nth(1, EIO).of(&[CallKind::Sync]));
     });
@@ -187,7 +187,7 @@ fn a_panic_behind_a_full_disk() {
         engine.put([number], [number; 3_000]).unwrap();
     }
     disk.set_capacity(Some(disk.used()));
-    let failed = (0..2_000_u32).find_map(|n| engine.put(n.to_be_bytes(), [1; 900]).err());
+    let failed = (0..2_000_u32).find_map(|n| engine.put(n.to_le_bytes(), [1; 900]).err());
     assert!(failed.is_some(), "the disk is not full");
     disk.set_capacity(None);
     let fault = Fault::nth(1, EIO).of(&[CallKind::Write]);
