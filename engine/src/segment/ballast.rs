@@ -22,7 +22,7 @@ const BALLAST_BYTES: u64 = 16 << 10;
 /// What has to be free beside it before it is made again: else the next writes would spend it at once.
 const BESIDE_BYTES: u64 = 16 << 10;
 /// A store whose limit is below this has none: it would be much of the limit.
-const LIMIT_BYTES_MIN: u64 = 1 << 20;
+const LIMIT_BYTES_MIN: u64 = 4 << 20;
 
 /// The state of the ballast file of an open store.
 #[derive(Debug, Default)]
@@ -63,6 +63,11 @@ impl Home {
     /// Bytes of the ballast that is there.
     pub(crate) fn ballast_found(&self) -> u64 {
         self.ballast.as_ref().map_or(0, |ballast| ballast.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether the store is one that has a ballast.
+    pub(crate) const fn keeps_ballast(&self) -> bool {
+        self.ballast.is_some()
     }
 
     /// Whether the ballast is spent, so that users' writes have to wait for room.

@@ -232,6 +232,9 @@ impl Log {
 
     /// Sees to it that the ballast is there; `false` if there is no room for it.
     pub(super) fn keep_ballast(&self) -> bool {
+        if !self.home.keeps_ballast() {
+            return true;
+        }
         let bytes = ballast_bytes(self.manifest().sum_bytes());
         // Under a limit that it does not fit there is none, and writes go on.
         !self.space.charge_ballast(bytes) || self.home.keep_ballast(bytes)

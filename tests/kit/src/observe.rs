@@ -112,12 +112,11 @@ impl Observation {
         stored.expires_at_least().is_some_and(|at| at <= self.now)
     }
 
-    /// Corrects what `state` says of evictions and of slid expiries by what is seen.
-    fn note_seen(&self, state: &mut State) {
+    /// Corrects what `state` says of evictions and of slid expiries by what is seen, for the entries that are asked for.
+    fn note_seen(&self, state: &mut State, is_asked: impl Fn(&Stored) -> bool) {
         let now = self.now;
-        for (key, stored) in
-            state.iter_mut().filter(|(_, stored)| stored.slid_ms + stored.taken_ms > 0)
-        {
+        let is_slid = |stored: &Stored| stored.slid_ms + stored.taken_ms > 0 && is_asked(stored);
+        for (key, stored) in state.iter_mut().filter(|(_, stored)| is_slid(stored)) {
             let least = stored.expires_at_least();
             let seen = match self.entries.get(key) {
                 Some(entry) => entry.expires_at,
@@ -130,7 +129,7 @@ impl Observation {
             stored.taken_ms = ms(most).saturating_sub(ms(seen));
             stored.expires_at = seen;
         }
-        for (key, stored) in state.iter_mut() {
+        for (key, stored) in state.iter_mut().filter(|(_, stored)| is_asked(stored)) {
             if is_live(stored.expires_at, now) {
                 (stored.evicted, stored.hidden) = (!self.entries.contains_key(key), false);
             } else {
@@ -244,7 +243,14 @@ impl Model {
             )
         })?;
         check_accounts(engine, &seen, self.accounts_are_exact())?;
-        sure.as_ref().unwrap_or(&seen).note_seen(&mut fit.state);
+        let is_shown = |stored: &Stored| is_live(stored.expires_at_most(), seen.now);
+        seen.note_seen(&mut fit.state, |stored| sure.is_none() || is_shown(stored));
+        if let Some(sure) = &sure {
+            sure.note_seen(&mut fit.state, |stored| !is_shown(stored));
+            // A copy does not know of evictions what the open store knows.
+            let hidden = fit.state.values_mut().filter(|stored| !is_shown(stored));
+            hidden.for_each(|stored| stored.hidden |= stored.evictable);
+        }
         Ok(fit)
     }
 

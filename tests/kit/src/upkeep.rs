@@ -65,7 +65,12 @@ impl Runner {
             false => std::ops::ControlFlow::Continue(()),
         })?;
         if let Some(corruption) = report.unreadable.first() {
-            return Err(Trouble::Wrong(format!("compaction cannot read {corruption}")));
+            let complaint = format!("compaction cannot read {corruption}");
+            if !self.faulty {
+                return Err(Trouble::Wrong(complaint));
+            }
+            // A read that failed once: the segment is passed over.
+            self.failures.push(complaint);
         }
         if cancels && report.jobs == 0 && self.segments() != before {
             return Err(Trouble::Wrong("what was cancelled left other segments".to_owned()));
