@@ -347,6 +347,8 @@ impl Shared {
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
         self.free_when_full()?;
+        // Who asks wants another try: a device that could not read may do so now.
+        self.upkeep.job().unreadable.clear();
         let go_on = &mut |report: &CompactionReport| {
             let _asking = Asking::new(&self.upkeep.asks);
             go_on(report)
@@ -508,7 +510,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A segment that cannot be read stays, and is not tried again in this session.
+    /// A segment that cannot be read stays, and is not tried again until a caller asks for a compaction.
     fn pass_over(
         &self,
         job: &mut JobState,

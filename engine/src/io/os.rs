@@ -452,34 +452,3 @@ impl Clock for OsClock {
         u128::from_str_radix(&digits, 16).unwrap_or_default().to_le_bytes()
     }
 }
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    /// Goal: a pipe in the place of a file or a lock is an error at once, by path and in a directory that is held open;
-    /// nothing waits for a writer. Method: from a thread that may not return.
-    #[test]
-    fn a_pipe_is_refused_and_not_waited_for() {
-        let (send, refused) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let dir = std::env::temp_dir().join(format!("tierce-pipe-{}", std::process::id()));
-            fs::create_dir(&dir).unwrap();
-            let pipe = dir.join("pipe");
-            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-            let held = OsDisk.hold_dir(&dir).unwrap().unwrap();
-            for disk in [&OsDisk as &dyn Disk, &*held] {
-                for access in [Access::Read, Access::Write] {
-                    send.send(disk.open(&pipe, access).map(drop).map_err(|e| e.kind())).unwrap();
-                }
-                let locked = disk.lock(&pipe, LockMode::Shared);
-                send.send(locked.map(drop).map_err(|e| e.kind())).unwrap();
-            }
-            fs::remove_dir_all(&dir).unwrap();
-        });
-        for _ in 0..6 {
-            let answer = refused.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
-            assert_eq!(answer, Err(io::ErrorKind::InvalidInput));
-        }
-    }
-}

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
-use tierce_engine::{Durability, Engine, Error, Health, Options};
+use tierce_engine::{
+    Durability, Engine, Error, Health, Options,
+    io::{Access, Disk, LockMode, OsDisk},
+};
 use tierce_kit::{rng::Rng, seed};
 
 fn options() -> Options {
@@ -254,4 +257,29 @@ fn links_in_the_way() {
     let refused = options().open(&dir).map(drop);
     assert!(matches!(refused, Err(Error::Corruption(_) | Error::Io { .. })), "{refused:?}");
     assert_eq!(fs::read(&mine).unwrap(), b"precious");
+}
+
+/// Goal: a pipe in the place of a file or a lock is an error at once, by path and in a directory that is held open;
+/// nothing waits for a writer. Method: from a thread that may not return.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let (send, refused) = std::sync::mpsc::channel();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pipe) = (dir.path().to_owned(), dir.path().join("pipe"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::thread::spawn(move || {
+        let held = OsDisk.hold_dir(&path).unwrap().unwrap();
+        for disk in [&OsDisk as &dyn Disk, &*held] {
+            for access in [Access::Read, Access::Write] {
+                send.send(disk.open(&pipe, access).map(drop).map_err(|e| e.kind())).unwrap();
+            }
+            let locked = disk.lock(&pipe, LockMode::Shared);
+            send.send(locked.map(drop).map_err(|e| e.kind())).unwrap();
+        }
+    });
+    for _ in 0..6 {
+        let answer = refused.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        assert_eq!(answer, Err(std::io::ErrorKind::InvalidInput));
+    }
 }
