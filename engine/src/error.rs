@@ -144,7 +144,8 @@ impl Error {
         matches!(self, Self::Io { source, .. } if is_disk_full(source))
     }
 
-    /// Whether the device cannot read what it was asked for. Another try fails the same way, and other files are fine.
+    /// Whether the device could not read what it was asked for: a later try may fail the same way, and other files are
+    /// fine.
     pub(crate) fn is_bad_block(&self) -> bool {
         /// `EIO`; on Windows `ERROR_CRC`.
         const BAD_BLOCK: i32 = if cfg!(windows) { 23 } else { 5 };

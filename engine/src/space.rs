@@ -145,8 +145,8 @@ impl Space {
     }
 
     /// Bytes that the outputs of a job may have: below the limit with its reserve, and of what is free on the file system
-    /// beyond what is to stay free. Less than that is free already: one segment, for what it brings back.
-    /// Less without the ballast, which keeps room for the manifest.
+    /// beyond what is to stay free; less without the ballast, which keeps room for the manifest. If less than what is to
+    /// stay free is free already: one segment, for what it brings back.
     pub(crate) fn room_for_outputs(&self, has_ballast: bool) -> u64 {
         let others = if has_ballast { 4 << 10 } else { 16 << 10 };
         let free = self.disk_free();
@@ -244,13 +244,15 @@ impl Space {
         }
     }
 
-    /// Charges for the ballast file, once; `false` if it does not fit below the limit.
-    pub(crate) fn charge_ballast(&self, bytes: u64) -> bool {
+    /// Charges for the ballast file, once, and says how much: what was charged before, if more does not fit below the
+    /// limit, which may be nothing.
+    pub(crate) fn charge_ballast(&self, bytes: u64) -> u64 {
         let mut charges = self.lock();
         let used = charges.total() - charges.ballast;
-        let fits = used.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed);
-        charges.ballast = if fits { bytes.max(charges.ballast) } else { charges.ballast };
-        fits
+        if used.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed) {
+            charges.ballast = charges.ballast.max(bytes);
+        }
+        charges.ballast
     }
 
     /// What manifest and checkpoint need at most from now on.
@@ -278,4 +280,25 @@ pub(crate) fn segment_bytes_for(limit: Option<u64>, wanted: u64, least: u64) -> 
 pub(crate) const fn least_bytes(segment_bytes: u64) -> u64 {
     const OTHERS: u64 = 48 << 10;
     FIXED_BYTES + OTHERS + (RESERVE_SEGMENTS + 3) * segment_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::MemoryDisk;
+
+    /// Goal: a ballast that grows beyond the limit keeps what is charged for it; one that never fitted is charged nothing.
+    #[test]
+    fn a_ballast_fits_or_stays() {
+        let space = |limit| {
+            Space::new(Arc::new(MemoryDisk::new()), PathBuf::new(), Some(limit), 0, 64 << 10)
+        };
+        let roomy = space(8 << 20);
+        assert_eq!(roomy.charge_ballast(20 << 10), 20 << 10);
+        roomy.found(8 << 20);
+        assert_eq!(roomy.charge_ballast(24 << 10), 20 << 10);
+        let full = space(1 << 20);
+        full.found(1 << 20);
+        assert_eq!(full.charge_ballast(20 << 10), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! What a check can say: every code, how bad it is, what it means, and what to do about it.
+//! Codes of findings: how bad each is, what it means, and what to do about it.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub enum Severity {
     Problem,
 }
 
-/// What is told of a code.
+/// Row of the table of codes.
 struct Row {
     text: &'static str,
     severity: Severity,
@@ -85,25 +85,25 @@ impl Code {
         &ROWS[self as usize]
     }
 
-    /// The stable text of it, as reports and scripts carry it: `C001` and so on.
+    /// Stable text of the code, as reports and scripts carry it: `C001` and so on.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.row().text
     }
 
-    /// How bad it is.
+    /// Severity of its findings.
     #[must_use]
     pub const fn severity(self) -> Severity {
         self.row().severity
     }
 
-    /// What it means, in one line.
+    /// Meaning, in one line.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         self.row().meaning
     }
 
-    /// What to do about it, in one line.
+    /// Advice for the operator, in one line.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         self.row().advice

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What kind of finding it is.
+    /// Kind of the finding.
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,

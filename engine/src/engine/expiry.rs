@@ -14,6 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     evictor::{Cause, Victim},
+    format::segment_header::Class,
     index::{Entry as IndexEntry, SHARDS},
     segment::{Segment, read::Depth},
     sync::atomic::Ordering,
@@ -67,6 +68,45 @@ const BAD_BLOCK_RETRY_MS: u64 = 5 * 60 * 1000;
 type Suspects = Vec<(u64, IndexEntry)>;
 
 impl Shared {
+    /// Drops the segments whose every record has expired, unread. Says how many, and how many entries that was.
+    pub(super) fn drop_expired(&self) -> Result<(u64, u64)> {
+        let now = self.lookup.clock.confirmed();
+        if self.expired_segments(now).is_empty() {
+            return Ok((0, 0));
+        }
+        if self.lookup.journal.keeps_keys() {
+            // A subscriber asks for every key that expires: what would leave unread is read before.
+            self.mark_ended(&|| false)?;
+        }
+        let _job = self.upkeep.job();
+        let dropped = self.expired_segments(now);
+        if dropped.is_empty() {
+            return Ok((0, 0));
+        }
+        let (segments, entries) = self.writer.drop_segments(dropped, now)?;
+        self.lookup.counters.expired.add(entries);
+        Ok((segments, entries))
+    }
+
+    /// Segments that hold nothing but expired puts that hide nothing (I6), and no touch that is in force.
+    fn expired_segments(&self, now: Timestamp) -> Vec<Arc<Segment>> {
+        let table = self.lookup.catalog.table();
+        let is_over = |segment: &&Arc<Segment>| {
+            segment.as_sealed().is_some_and(|sealed| {
+                sealed.expiry_max <= now
+                    && sealed.expiry_max > Timestamp(0)
+                    && sealed.tombstones == 0
+                    && sealed.not_fresh == 0
+                    && !self.lookup.overrides.has_touch_in(segment.slot)
+                    && !self
+                        .lookup
+                        .overrides
+                        .has_touch_from(first_sequence(segment)..=sealed.sequence_max)
+            })
+        };
+        table.iter().filter(is_over).cloned().collect()
+    }
+
     /// Removes every expired entry, and then their bytes from the disk, until `budget` is used up.
     pub(super) fn sweep(&self, budget: Option<Duration>) -> Result<Swept> {
         self.sweep_within(budget).inspect_err(|error| self.note_failure(error))
@@ -293,4 +333,13 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The least sequence number that a record of a segment can have.
+fn first_sequence(segment: &Segment) -> SequenceNumber {
+    // What was copied, by recovery or by compaction, is older than the segment it stands in.
+    if segment.add.class == Class::FOREGROUND {
+        return segment.add.first_sequence;
+    }
+    SequenceNumber::default()
 }

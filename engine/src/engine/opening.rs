@@ -105,8 +105,8 @@ fn start_background(shared: &Arc<Shared>) -> Option<Background> {
     })
 }
 
-/// Refuses a directory with a restore that was cut off. Who locks the directory asks again under the lock: a restore may
-/// have begun and ended in between.
+/// Refuses a directory with a restore that was cut off. Asked before the lock, and again under it: a restore may have
+/// begun in between.
 pub(super) fn refuse_unfinished(home: &Home) -> Result<()> {
     match home.disk.kind(&home.path(MOVING)) {
         Ok(None) => Ok(()),
@@ -145,9 +145,11 @@ pub(super) fn prepare(home: &Home, options: &Options) -> Result<Home> {
     if options.read_only || !options.create {
         return not_a_store("there is no manifest");
     }
-    // What mounts and desktops leave in an empty directory is no content.
+    // What mounts and desktops leave in an empty directory is no content. A ballast is made behind the manifest: without
+    // one the file is not ours, and must not be given up.
     let is_foreign = |name: &&str| {
-        FileName::parse(name).is_none() && !name.starts_with('.') && *name != "lost+found"
+        let is_ours = FileName::parse(name).is_some_and(|name| name != FileName::Ballast);
+        !is_ours && !name.starts_with('.') && *name != "lost+found"
     };
     match names().find(is_foreign) {
         Some(name) => not_a_store(&format!("it holds {name:?}, which is not part of a store")),

@@ -19,7 +19,7 @@ impl Shared {
         let oldest = Horizons::of(table.iter());
         let facts = |segment: &Arc<Segment>| {
             let sealed = segment.as_sealed()?;
-            if job.unreadable.contains(&segment.id()) {
+            if job.passes_over(segment.id()) {
                 return None;
             }
             let (mut live_bytes, mut live_records) = segment.live();

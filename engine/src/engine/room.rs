@@ -207,11 +207,14 @@ impl Shared {
         if !self.home.lacks_ballast() {
             return Ok(());
         }
-        if !self.writer.keep_ballast() && self.writer.seal_dead_active().is_err() {
-            // Without room for its footer it is sealed in place.
-            self.try_recover()?;
+        if self.writer.keep_ballast() {
+            return Ok(());
         }
-        Ok(())
+        match self.writer.seal_dead_active() {
+            // Without room for its footer it is sealed in place. Any other failure is not ours to recover from.
+            Err(error) if error.is_disk_full() => self.try_recover(),
+            sealed => sealed.map(drop),
+        }
     }
 
     /// Evicts until the limits on what is live hold; says how many went. What has expired goes first.

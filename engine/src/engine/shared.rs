@@ -89,8 +89,8 @@ impl Shared {
     pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
         let lock = lock(&home, &options)?;
         let home = if lock.is_some() { home.locked() } else { home };
-        let home = if options.read_only { home } else { home.with_ballast(options.max_bytes) };
         super::opening::refuse_unfinished(&home)?;
+        let home = if options.read_only { home } else { home.with_ballast(options.max_bytes) };
         let mut recovered = recover(&home, &options)?;
         let (space, segment_bytes) = account(&home, &options)?;
         let (next_sequence, gap_from) = (recovered.next_sequence, recovered.gap_from);

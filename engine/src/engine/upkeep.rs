@@ -12,8 +12,7 @@ use crate::{
         copy::{Copied, Job, copy},
         policy::{Streams, plan},
     },
-    error::{Corruption, Error, Result},
-    format::segment_header::Class,
+    error::{Corruption, Damage, Error, Result},
     segment::{Segment, manifest_file::Unapplied, transfer::Transfer},
     space::Purpose,
     sync::{
@@ -21,7 +20,7 @@ use crate::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         thread_number,
     },
-    types::{SegmentId, SequenceNumber, Slot, Timestamp},
+    types::{SegmentId, Slot},
 };
 
 /// What one call of `Engine::compact`, or all jobs of a session, came to.
@@ -82,8 +81,21 @@ pub(super) struct Upkeep {
 #[derive(Debug, Default)]
 pub(super) struct JobState {
     pub(super) streams: Streams,
-    /// Segments that could not be read.
-    pub(super) unreadable: Vec<SegmentId>,
+    /// Segments that are damaged.
+    damaged: Vec<SegmentId>,
+    /// Segments that the device could not read.
+    bad_blocks: Vec<SegmentId>,
+}
+
+impl JobState {
+    /// Whether a job leaves this segment out because it could not be read.
+    pub(super) fn passes_over(&self, id: SegmentId) -> bool {
+        self.damaged.contains(&id) || self.bad_blocks.contains(&id)
+    }
+
+    const fn passes_over_any(&self) -> bool {
+        !self.damaged.is_empty() || !self.bad_blocks.is_empty()
+    }
 }
 
 /// A job that failed is tried again after so long.
@@ -176,7 +188,7 @@ impl Shared {
 
     /// A job succeeded. A segment that cannot be read stays a failure.
     fn note_success(&self, job: &JobState) {
-        self.upkeep.has_unreadable.store(!job.unreadable.is_empty(), Ordering::Release);
+        self.upkeep.has_unreadable.store(job.passes_over_any(), Ordering::Release);
         self.forget_failure();
     }
 
@@ -347,8 +359,9 @@ impl Shared {
         // What has ended is garbage, once that is known.
         self.mark_ended(&|| false)?;
         self.free_when_full()?;
-        // Who asks wants another try: a device that could not read may do so now.
-        self.upkeep.job().unreadable.clear();
+        // A caller asks for another try: a device that could not read may do so now.
+        let is_asked = |id: &SegmentId| only.is_none_or(|ids| ids.contains(id));
+        self.upkeep.job().bad_blocks.retain(|id| !is_asked(id));
         let go_on = &mut |report: &CompactionReport| {
             let _asking = Asking::new(&self.upkeep.asks);
             go_on(report)
@@ -510,7 +523,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A segment that cannot be read stays, and is not tried again until a caller asks for a compaction.
+    /// A segment that cannot be read stays. One that is damaged is not tried again in this session, and one on a bad block
+    /// not until a caller asks for a compaction of it.
     fn pass_over(
         &self,
         job: &mut JobState,
@@ -518,7 +532,11 @@ impl Shared {
         corruption: Corruption,
         report: &mut CompactionReport,
     ) {
-        job.unreadable.push(segment.id());
+        let passed_over = match corruption.damage {
+            Damage::Unreadable => &mut job.bad_blocks,
+            _ => &mut job.damaged,
+        };
+        passed_over.push(segment.id());
         self.upkeep.has_unreadable.store(true, Ordering::Release);
         self.note_failure(&corruption);
         report.unreadable.push(corruption);
@@ -535,48 +553,9 @@ impl Shared {
         table
             .iter()
             .filter(|segment| segment.as_sealed().is_some() && ids.contains(&segment.id()))
-            .filter(|segment| !job.unreadable.contains(&segment.id()))
+            .filter(|segment| !job.passes_over(segment.id()))
             .map(|segment| segment.slot)
             .collect()
-    }
-
-    /// Drops the segments whose every record has expired, unread. Says how many, and how many entries that was.
-    pub(super) fn drop_expired(&self) -> Result<(u64, u64)> {
-        let now = self.lookup.clock.confirmed();
-        if self.expired_segments(now).is_empty() {
-            return Ok((0, 0));
-        }
-        if self.lookup.journal.keeps_keys() {
-            // A subscriber asks for every key that expires: what would leave unread is read before.
-            self.mark_ended(&|| false)?;
-        }
-        let _job = self.upkeep.job();
-        let dropped = self.expired_segments(now);
-        if dropped.is_empty() {
-            return Ok((0, 0));
-        }
-        let (segments, entries) = self.writer.drop_segments(dropped, now)?;
-        self.lookup.counters.expired.add(entries);
-        Ok((segments, entries))
-    }
-
-    /// Segments that hold nothing but expired puts that hide nothing (I6), and no touch that is in force.
-    fn expired_segments(&self, now: Timestamp) -> Vec<Arc<Segment>> {
-        let table = self.lookup.catalog.table();
-        let is_over = |segment: &&Arc<Segment>| {
-            segment.as_sealed().is_some_and(|sealed| {
-                sealed.expiry_max <= now
-                    && sealed.expiry_max > Timestamp(0)
-                    && sealed.tombstones == 0
-                    && sealed.not_fresh == 0
-                    && !self.lookup.overrides.has_touch_in(segment.slot)
-                    && !self
-                        .lookup
-                        .overrides
-                        .has_touch_from(first_sequence(segment)..=sealed.sequence_max)
-            })
-        };
-        table.iter().filter(is_over).cloned().collect()
     }
 }
 
@@ -588,13 +567,4 @@ fn add_to(report: &mut CompactionReport, transfer: &Transfer) {
     report.records_copied += transfer.records_copied;
     report.bytes_copied += transfer.bytes_copied;
     report.bytes_reclaimed += bytes_in.saturating_sub(bytes_out);
-}
-
-/// The least sequence number that a record of a segment can have.
-fn first_sequence(segment: &Segment) -> SequenceNumber {
-    // What was copied, by recovery or by compaction, is older than the segment it stands in.
-    if segment.add.class == Class::FOREGROUND {
-        return segment.add.first_sequence;
-    }
-    SequenceNumber::default()
 }

@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(believed.base, far + JUMP_HOLD_MS);
     }
 
-    /// Goal: two glitches of the wall clock a minute or more apart, which nobody saw end, are not believed, nor are
+    /// Goal: two glitches of the wall clock a minute or more apart, with no reading between, are not believed, nor are
     /// glitches that differ from one another.
     #[test]
     fn glitches_that_nobody_saw_end_are_not_believed() {

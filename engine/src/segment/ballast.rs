@@ -4,7 +4,7 @@
 //! It is made with the first segment of a session, stays when the store is closed, and holds nothing. Once it is spent,
 //! users' writes are refused until there is room for it again: they would use up what it gave back.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::Home;
 use crate::{
@@ -75,16 +75,19 @@ impl Home {
         self.ballast.as_ref().is_some_and(|ballast| ballast.is_spent.load(Ordering::Acquire))
     }
 
-    /// Whether the store has a ballast that is not there.
-    pub(crate) fn misses_ballast(&self) -> bool {
-        self.ballast.as_ref().is_some_and(|ballast| {
-            !*ballast.is_there.lock().unwrap_or_else(PoisonError::into_inner)
-        })
-    }
-
     /// Whether the ballast is there, so that the manifest finds room whatever becomes of the rest.
     pub(crate) fn has_ballast(&self) -> bool {
-        self.ballast.is_some() && !self.misses_ballast()
+        let is_there = |ballast: &Arc<Ballast>| {
+            *ballast.is_there.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        self.ballast.as_ref().is_some_and(is_there)
+    }
+
+    /// There is no room for a ballast under the limit: the store goes on without one.
+    pub(crate) fn forgo_ballast(&self) {
+        if let Some(ballast) = &self.ballast {
+            ballast.is_spent.store(false, Ordering::Release);
+        }
     }
 
     /// What has to be free on the file system before users' writes go on.

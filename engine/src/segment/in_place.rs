@@ -4,7 +4,7 @@
 //! cache had. The records do not move, and the bytes are those that stand there: a crash in between leaves a segment
 //! that is judged as before. What stood behind the records is cut off first.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     Home, RECORDS_AT, Sealed, Segment,
@@ -44,15 +44,13 @@ pub(crate) fn seal_in_place(
     drop(image);
     let file_bytes = end + footer.len() as u64;
     let free = home.disk.space(home.dir()).map_or(u64::MAX, |space| space.available);
-    if free < footer.len() as u64 + OTHERS_BYTES {
-        // What room there is belongs to the manifest.
-        file.sync().map_err(failed("sync"))?;
-        let seal = without_footer(&seal_edit(&trailer, end));
-        let sealed = sealed_through(raw, &seal, maps);
-        return Ok((seal, sealed));
-    }
-    // By the raw file: that there is no room for a footer is no failure of the records.
-    let seal = match write_all_at(raw.as_ref(), &footer, end) {
+    // By the raw file: that there is no room for a footer is no failure of the records. What little room there is
+    // belongs to the manifest.
+    let written = match free < footer.len() as u64 + OTHERS_BYTES {
+        true => Err(io::ErrorKind::StorageFull.into()),
+        false => write_all_at(raw.as_ref(), &footer, end),
+    };
+    let seal = match written {
         Ok(()) => seal_edit(&trailer, file_bytes),
         Err(error) if is_disk_full(&error) => {
             file.set_bytes(end).map_err(failed("cut"))?;

@@ -149,10 +149,8 @@ impl Log {
     /// only, until there is room for writes again.
     pub(super) fn has_room(&self, wanted: Wanted) -> bool {
         let is_allowed = wanted.purpose != Purpose::Write
-            || !self.is_in_reserve
-            || self.space.room(Purpose::Write) > 0;
-        let is_allowed =
-            is_allowed && (wanted.purpose != Purpose::Write || !self.home.lacks_ballast());
+            || (!self.home.lacks_ballast()
+                && (!self.is_in_reserve || self.space.room(Purpose::Write) > 0));
         is_allowed
             && self.active.as_ref().is_some_and(|open| open.room(wanted.records) >= wanted.bytes)
     }
@@ -236,8 +234,14 @@ impl Log {
             return true;
         }
         let bytes = ballast_bytes(self.manifest().sum_bytes());
-        // Under a limit that it does not fit there is none, and writes go on.
-        !self.space.charge_ballast(bytes) || self.home.keep_ballast(bytes)
+        match self.space.charge_ballast(bytes) {
+            // Under a limit that it does not fit there is none, and writes go on.
+            0 => {
+                self.home.forgo_ballast();
+                true
+            }
+            charged => self.home.keep_ballast(charged),
+        }
     }
 
     /// Begins a segment for which `capacity` is charged. The charge is given back if nothing is left of it.

@@ -1,5 +1,6 @@
 //! Trials by adversaries: what broke once, and everything that could break in the same way.
 
+mod ballast; // the file that a store gives up on a full disk
 mod between; // what comes between two steps of one piece of work
 mod blocks; // what the device cannot read
 mod checkpoints; // that cannot be published

@@ -41,6 +41,11 @@ impl BadBlocks {
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
         bad.push((path.to_owned(), bytes));
     }
+
+    /// Everything can be read again.
+    pub fn heal(&self) {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl BadFile {

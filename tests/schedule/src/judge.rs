@@ -282,7 +282,7 @@ fn settled(shared: &Shared) -> Verdict {
     Ok(())
 }
 
-/// After a sweep the store counts what it shows, whoever read or touched meanwhile.
+/// After a sweep the store counts what it shows, whatever was read or touched meanwhile.
 fn counted(shared: &Shared) -> Verdict {
     if shared.engine.clock_doubt().is_some() {
         return Ok(());
