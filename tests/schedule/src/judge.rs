@@ -8,7 +8,7 @@ use std::{
 use tierce_engine::{
     Durability, Engine, Health, PutOptions, inspect,
     io::Disk,
-    schedule::{Ended, run, thread},
+    schedule::{Ended, run, settle, thread},
 };
 use tierce_kit::{
     clock::TestClock,
@@ -298,12 +298,10 @@ fn counted(shared: &Shared) -> Verdict {
 
 /// After failures whose cause is gone: the store takes writes again, and the background works.
 fn well_again(shared: &Shared) -> Verdict {
-    // A thread that panicked may not have said so yet: all others go on while this one sleeps.
+    // Order: a thread that panicked has said so before the store is asked to recover.
     let mut recovered = Ok(());
     for _ in 0..3 {
-        for _ in 0..20 {
-            thread::sleep(std::time::Duration::from_secs(1));
-        }
+        settle();
         recovered = shared.engine.try_recover();
         if recovered.is_ok() {
             break;
@@ -322,9 +320,9 @@ fn well_again(shared: &Shared) -> Verdict {
     if shared.engine.stats().staged == 0 {
         return Ok(());
     }
-    for _ in 0..40 {
+    for _ in 0..4 {
         shared.clock.advance(10_000);
-        thread::sleep(std::time::Duration::from_secs(1));
+        settle();
         if shared.engine.stats().staged == 0 || shared.engine.health() != Health::Good {
             return Ok(());
         }

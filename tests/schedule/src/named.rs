@@ -131,3 +131,22 @@ fn a_torn_index_says_so_in_a_stopped_store() {
     let _alone = alone();
     assert_eq!(verdict(&execute(&Case::draw(88_570_236_673_758))), Ok(()));
 }
+
+/// Goal: what is staged is flushed although a cut panicked, in whatever order the background is given time.
+#[test]
+fn the_background_flushes_after_a_cut_that_panics() {
+    let put = |key, bytes| Put { key, bytes, ttl: Some(210), evictable: true, ..PLAIN };
+    let before = [Op::Batch { first: put(0, 1_300), second: Some(put(1, 9_000)), key: 1 }];
+    let plain = case(Durability::Buffered, &before, &[&[Op::Cut { scope: 1 }]]);
+    let config = Config {
+        max_entries: Some(4),
+        background: true,
+        read_mode: ReadMode::Map,
+        all_evictable: true,
+        ..plain.config.clone()
+    };
+    for calls in [11, 13, 15] {
+        let accident = Some((calls, Accident::Panic));
+        holds_in_many_orders(&Case { config: config.clone(), accident, ..plain.clone() });
+    }
+}

@@ -9,9 +9,6 @@ use crate::{
 /// Seconds of fuzzing, shared by all targets.
 const SMOKE_SECONDS: u64 = 20;
 
-/// Seconds under the deterministic scheduler.
-const SCHEDULE_SECONDS: u64 = 60;
-
 pub(crate) fn run() -> Result<(), Failure> {
     let mut steps = Steps::default();
     style(&mut steps)?;
@@ -21,7 +18,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     steps.run("docs", docs)?;
     steps.run("fuzz build", || cargo(&["build", "--package", "tierce-fuzz", "--bins"], &[]))?;
     steps.run("fuzz smoke", || fuzz::smoke(SMOKE_SECONDS))?;
-    steps.run("schedule", || schedule::ci(SCHEDULE_SECONDS))?;
+    steps.run("schedule", schedule::ci)?;
     steps.run("benches build", || {
         cargo(&["bench", "--no-run", "--package", "tierce-benches"], &[])
     })?;

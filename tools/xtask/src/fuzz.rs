@@ -19,7 +19,7 @@ pub(crate) fn run(target: &str, rest: &[&str]) -> Result<(), Failure> {
     cargo(&words, &[])
 }
 
-/// Runs every target for its share of `seconds`, with assertions on.
+/// Runs every target for its share of `seconds`, with assertions on, and with the same inputs each time.
 pub(crate) fn smoke(seconds: u64) -> Result<(), Failure> {
     let targets = targets(&root())?;
     let share = (seconds / targets.len() as u64).max(1).to_string();
@@ -34,6 +34,8 @@ pub(crate) fn smoke(seconds: u64) -> Result<(), Failure> {
             "--",
             "--seconds",
             &share,
+            "--seed",
+            "1",
         ];
         cargo(&words, &[])?;
     }

@@ -23,4 +23,4 @@ pub use lock::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use once::OnceLock;
 pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 pub use wait::{Condvar, WaitTimeoutResult};
-pub use world::{Choice, Ended, Order, current_task, point, run, steps};
+pub use world::{Choice, Ended, Order, current_task, point, run, settle, steps};

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Condvar, Ended, Mutex, Order, RwLock,
     atomic::{AtomicU64, Ordering},
-    run, thread,
+    point, run, settle, thread,
 };
 
 fn order(seed: u64) -> Order {
@@ -94,6 +94,46 @@ fn signals_times_and_panics() {
     assert!(runs.contains(&Ok(true)) && runs.contains(&Ok(false)), "{runs:?}");
     let ended: Ended<()> = run(order(1), || panic!("on purpose"));
     assert_eq!(ended.outcome, Err("panic: on purpose".to_owned()));
+}
+
+/// Goal: who settles goes on when the others only wait, and had the time that they wait for, in any order.
+#[test]
+fn settling_lets_the_background_work() {
+    let worked = |order| {
+        run(order, || {
+            let (done, stop) =
+                (Arc::new(Mutex::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+            let (counter, stopped) = (done.clone(), stop.clone());
+            let thread = thread::spawn(move || {
+                let limit = Duration::from_secs(1);
+                let asked = || {
+                    let guard = stopped.0.lock().unwrap();
+                    *stopped.1.wait_timeout_while(guard, limit, |asked| !*asked).unwrap().0
+                };
+                while !asked() {
+                    for _ in 0..200 {
+                        point();
+                    }
+                    *counter.lock().unwrap() += 1;
+                }
+            });
+            let counts: Vec<i32> = (0..3)
+                .map(|_| {
+                    settle();
+                    *done.lock().unwrap()
+                })
+                .collect();
+            *stop.0.lock().unwrap() = true;
+            stop.1.notify_all();
+            thread.join().unwrap();
+            counts
+        })
+    };
+    let orders = (0..100).map(order).chain([Order::Given { choices: Vec::new(), atomics: false }]);
+    for order in orders {
+        let counts = worked(order.clone()).outcome.unwrap();
+        assert!((1..=3).all(|round| counts[round - 1] >= round as i32), "{order:?}: {counts:?}");
+    }
 }
 
 /// Goal: outside of a world the same types are the standard library's.

@@ -87,6 +87,8 @@ pub(super) enum State {
     /// Waits for the end of a task.
     Joining(usize),
     Sleeping,
+    /// Waits until all others do, see [`settle`].
+    Settling,
     Done,
 }
 
@@ -95,6 +97,8 @@ struct Task {
     at: &'static Location<'static>,
     thread: Option<Thread>,
     timed_out: bool,
+    /// Whether a time limit of it has passed since a task began to settle.
+    had_time: bool,
     priority: u64,
 }
 
@@ -140,6 +144,16 @@ pub fn current_task() -> Option<usize> {
 pub fn point() {
     if let Some((world, me)) = here() {
         world.point(me, Location::caller());
+    }
+}
+
+/// Waits until every other task waits, and has been given the time it waited for at least once: whatever was due in the
+/// background is done, in any order. One task of a world at a time.
+#[track_caller]
+pub fn settle() {
+    if let Some((world, me)) = here() {
+        world.lock().tasks.iter_mut().for_each(|task| task.had_time = false);
+        world.wait(me, State::Settling, Location::caller());
     }
 }
 
@@ -205,8 +219,17 @@ impl Inner {
             tasks.iter().enumerate().filter(|(_, task)| is(&task.state)).map(|(at, _)| at).collect()
         };
         let mut options = of(&self.tasks, |state| matches!(state, State::Ready));
-        let timed =
+        let mut timed =
             of(&self.tasks, |state| matches!(state, State::Waiting(_, true) | State::Sleeping));
+        if options.is_empty()
+            && let Some(settling) = of(&self.tasks, |state| matches!(state, State::Settling)).pop()
+        {
+            timed.retain(|task| !self.tasks[*task].had_time);
+            if timed.is_empty() {
+                self.tasks[settling].state = State::Ready;
+                return Some(settling);
+            }
+        }
         let is_given = matches!(self.order, Order::Given { .. });
         // Who only waits for time gets it at random: no priority keeps others from it.
         let idle = options.is_empty() && !is_given && !timed.is_empty();
@@ -214,6 +237,7 @@ impl Inner {
             let lucky = timed[self.below(timed.len() as u64) as usize];
             self.tasks[lucky].state = State::Ready;
             self.tasks[lucky].timed_out = true;
+            self.tasks[lucky].had_time = true;
             self.steps += 1;
             if lucky != timed[0] {
                 self.choices.push((self.steps, u32::try_from(lucky).unwrap_or(u32::MAX)));
@@ -229,6 +253,7 @@ impl Inner {
         let task = &mut self.tasks[chosen];
         if !matches!(task.state, State::Ready) {
             task.timed_out = true;
+            task.had_time = true;
             task.state = State::Ready;
         }
         Some(chosen)
@@ -251,6 +276,7 @@ impl Inner {
                 State::Waiting(_, false) => "waits for a signal",
                 State::Joining(_) => "waits for a thread to end",
                 State::Sleeping => "sleeps",
+                State::Settling => "waits for all others to wait",
                 State::Done => continue,
             };
             let _ = write!(text, "; task {number} {what} at {}", task.at);
@@ -318,6 +344,7 @@ impl World {
             at,
             thread: None,
             timed_out: false,
+            had_time: false,
             priority,
         });
         inner.tasks.len() - 1
