@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Writer, turn::Turn};
+use super::{
+    Writer,
+    turn::{Doing, Turn},
+};
 use crate::{
     error::Result,
     format::manifest::Edit,
@@ -39,6 +42,8 @@ impl Writer {
             row = Some(open.newest.next());
         }
         log.manifest().apply(&edits)?;
+        turn.doing = Doing::Changing;
+        let log = &mut turn.log;
         log.gap_from = row.or(log.gap_from);
         let open: Vec<_> = log.closing.drain(..).chain(log.active.take()).collect();
         let mut gone = Vec::new();
@@ -59,6 +64,7 @@ impl Writer {
         for (segment, charged) in gone {
             log.abandon(Leftover { path: segment.path.clone(), slot: None, charged });
         }
+        turn.doing = Doing::Nothing;
         Ok(())
     }
 }

@@ -266,8 +266,9 @@ impl Log {
             let now = self.clock.confirmed();
             self.manifest().apply(&[Edit::Clock(now)])?;
         }
-        for Doubtful { file, .. } in std::mem::take(&mut self.doubtful) {
-            self.abandon(file);
+        self.doubtful.iter_mut().for_each(|doubtful| doubtful.may_be_named = false);
+        for at in (0..self.doubtful.len()).rev() {
+            self.remove_doubtful(at);
         }
         Ok(())
     }
@@ -275,11 +276,17 @@ impl Log {
     /// Removes a file that the manifest surely does not name. One that cannot be removed stays charged for, and is
     /// tried again.
     pub(super) fn abandon(&mut self, file: Leftover) {
+        // Order: it is on the list while the disk is asked, so that it stays charged for whatever happens there.
+        self.doubtful.push(Doubtful { file, may_be_named: false });
+        self.remove_doubtful(self.doubtful.len() - 1);
+    }
+
+    fn remove_doubtful(&mut self, at: usize) {
         // Order: its bytes are gone before others may use the room.
-        if remove_if_there(self.home.disk.as_ref(), &file.path).is_err() {
-            self.doubtful.push(Doubtful { file, may_be_named: false });
+        if remove_if_there(self.home.disk.as_ref(), &self.doubtful[at].file.path).is_err() {
             return;
         }
+        let Doubtful { file, .. } = self.doubtful.swap_remove(at);
         self.space.give(file.charged);
         if let Some(slot) = file.slot {
             self.catalog.give_slot_back(slot);

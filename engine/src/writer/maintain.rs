@@ -323,17 +323,7 @@ impl Writer {
             if turn.stopped.is_some() {
                 return Ok(false);
             }
-            let is_due = |open: &mut OpenSegment| open.end > RECORDS_AT && is_due(open);
-            if let Some(mut closed) = turn.log.active.take_if(is_due) {
-                let written = closed.write_out(false, &self.lookup.counters);
-                turn.log.closing.push_back(closed);
-                if let Err(error) = written {
-                    turn.stop(&error);
-                    self.note(&turn);
-                    return Err(error);
-                }
-            }
-            self.note(&turn);
+            self.close_active_if(&mut turn, is_due)?;
         }
         let mut is_sealed = false;
         while self.seal_oldest()? {
@@ -342,25 +332,34 @@ impl Writer {
         Ok(is_sealed)
     }
 
+    /// Lets the active segment wait to be sealed, if there is anything in it and it `is_due`.
+    fn close_active_if(
+        &self,
+        turn: &mut Turn,
+        is_due: impl Fn(&OpenSegment) -> bool,
+    ) -> Result<()> {
+        let log = &mut turn.log;
+        if log.active.as_ref().is_some_and(|open| open.end > RECORDS_AT && is_due(open)) {
+            // Order: all of it is in the file first, since a footer vouches for that. Until then the log has it: what
+            // fails or panics here is written anew from it.
+            if let Err(error) = log.write_out() {
+                turn.stop(&error);
+                self.note(turn);
+                return Err(error);
+            }
+            log.closing.extend(log.active.take());
+        }
+        self.note(turn);
+        Ok(())
+    }
+
     /// Seals everything and makes it durable: the log is complete on disk when this returns.
     pub(crate) fn seal_all(&self) -> Result<()> {
         // What is sealed needs no other mark.
         self.sync_all()?;
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut turn = self.turn();
-            if let Some(mut closed) = turn.log.active.take_if(|open| open.end > RECORDS_AT) {
-                // A write may have come since the sync: a footer vouches for what is in the file.
-                let written = closed.write_out(false, &self.lookup.counters);
-                turn.log.closing.push_back(closed);
-                if let Err(error) = written {
-                    turn.stop(&error);
-                    self.note(&turn);
-                    return Err(error);
-                }
-            }
-            self.note(&turn);
-        }
+        // A write may have come since the sync.
+        self.close_active_if(&mut self.turn(), |_| true)?;
         while self.seal_one()? {}
         self.check_stopped()
     }
