@@ -15,6 +15,7 @@ use crate::{
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        panicking,
     },
 };
 
@@ -104,7 +105,7 @@ impl GroupCommit {
             if !queue.leading && queue.waiting.is_empty() {
                 queue.leading = true;
                 drop(queue);
-                let handover = Handover { commit: self };
+                let handover = Handover::new(self, None);
                 leader.lead(std::slice::from_mut(&mut request));
                 drop(handover);
                 return request;
@@ -131,12 +132,12 @@ impl GroupCommit {
     /// Waits for a request in the queue; leads if nobody does.
     pub(super) fn wait(&self, leader: &impl Leader, seat: &Seat) -> Result<Outcome> {
         if self.attend(seat) {
-            self.lead_one_group(leader);
+            self.lead_one_group(leader, Some(seat));
         }
         loop {
             match seat.wait() {
                 Some(outcome) => return outcome,
-                None => self.lead_one_group(leader),
+                None => self.lead_one_group(leader, Some(seat)),
             }
         }
     }
@@ -145,7 +146,7 @@ impl GroupCommit {
     pub(super) fn drain(&self, leader: &impl Leader) -> bool {
         let mut led = false;
         while !self.lock().waiting.is_empty() && self.take_lead() {
-            self.lead_one_group(leader);
+            self.lead_one_group(leader, None);
             led = true;
         }
         led
@@ -182,9 +183,10 @@ impl GroupCommit {
         !std::mem::replace(&mut queue.leading, true)
     }
 
-    /// Carries out the first group of the queue. This thread has the lead and gives it up at the end.
-    fn lead_one_group(&self, leader: &impl Leader) {
-        let handover = Handover { commit: self };
+    /// Carries out the first group of the queue. This thread has the lead and gives it up at the end; `own` is where
+    /// it waits itself.
+    fn lead_one_group(&self, leader: &impl Leader, own: Option<&Seat>) {
+        let handover = Handover::new(self, own);
         let (mut requests, seats) = self.take_group();
         let mut guard = Seats { commit: self, seats };
         leader.lead(&mut requests);
@@ -227,11 +229,26 @@ fn unanswered() -> Error {
 /// Gives the lead to the first thread that waits, or to nobody, however the leader ends.
 struct Handover<'a> {
     commit: &'a GroupCommit,
+    own: Option<&'a Seat>,
+    was_panicking: bool,
+}
+
+impl<'a> Handover<'a> {
+    fn new(commit: &'a GroupCommit, own: Option<&'a Seat>) -> Self {
+        Self { commit, own, was_panicking: panicking() }
+    }
 }
 
 impl Drop for Handover<'_> {
     fn drop(&mut self) {
         let mut queue = self.commit.lock();
+        if panicking()
+            && !self.was_panicking
+            && let Some(own) = self.own
+        {
+            // This thread waits no longer, though its request may still: the lead would be lost with it.
+            own.attended.store(false, Ordering::Relaxed);
+        }
         let attended = |waiter: &&Waiter| waiter.seat.attended.load(Ordering::Relaxed);
         match queue.waiting.iter().find(attended) {
             // `leading` stays set: the lead passes from hand to hand.
@@ -252,5 +269,54 @@ impl Drop for Seats<'_> {
         for seat in &self.seats {
             self.commit.done(seat, Err(unanswered()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::{
+        format::{hash::KeyHasher, record::Kind},
+        options::Durability,
+        types::SequenceNumber,
+        writer::request::{Op, Ops},
+    };
+
+    /// Carries requests out, or panics.
+    struct Led {
+        panics: bool,
+    }
+
+    impl Leader for Led {
+        fn lead(&self, requests: &mut [Request]) {
+            assert!(!self.panics, "on purpose");
+            for request in requests {
+                request.outcome = Some(Ok(Outcome::Written(SequenceNumber(7))));
+            }
+        }
+    }
+
+    fn request(kind: Kind) -> Request {
+        let op = Op::end(kind, b"key", KeyHasher::new(1));
+        Request::new(Ops::Batch(vec![op]), Durability::Os)
+    }
+
+    /// Goal: a leader that panics in a group without its own request does not take the lead with it: what it waited for
+    /// is carried out by the next.
+    #[test]
+    fn a_leader_that_panics_before_its_own_request() {
+        let commit = GroupCommit::default();
+        // A group of its own: what comes behind a cut is judged after it.
+        let _cut = commit.enqueue(request(Kind::ScopeCut), true);
+        let seat = commit.enqueue(request(Kind::Delete), false);
+        let led = catch_unwind(AssertUnwindSafe(|| commit.wait(&Led { panics: true }, &seat)));
+        assert!(led.is_err());
+        assert_eq!(commit.waiting(), 1, "its own request was not in the group");
+        assert!(commit.drain(&Led { panics: false }), "nobody leads");
+        assert_eq!(commit.waiting(), 0);
+        let outcome = seat.wait().expect("it is done").expect("it was carried out");
+        assert_eq!(outcome, Outcome::Written(SequenceNumber(7)));
     }
 }
