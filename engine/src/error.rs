@@ -97,6 +97,9 @@ pub enum Error {
     Closed,
     /// This process is a fork of the one that opened the store. Open the store again in the child.
     Forked,
+    /// The call came from the callback of a compaction, which would wait for itself. Reads are allowed there; anything else
+    /// after the callback has returned, or from another thread that it does not wait for.
+    InCallback,
 }
 
 impl Error {
@@ -123,6 +126,7 @@ impl Error {
             Self::ReadOnly => "read-only",
             Self::Closed => "closed",
             Self::Forked => "forked",
+            Self::InCallback => "in-callback",
         }
     }
 
@@ -223,6 +227,12 @@ impl fmt::Display for Error {
             Self::Closed => write!(f, "the store is closed"),
             Self::Forked => {
                 write!(f, "this process is a fork of the one that opened the store; open it again")
+            }
+            Self::InCallback => {
+                write!(
+                    f,
+                    "called from the callback of a compaction, which waits for it; call when that has returned"
+                )
             }
         }
     }

@@ -24,8 +24,9 @@ impl Engine {
 
     /// As [`Self::compact`], of the `segments` with these ids only if they are given, in one job whether it is worth it
     /// or not. `go_on` is asked now and then, with the report so far; a job that it breaks off leaves everything as
-    /// it was. It must not compact, sweep or recover: that waits for this job. It may write; a write that finds no room is
-    /// refused, because room is made by such a job.
+    /// it was. It may read this store. Whatever else it asks of it is refused with
+    /// [`Error::InCallback`](crate::Error::InCallback), and must not be waited for on another thread: it could wait for
+    /// this job.
     ///
     /// # Errors
     /// As [`Self::compact`].

@@ -139,6 +139,7 @@ impl Ticket {
     /// As [`Engine::put_with`].
     pub fn wait(self) -> Result<SequenceNumber> {
         self.engine.check()?;
+        self.engine.check_callback()?;
         sequence_of(self.engine.shared.writer.wait(&self.queued)?)
     }
 }
@@ -197,7 +198,13 @@ impl Engine {
 
     fn check_write(&self) -> Result<()> {
         self.check()?;
+        self.check_callback()?;
         if self.shared.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// What a callback of a compaction asks for could wait for its job, by itself or behind another writer.
+    fn check_callback(&self) -> Result<()> {
+        if self.shared.upkeep.is_own_job() { Err(Error::InCallback) } else { Ok(()) }
     }
 
     /// Stores `value` under `key`. Clears the expiry and scopes of an older entry.

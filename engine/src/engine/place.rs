@@ -73,6 +73,7 @@ impl Engine {
     /// As [`Self::close`].
     pub fn close_handle(mut self) -> Result<bool> {
         self.check()?;
+        self.check_callback()?;
         let place = Arc::clone(&self.shared.place);
         let open = hold(&place.open);
         // Order: counted off under the lock of the place, so that of two that close at once one is the last.

@@ -311,9 +311,6 @@ impl Shared {
 
 impl Housekeeper for Shared {
     fn make_room(&self, wanted: u64) -> Result<bool> {
-        if self.upkeep.is_own_job() {
-            return Ok(false);
-        }
         let found = self.find_room(wanted);
         if let Err(error) = &found {
             // Whoever writes is told that there is no room; why, the health says.

@@ -113,8 +113,10 @@ impl Upkeep {
     }
 
     /// Whether this thread is within a job: what waits for the job would wait for itself.
+    #[inline]
     pub(super) fn is_own_job(&self) -> bool {
-        self.asks.load(Ordering::Relaxed) == 1 + thread_number() as u64
+        let asks = self.asks.load(Ordering::Relaxed);
+        asks != 0 && asks == 1 + thread_number() as u64
     }
 
     pub(super) fn failure(&self) -> Option<String> {

@@ -1,6 +1,8 @@
 //! Requests of one group: each is judged as if it came alone, and each key gets its writes in order.
 
-use tierce_engine::{Durability, Error, PutOptions, Timestamp};
+use std::ops::ControlFlow;
+
+use tierce_engine::{Change, Durability, Error, PutOptions, Timestamp};
 
 use crate::limits::{Limited, evictable, name, value};
 
@@ -72,8 +74,8 @@ fn full_of_what_has_just_expired() {
     }
 }
 
-/// Goal: a write from the callback of a compaction in a store at its limit is answered; it does not wait for the job
-/// that asks.
+/// Goal: what the callback of a compaction asks of a store at its limit is refused and waits for nothing, also when other
+/// threads write; reads are answered.
 #[test]
 fn a_write_from_the_callback_of_a_compaction() {
     let store = Limited::new(|options| options.max_bytes(1 << 20).segment_bytes(8 << 20));
@@ -84,15 +86,40 @@ fn a_write_from_the_callback_of_a_compaction() {
     let (done, finished) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let ids: Vec<_> = engine.segments().iter().filter(|s| s.sealed).map(|s| s.id).collect();
-        let mut key = 0;
-        let _ = engine.compact_with(Some(&ids[..4]), |_| {
-            for _ in 0..200 {
-                key += 1;
-                let _ = engine.put_with(name(9_000 + key), [1; 1_000], &evictable());
-            }
-            std::ops::ControlFlow::Continue(())
+        let writing = std::sync::atomic::AtomicBool::new(true);
+        let (mut refused, mut asked) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while writing.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = engine.put_with(name(9_999), [1; 1_000], &evictable());
+                }
+            });
+            let ticket = std::cell::Cell::new(Some(engine.submit("t", [1], &evictable()).unwrap()));
+            let _ = engine.compact_with(Some(&ids[..4]), |_| {
+                assert!(engine.get(name(0)).is_ok());
+                let mut answers = vec![
+                    engine.put_with(name(9_000), [1; 1_000], &evictable()).map(drop),
+                    engine.delete(name(1_499)).map(drop),
+                    engine.submit("a", [1], &evictable()).map(drop),
+                    engine.update("b", |_| Change::Delete).map(drop),
+                    engine.compact().map(drop),
+                    engine.sweep(None).map(drop),
+                    engine.sync(),
+                    engine.try_recover(),
+                    engine.clone().close(),
+                ];
+                answers.extend(ticket.take().map(|ticket| ticket.wait().map(drop)));
+                asked += answers.len();
+                let is_refused =
+                    |answer: &&Result<(), Error>| matches!(answer, Err(Error::InCallback));
+                refused += answers.iter().filter(is_refused).count();
+                ControlFlow::Continue(())
+            });
+            writing.store(false, std::sync::atomic::Ordering::Relaxed);
         });
-        let _ = done.send(());
+        let _ = done.send((refused, asked));
     });
-    finished.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for itself");
+    let limit = std::time::Duration::from_secs(20);
+    let (refused, asked) = finished.recv_timeout(limit).expect("it waits for itself");
+    assert!(asked > 9 && refused == asked, "{refused} of {asked} were refused");
 }
