@@ -130,7 +130,13 @@ impl Space {
 
     /// Bytes left below the limit for `purpose`.
     pub(crate) fn room(&self, purpose: Purpose) -> u64 {
-        self.limit_for(purpose).saturating_sub(self.used() + self.kept_back(purpose))
+        self.room_or_over(purpose).0
+    }
+
+    /// Bytes left below the limit for `purpose`, and bytes by which it is exceeded; one of the two is 0.
+    pub(crate) fn room_or_over(&self, purpose: Purpose) -> (u64, u64) {
+        let (limit, used) = (self.limit_for(purpose), self.used() + self.kept_back(purpose));
+        (limit.saturating_sub(used), used.saturating_sub(limit))
     }
 
     /// Whether any limit is set: on the directory, or on what stays free on the file system.

@@ -77,8 +77,10 @@ impl Shared {
 
     /// Bytes that segments may have before writes find no room.
     fn segments_may_have(&self) -> u64 {
-        let room = self.space.room(Purpose::Write);
-        self.lookup.catalog.table().iter().map(|segment| segment.file_bytes()).sum::<u64>() + room
+        let (room, over) = self.space.room_or_over(Purpose::Write);
+        let table = self.lookup.catalog.table();
+        let there = table.iter().map(|segment| segment.file_bytes()).sum::<u64>();
+        (there + room).saturating_sub(over)
     }
 
     /// Makes room for a segment of `wanted` bytes: what waits for its last reader, what has expired, what is garbage,
@@ -101,11 +103,12 @@ impl Shared {
                 did_anything = true;
                 continue;
             }
+            // Order: what is too much goes first, the coldest of the whole store, so that it is not copied.
+            self.evict_for_room(wanted)?;
             if self.split_large()? {
                 did_anything = true;
                 continue;
             }
-            self.evict_for_room(wanted)?;
             let mut report = CompactionReport::default();
             // Of room for a large segment only what is missing has to come back, and manifest and checkpoint become
             // smaller with the segments that go.
@@ -279,7 +282,10 @@ impl Shared {
         if swept.bytes >= excess {
             return Ok(swept.entries);
         }
-        let need = Need { entries: 0, bytes: excess - swept.bytes + live / BATCH_PART };
+        // What goes is counted without the overhead that goes with it. A batch more, of what is to be left.
+        let bytes = u128::from(excess - swept.bytes + most / BATCH_PART);
+        let bare = bytes * u128::from(self.lookup.tally.get().bytes) / u128::from(live.max(1));
+        let need = Need { entries: 0, bytes: u64::try_from(bare).unwrap_or(u64::MAX) };
         Ok(swept.entries + self.writer.evict(need))
     }
 }
