@@ -68,6 +68,7 @@ mod schedule;
 mod space;
 pub mod state;
 mod store;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ttl;

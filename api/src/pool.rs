@@ -10,12 +10,8 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     task::Waker,
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -27,6 +23,11 @@ use crate::{
     error::{Error, Result},
     room::{PlaceId, Room},
     schedule::{EntryId, Schedule},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        thread::{self, JoinHandle},
+    },
     waits::wake_all,
 };
 

@@ -1,11 +1,10 @@
 //! A set of jobs that several threads work off together.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex},
-};
+use std::collections::VecDeque;
 
 use super::{Job, hold, run};
+
+use crate::sync::{Condvar, Mutex};
 
 /// Jobs that several threads share among themselves.
 pub(super) struct All {

@@ -7,11 +7,10 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
+
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Work that is done once.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;

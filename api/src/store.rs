@@ -1,11 +1,6 @@
 //! The door: opens a store and its named spaces.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::{collections::HashMap, fmt, path::Path, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{Engine, Follower, Options, Timestamp, io::MemoryDisk};
@@ -16,6 +11,7 @@ use crate::{
     migrations::Migrations,
     pool::Pool,
     space::{Migrated, SpaceInfo, SpaceOptions, SpaceState, SpaceStats, catalog, migrate},
+    sync::{Mutex, OnceLock, PoisonError},
     version::Version,
 };
 

@@ -5,7 +5,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
-    thread,
 };
 
 use futures_channel::oneshot;
@@ -14,6 +13,7 @@ use crate::{
     error::{Error, Result},
     pool::{Job, Offered, Pool},
     room::PlaceId,
+    sync::thread,
 };
 
 /// The answer of a job that came to its end, or panicked.

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A library and the room that its locks and threads come through.
-const DOORS: &[(&str, &str)] = &[("engine/src/", "sync")];
+const DOORS: &[(&str, &str)] = &[("engine/src/", "sync"), ("api/src/", "sync")];
 
 /// What the standard library's `sync` may be asked for anywhere: none of it waits for another thread while that one
 /// may be held back.
@@ -114,5 +114,11 @@ fn a_planted_lock_is_found() {
     assert_none(&found("use std::{fmt, sync::{Arc, LazyLock, Weak}, time::Duration};"));
     assert_none(&found("fn f() { if std::thread::panicking() {} }"));
     assert_none(&found("#[cfg(test)]\nmod tests { use std::sync::Mutex; }"));
-    assert_none(&strangers(&[Source::new("engine/src/sync.rs", "use std::sync::Mutex;")]));
+    for house in ["engine", "api"] {
+        let at = |path: &str| {
+            strangers(&[Source::new(&format!("{house}/src/{path}"), "use std::sync::Mutex;")])
+        };
+        assert_one(&at("pool.rs"), "use `crate::sync`");
+        assert_none(&at("sync.rs"));
+    }
 }

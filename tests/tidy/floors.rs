@@ -25,7 +25,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The same of the typed face.
 const API_FLOORS: &[&[&str]] = &[
-    &["error", "version"],
+    &["error", "version", "sync"],
     &["ttl", "key", "codec", "schedule", "room", "pool_all", "migrations", "waits"],
     &["found", "kv", "pool", "ops"],
     &["work"],

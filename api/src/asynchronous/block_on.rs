@@ -2,11 +2,12 @@
 
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
+};
+
+use crate::sync::{
+    atomic::{AtomicBool, Ordering},
     thread::{self, Thread},
 };
 

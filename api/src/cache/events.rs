@@ -4,10 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     marker::PhantomData,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     task::{Poll, Waker},
     time::Duration,
 };
@@ -19,6 +16,10 @@ use crate::{
     codec::Codec,
     key::{self, OwnedKey},
     store::Store,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     waits::wake_all,
 };
 

@@ -3,12 +3,9 @@
 use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasher as _, RandomState},
+    hash::BuildHasher as _,
     pin::Pin,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -17,6 +14,10 @@ use tierce_engine::Timestamp;
 
 use crate::{
     error::{Error, Result, Shared},
+    sync::{
+        Condvar, Hashing, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     waits::{LoadId, Running, Waiting, wake_all},
 };
 
@@ -70,7 +71,7 @@ struct FlightState {
     wakers_ever: u64,
 }
 
-type ByKey = HashMap<Vec<u8>, Arc<Flight>>;
+type ByKey = HashMap<Vec<u8>, Arc<Flight>, Hashing>;
 
 /// The loads of one cache that are under way.
 #[derive(Default)]
@@ -84,7 +85,7 @@ pub(super) struct Flights {
     writes: [AtomicUsize; SLOTS],
     /// Those that are about all keys.
     writes_of_all: AtomicUsize,
-    hasher: RandomState,
+    hasher: Hashing,
 }
 
 /// Keys of one slot are taken for one: a load may then not be stored for another key's sake.

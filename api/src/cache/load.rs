@@ -4,7 +4,6 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -22,6 +21,7 @@ use crate::{
     error::{BoxError, Error, Result, Shared},
     key::{Lookup, OwnedKey},
     space::item,
+    sync::thread,
     ttl::End,
 };
 

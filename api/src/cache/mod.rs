@@ -15,10 +15,7 @@ mod stats;
 mod uses;
 mod weights;
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ops::ControlFlow, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, Timestamp, View};
@@ -39,6 +36,7 @@ use crate::{
     key::{Lookup, OwnedKey},
     space::SpaceOptions,
     store::Store,
+    sync::{Mutex, PoisonError},
     ttl::End,
     typed::{Outcome, Typed},
 };

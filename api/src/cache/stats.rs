@@ -1,12 +1,14 @@
 //! What a cache counts.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::path::PathBuf;
 
 use super::{Cache, record::weight_of};
-use crate::{codec::Codec, error::Result, key::OwnedKey};
+use crate::{
+    codec::Codec,
+    error::Result,
+    key::OwnedKey,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// A number that many threads add to. Loses nothing; tells no order.
 #[derive(Debug, Default)]

@@ -1,18 +1,19 @@
 //! Who uses which entry, counted in memory: nothing is written for a read, and nothing is kept over a restart.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::collections::HashMap;
 
 use tierce_engine::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cache;
-use crate::{codec::Codec, key::OwnedKey};
+use crate::{
+    codec::Codec,
+    key::OwnedKey,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 const SHARDS: usize = 16;
 

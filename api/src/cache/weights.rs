@@ -4,14 +4,7 @@
 //! what all entries weigh: it grows before a value is stored, and does not shrink when one is removed or expires. When
 //! it reaches the limit, everything is weighed anew, and what was used longest ago is forgotten.
 
-use std::{
-    ops::ControlFlow,
-    sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::ControlFlow, time::Duration};
 
 use tierce_engine::{SequenceNumber, Timestamp};
 
@@ -24,6 +17,10 @@ use crate::{
     codec::Codec,
     error::{Error, Result},
     key::OwnedKey,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Entries whose uses are tracked while there is a limit, so that it is known which are cold.

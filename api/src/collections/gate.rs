@@ -3,10 +3,7 @@
 //! A change is one batch: the head, on condition that it is as it was read, and the items that come and go with it. So
 //! of two changes at once one is asked again, and after a crash head and items agree.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tierce_engine::{PutOptions, SequenceNumber};
@@ -19,6 +16,7 @@ use crate::{
     kv::Edit,
     space::SpaceOptions,
     store::Store,
+    sync::{Mutex, MutexGuard, PoisonError},
     typed::Typed,
 };
 

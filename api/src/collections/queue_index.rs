@@ -3,12 +3,11 @@
 //! The records decide. The index only says where to look, so that neither leased nor taken items cost a consumer a
 //! look; whoever finds that a record says something else follows the record.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shared::Shared;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a queue's item has beside its value. Times are in milliseconds of store time, 0 = none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

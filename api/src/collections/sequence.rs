@@ -1,6 +1,6 @@
 //! Numbers that are given out once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tierce_engine::Durability;
 
@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     space::SpaceOptions,
     store::Store,
+    sync::{Mutex, PoisonError},
     typed::{Outcome, Typed},
 };
 

@@ -5,10 +5,14 @@
 use std::{
     any::Any,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
-use crate::{error::Result, store::Store};
+use crate::{
+    error::Result,
+    store::Store,
+    sync::{Mutex, PoisonError},
+};
 
 /// Dead names are looked for when there are so many.
 const SWEPT_AT_LEAST: usize = 64;

@@ -4,11 +4,13 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use super::runner::hold;
+
+use crate::sync::{Condvar, Mutex, PoisonError};
 
 /// The users whom something concerns. No names at all mean everyone: who does not know tells all.
 ///

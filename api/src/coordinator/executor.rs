@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use tierce_engine::{
@@ -10,7 +10,10 @@ use tierce_engine::{
     io::{Clock, OsClock},
 };
 
-use crate::pool::{Pool, Timer};
+use crate::{
+    pool::{Pool, Timer},
+    sync::{Mutex, PoisonError},
+};
 
 /// The threads and the clock that coordinators and mutations run on. A cheap handle: clones are the same.
 ///

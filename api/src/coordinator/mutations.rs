@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     pool::Job,
+    sync::Mutex,
 };
 
 type Invalidator = Arc<dyn Fn(&Affected) -> Result<u64> + Send + Sync>;

@@ -10,11 +10,7 @@ use std::{
     any::Any,
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, ThreadId},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -29,6 +25,11 @@ use super::{
 use crate::{
     error::{Error, Result, Shared},
     pool::TimerHandle,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        thread::{self, ThreadId},
+    },
     waits::{LoadId, Waiting},
 };
 

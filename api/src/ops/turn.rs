@@ -7,13 +7,14 @@
 use std::{
     fs,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
 use super::atomic::{canonical, parent};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    sync::{Mutex, MutexGuard, PoisonError, thread},
+};
 
 /// How long to wait for another holder.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,14 +1,15 @@
 //! Locks by key, for the threads of this process, which is the only one that has the store open.
 
-use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, ThreadId},
-};
+use std::sync::Arc;
 
 use crate::{
     collections::{Shared, shared},
     error::Result,
     store::Store,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        thread::{self, ThreadId},
+    },
 };
 
 #[derive(Debug, Default)]

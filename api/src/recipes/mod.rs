@@ -100,7 +100,7 @@ const fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Names what is done only once in this process: an attempt of this run is never taken for another one's.
 fn nonce() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use crate::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -1,13 +1,15 @@
 //! The server's time, carried on by this machine's monotonic clock between answers.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use tierce_engine::{
     Timestamp,
     io::{Clock, OsClock},
+};
+
+use crate::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// What the server said of its time, and since when. Never goes back while the process runs.

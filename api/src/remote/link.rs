@@ -1,18 +1,17 @@
 //! Connections to one server: opened when needed, kept for the next call, given up when in doubt.
 
-use std::{
-    fmt,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use redis::{Client, Connection, RedisError, RedisResult};
 
 use super::clock::ServerClock;
-use crate::error::{BoxError, Error, Result};
+use crate::{
+    error::{BoxError, Error, Result},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Connections that are kept while nobody uses them.
 const IDLE_MAX: usize = 8;

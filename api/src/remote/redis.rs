@@ -11,7 +11,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
     error::{Error, Result},
     kv::{Changer, Each, Edit, Kv, Look},
     store::{Common, Store},
+    sync::{Mutex, PoisonError},
 };
 
 /// Begins the keys that are no entries.

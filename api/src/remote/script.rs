@@ -16,9 +16,9 @@
 //! decimal milliseconds, or empty if the server is not to forget the entry by itself. Time is the later of the caller's
 //! and the server's, so that both have the same opinion of what is over.
 
-use std::sync::OnceLock;
-
 use redis::{Cmd, Connection, ErrorKind, RedisResult, ServerErrorKind, Value};
+
+use crate::sync::OnceLock;
 
 /// What the scripts have in common. Offsets count from 1, as they do in Lua; see `frame` for what stands there.
 macro_rules! with_prelude {

@@ -10,10 +10,7 @@ use std::{
     any::Any,
     collections::BTreeSet,
     ops::{Bound, ControlFlow},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 pub use import::{SpaceImport, SpaceMap};
@@ -23,6 +20,10 @@ pub use options::{SpaceInfo, SpaceOptions, SpaceStats};
 use crate::{
     error::{Error, Result},
     kv::{Edit, Kv},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 /// Kinds of extension items that the typed layer adds to records.

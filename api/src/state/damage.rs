@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use tierce_engine::{
@@ -14,6 +14,7 @@ use tierce_engine::{
 use crate::{
     error::{BoxError, Error, Result},
     ops::time::{for_file_name, numbered},
+    sync::{Mutex, PoisonError},
 };
 
 /// What a store does with bytes that are no state. An I/O error is not damage: it always fails, and nothing is

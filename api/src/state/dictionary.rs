@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, LazyLock, Weak},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     codec::inspect::to_value,
     error::{Error, Result},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The state of one device: keys and JSON values, as a dictionary.

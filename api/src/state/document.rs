@@ -1,10 +1,6 @@
 //! A value of a type of the caller's with its version, brought up to date when it is opened.
 
-use std::{
-    fmt,
-    ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -17,6 +13,7 @@ use crate::{
     codec::inspect::to_value,
     error::{Error, Result},
     migrations::Migrations,
+    sync::{Mutex, MutexGuard, PoisonError},
     version::Version,
 };
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, LazyLock, Weak},
 };
 
 use serde_json::{Value, value::RawValue};
@@ -22,6 +22,7 @@ use crate::{
         document::{Entries, kind_of, set_aside, value_of},
         turn::Turn,
     },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// All states in one pretty JSON file, one entry a name. For few small states: each save writes all of them.

@@ -1,13 +1,12 @@
 //! State in memory, for tests, and nowhere at all.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, fmt};
 
 use super::{Object, StateStore, value::check_depth};
-use crate::error::Result;
+use crate::{
+    error::Result,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// State in memory, gone with the process. What goes in and out is a copy.
 ///

@@ -1,17 +1,16 @@
 //! States in Redis or Valkey, for programs that run in several places.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{Client, Connection, ConnectionLike as _, FromRedisValue, RedisError, cmd};
 use serde_json::Value;
 use tierce_engine::io::Clock;
 
 use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::check_depth};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sync::{Mutex, PoisonError},
+};
 
 /// States in Redis or Valkey: the key is a prefix and the name, the value a JSON text.
 ///

@@ -1,14 +1,13 @@
 //! A clock that stands still until it is moved.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tierce_engine::{
     Timestamp,
     io::{Clock, OsClock},
 };
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A clock that stands still until a test moves it. Clones show and move the same time.
 ///

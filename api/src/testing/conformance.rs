@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Result},
     state::{DEPTH_MAX, Object, StateStore},
+    sync::thread,
 };
 
 /// Names that a store may stumble over.
@@ -285,7 +286,7 @@ fn random(store: &dyn StateStore) {
 fn threads(store: &Arc<dyn StateStore>) {
     const THREADS: u64 = 4;
     const SAVES: u64 = 3;
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
                 for save in 0..SAVES {

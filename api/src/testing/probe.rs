@@ -1,13 +1,11 @@
 //! A store around another one that counts, and fails on command.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use crate::{
     error::{Error, Result},
     state::{Damage, Object, StateStore},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// A store around another one that remembers what was saved and how often was loaded, and fails when told to.

@@ -7,7 +7,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +24,7 @@ use crate::{
         Damage,
         damage::{Quarantine, with_end},
     },
+    sync::{Mutex, PoisonError},
 };
 
 /// How long a write waits for one of another process.

@@ -5,7 +5,6 @@ mod file;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{
@@ -19,6 +18,7 @@ use super::{Damage, Object, OnCorrupt, StateStore, damage::Quarantine, value::ch
 use crate::{
     error::{Error, Result},
     ops::atomic::{absolute, create_directories, parent},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// All states in one SQLite file in WAL mode: table `states`, with `name` and `value`, a JSON text. Other processes may
