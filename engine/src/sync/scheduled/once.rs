@@ -5,10 +5,16 @@ use std::sync::{self, PoisonError};
 use super::Mutex;
 
 /// A value that is set once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OnceLock<T> {
     value: sync::OnceLock<T>,
     making: Mutex<()>,
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<T> OnceLock<T> {
