@@ -233,15 +233,25 @@ impl Flights {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let flight = {
-            let mut by_key = hold(&self.by_key);
-            let flight = by_key.remove(key);
-            self.count.store(by_key.len(), Ordering::SeqCst);
-            flight
-        };
+        let flight = hold(&self.by_key).get(key).cloned();
         if let Some(flight) = flight {
+            self.detach(vec![(key.to_vec(), flight)]);
+        }
+    }
+
+    /// What these bring is old, and nobody joins them any more. Order: they are marked before they are not to be found
+    /// any more. Another writer that finds none may go on at once.
+    fn detach(&self, flights: Vec<(Vec<u8>, Arc<Flight>)>) {
+        for (_, flight) in &flights {
             hold(&flight.fence).is_outdated = true;
         }
+        let mut by_key = hold(&self.by_key);
+        for (key, flight) in flights {
+            if by_key.get(&key).is_some_and(|found| Arc::ptr_eq(found, &flight)) {
+                by_key.remove(&key);
+            }
+        }
+        self.count.store(by_key.len(), Ordering::SeqCst);
     }
 
     /// As [`Self::write`], for every key.
@@ -255,14 +265,11 @@ impl Flights {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let flights = {
-            let mut by_key = hold(&self.by_key);
-            self.count.store(0, Ordering::SeqCst);
-            std::mem::take(&mut *by_key)
+        let all = |by_key: &ByKey| {
+            by_key.iter().map(|(key, flight)| (key.clone(), Arc::clone(flight))).collect()
         };
-        for flight in flights.into_values() {
-            hold(&flight.fence).is_outdated = true;
-        }
+        let flights = all(&hold(&self.by_key));
+        self.detach(flights);
     }
 
     fn keys(&self) -> Vec<Vec<u8>> {

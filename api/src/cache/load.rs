@@ -272,7 +272,7 @@ where
         self.shared.flights.forget_failure(key);
         let stored = match (&loaded.fetched, &old) {
             (Fetched::NotModified, Some(old)) => {
-                ticket.store(&old.tags, || self.extend(key, &loaded, policy)).map(|_| None)
+                ticket.store(&old.tags, || self.extend(key, &loaded, policy))
             }
             (Fetched::NotModified, None) => {
                 let error = "the loader says that nothing was modified, and there was nothing";
@@ -370,8 +370,15 @@ where
     }
 
     /// The value is still right: it lives on as if it had been loaded now.
-    fn extend(&self, key: &[u8], loaded: &Loaded<V>, policy: &LoadPolicy) -> Result<()> {
-        self.touch_until(key, self.end_of(loaded, policy, self.now())).map(drop)
+    fn extend(
+        &self,
+        key: &[u8],
+        loaded: &Loaded<V>,
+        policy: &LoadPolicy,
+    ) -> Result<Option<Change>> {
+        let end = self.end_of(loaded, policy, self.now());
+        let is_done = self.touch_until(key, end)?;
+        Ok((is_done && end == End::Now).then_some(Change::Removed))
     }
 
     fn land_failure(

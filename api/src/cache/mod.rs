@@ -366,9 +366,14 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
 
     fn delete_at(&self, key: &[u8]) -> Result<bool> {
         let writing = self.shared.flights.write(key);
-        let is_fresh = self.window_at(key)?.is_some();
+        let mut is_old = false;
+        self.typed.kv().peek(key, &mut |view| is_old = !self.is_fresh(&view))?;
         let was_there = self.was_there(key)?;
-        let is_deleted = self.typed.delete_at(key)?;
+        // What is deleted and was not there a moment ago was stored in between: it is fresh, too.
+        let (is_deleted, is_fresh) = match is_old {
+            true => self.delete_old(key)?,
+            false => (self.typed.delete_at(key)?, true),
+        };
         drop(writing);
         if is_deleted && is_fresh {
             self.note_removed(key);
@@ -377,6 +382,23 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
             self.tell(|| Raw::Removed(key.to_vec(), Removal::Expired));
         }
         Ok(is_deleted && is_fresh)
+    }
+
+    /// Deletes what was fresh no more; says whether it was there, and whether a fresh value had taken its place.
+    fn delete_old(&self, key: &[u8]) -> Result<(bool, bool)> {
+        let (mut is_there, mut is_fresh) = (false, false);
+        let done = self.typed.update_raw_at(key, &mut |old| {
+            is_there = old.is_some();
+            is_fresh = old.is_some_and(|view| self.is_fresh(&view));
+            Ok(if is_there { Outcome::Remove } else { Outcome::Keep })
+        });
+        match done {
+            // A value that cannot be read is deleted all the same.
+            Err(Error::Engine(tierce_engine::Error::Corruption { .. })) => {
+                Ok((self.typed.delete_at(key)?, false))
+            }
+            done => done.map(|_| (is_there, is_fresh)),
+        }
     }
 
     /// Removes `key` and returns its value. Of several callers one gets it. A value that cannot be decoded goes, too.
