@@ -43,7 +43,7 @@ fn case(durability: Durability, before: &[Op], clients: &[&[Op]]) -> Case {
 }
 
 /// One world at a time: the engine's list of open stores is one for the whole process.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

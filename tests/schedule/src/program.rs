@@ -323,7 +323,8 @@ impl Config {
     }
 }
 
-fn fault(rng: &mut Rng) -> Fault {
+/// A failing call.
+pub(crate) fn fault(rng: &mut Rng) -> Fault {
     let kinds: &[CallKind] = match rng.below(8) {
         0 => &[CallKind::Write],
         1 => &[CallKind::Sync],
@@ -392,10 +393,5 @@ impl Case {
     /// Everything that is done.
     pub(crate) fn ops(&self) -> impl Iterator<Item = &Op> {
         self.before.iter().chain(self.clients.iter().flatten()).chain(&self.again)
-    }
-
-    /// Operations of all clients.
-    pub(crate) fn len(&self) -> usize {
-        self.before.len() + self.again.len() + self.clients.iter().map(Vec::len).sum::<usize>()
     }
 }

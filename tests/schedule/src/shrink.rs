@@ -1,11 +1,83 @@
 //! Makes a failing program smaller: fewer clients, fewer operations, no accident, fewer changes of task.
 
-use tierce_engine::schedule::Order;
+use tierce_engine::schedule::{Ended, Order};
 
 use crate::{
-    judge::{execute, verdict},
+    judge::{Verdict, execute, verdict},
     program::{Case, order},
 };
+
+/// A program that can be made smaller.
+pub(crate) trait Program: Clone {
+    /// One of its operations.
+    type Op;
+
+    /// Runs it.
+    fn run(&self) -> Ended<Verdict>;
+    /// What it follows from.
+    fn seed(&self) -> u64;
+    /// Who runs when.
+    fn order(&mut self) -> &mut Order;
+    /// What is done besides the clients, before and after.
+    fn frame(&mut self) -> Vec<&mut Vec<Self::Op>>;
+    /// What the clients do.
+    fn clients(&mut self) -> &mut Vec<Vec<Self::Op>>;
+    /// The same with less trouble.
+    fn simpler(&self) -> Vec<Self>;
+    /// Prints it.
+    fn tell(&self);
+}
+
+impl Program for Case {
+    type Op = crate::program::Op;
+
+    fn run(&self) -> Ended<Verdict> {
+        execute(self)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn order(&mut self) -> &mut Order {
+        &mut self.order
+    }
+
+    fn frame(&mut self) -> Vec<&mut Vec<Self::Op>> {
+        vec![&mut self.before, &mut self.again]
+    }
+
+    fn clients(&mut self) -> &mut Vec<Vec<Self::Op>> {
+        &mut self.clients
+    }
+
+    fn simpler(&self) -> Vec<Self> {
+        let with = |change: fn(&mut Self)| {
+            let mut case = self.clone();
+            change(&mut case);
+            case
+        };
+        vec![
+            with(|case| case.accident = None),
+            with(|case| case.fault = None),
+            with(|case| case.config.background = false),
+            with(|case| case.config.automatic = false),
+        ]
+    }
+
+    fn tell(&self) {
+        eprintln!(
+            "{:?}\naccident {:?}, power {}, fault {:?}",
+            self.config, self.accident, self.is_power, self.fault
+        );
+        eprintln!("before: {:?}", self.before);
+        for (number, ops) in self.clients.iter().enumerate() {
+            eprintln!("client {number}: {ops:?}");
+        }
+        eprintln!("again, checkpoints lost {}: {:?}", self.loses_checkpoints, self.again);
+        eprintln!("order: {:?}", self.order);
+    }
+}
 
 /// Orders that a smaller program is tried with.
 const TRIES: u64 = 60;
@@ -19,94 +91,93 @@ fn kind(complaint: &str) -> String {
     text.split(" at ").next().unwrap_or_default().chars().take(40).collect()
 }
 
-struct Shrink {
+struct Shrink<P> {
     kind: String,
     runs: u64,
-    best: Case,
+    best: P,
 }
 
-impl Shrink {
-    /// Whether `case` fails in the same way, in some order: then it is the best one.
-    fn try_case(&mut self, case: &Case) -> bool {
+/// Takes an operation out of one of its lists: `None` if there is no such list, else whether there was one.
+fn remove<P: Program>(program: &mut P, list: usize, at: usize) -> Option<bool> {
+    let frame = program.frame().len();
+    let ops = match list.checked_sub(frame) {
+        None => program.frame().swap_remove(list),
+        Some(client) => program.clients().get_mut(client)?,
+    };
+    let is_there = at < ops.len();
+    if is_there {
+        ops.remove(at);
+    }
+    Some(is_there)
+}
+
+impl<P: Program> Shrink<P> {
+    fn fails(&mut self, program: P) -> bool {
+        self.runs += 1;
+        let fails = verdict(&program.run()).is_err_and(|text| kind(&text) == self.kind);
+        if fails {
+            self.best = program;
+        }
+        fails
+    }
+
+    /// Whether it fails in the same way, in some order: then it is the best one.
+    fn try_program(&mut self, program: &P) -> bool {
         for attempt in 0..TRIES {
             if self.runs >= RUNS_MAX {
                 return false;
             }
-            self.runs += 1;
-            let order = if attempt == 0 { case.order.clone() } else { order(attempt ^ case.seed) };
-            let case = Case { order, ..case.clone() };
-            if let Err(complaint) = verdict(&execute(&case))
-                && kind(&complaint) == self.kind
-            {
-                self.best = case;
+            let mut program = program.clone();
+            if attempt > 0 {
+                *program.order() = order(attempt ^ program.seed());
+            }
+            if self.fails(program) {
                 return true;
             }
         }
         false
     }
 
-    fn program(&mut self) {
+    fn operations(&mut self) {
         let mut changed = true;
         while changed && self.runs < RUNS_MAX {
             changed = false;
-            for list in 0..self.best.clients.len() + 2 {
-                let mut at = 0;
-                loop {
-                    let mut case = self.best.clone();
-                    let Some(ops) = (if list == 0 {
-                        Some(&mut case.before)
-                    } else if list == 1 {
-                        Some(&mut case.again)
-                    } else {
-                        case.clients.get_mut(list - 2)
-                    }) else {
-                        break;
-                    };
-                    if at >= ops.len() {
-                        break;
-                    }
-                    ops.remove(at);
-                    if self.try_case(&case) { changed = true } else { at += 1 }
+            let (mut list, mut at) = (0, 0);
+            loop {
+                let mut program = self.best.clone();
+                match remove(&mut program, list, at) {
+                    None => break,
+                    Some(false) => (list, at) = (list + 1, 0),
+                    Some(true) if self.try_program(&program) => changed = true,
+                    Some(true) => at += 1,
                 }
             }
-            let mut case = self.best.clone();
-            case.clients.retain(|ops| !ops.is_empty());
-            if case.clients.len() < self.best.clients.len() {
-                changed |= self.try_case(&case);
+            let mut program = self.best.clone();
+            program.clients().retain(|ops| !ops.is_empty());
+            if program.clients().len() < self.best.clients().len() {
+                changed |= self.try_program(&program);
             }
         }
-        for part in 0..4 {
-            let mut case = self.best.clone();
-            match part {
-                0 => case.accident = None,
-                1 => case.fault = None,
-                2 => case.config.background = false,
-                _ => case.config.automatic = false,
-            }
-            self.try_case(&case);
+        for at in 0..self.best.simpler().len() {
+            let program = self.best.simpler().swap_remove(at);
+            self.try_program(&program);
         }
     }
 
     /// Takes out changes of task that the failure does not need.
     fn choices(&mut self) {
-        let ended = execute(&self.best);
-        let atomics = match &self.best.order {
+        let mut choices = self.best.run().choices;
+        let atomics = match self.best.order() {
             Order::Random { atomics, .. }
             | Order::Priorities { atomics, .. }
             | Order::Given { atomics, .. } => *atomics,
         };
-        let mut choices = ended.choices;
-        let fails = |this: &mut Self, choices: &[(u64, u32)]| {
-            this.runs += 1;
-            let order = Order::Given { choices: choices.to_vec(), atomics };
-            let case = Case { order, ..this.best.clone() };
-            let fails = verdict(&execute(&case)).is_err_and(|text| kind(&text) == this.kind);
-            if fails {
-                this.best = case;
-            }
-            fails
+        let given = |this: &mut Self, choices: &[(u64, u32)]| {
+            let mut program = this.best.clone();
+            *program.order() = Order::Given { choices: choices.to_vec(), atomics };
+            this.fails(program)
         };
-        if !fails(self, &choices) {
+        if !given(self, &choices) {
             return;
         }
         let mut width = choices.len().div_ceil(2);
@@ -115,7 +186,7 @@ impl Shrink {
             while at < choices.len() {
                 let end = (at + width).min(choices.len());
                 let fewer = [&choices[..at], &choices[end..]].concat();
-                if fails(self, &fewer) {
+                if given(self, &fewer) {
                     choices = fewer;
                 } else {
                     at = end;
@@ -126,30 +197,19 @@ impl Shrink {
     }
 }
 
-/// Prints the smallest program found that fails as `case` does.
-pub(crate) fn report(case: &Case) {
-    let Err(complaint) = verdict(&execute(case)) else {
+/// Prints the smallest program found that fails as `program` does.
+pub(crate) fn report<P: Program>(program: &P) {
+    let Err(complaint) = verdict(&program.run()) else {
         eprintln!("it does not fail a second time");
         return;
     };
-    let mut shrink = Shrink { kind: kind(&complaint), runs: 0, best: case.clone() };
-    shrink.program();
+    let mut shrink = Shrink { kind: kind(&complaint), runs: 0, best: program.clone() };
+    shrink.operations();
     shrink.choices();
-    let best = &shrink.best;
-    let complaint = verdict(&execute(best)).err().unwrap_or_default();
-    eprintln!(
-        "--- made smaller in {} runs, {} operations left: {complaint}",
-        shrink.runs,
-        best.len()
-    );
-    eprintln!(
-        "{:?}\naccident {:?}, power {}, fault {:?}",
-        best.config, best.accident, best.is_power, best.fault
-    );
-    eprintln!("before: {:?}", best.before);
-    for (number, ops) in best.clients.iter().enumerate() {
-        eprintln!("client {number}: {ops:?}");
-    }
-    eprintln!("again, checkpoints lost {}: {:?}", best.loses_checkpoints, best.again);
-    eprintln!("order: {:?}", best.order);
+    let mut best = shrink.best;
+    let complaint = verdict(&best.run()).err().unwrap_or_default();
+    let framed: usize = best.frame().iter().map(|ops| ops.len()).sum();
+    let left = framed + best.clients().iter().map(Vec::len).sum::<usize>();
+    eprintln!("--- made smaller in {} runs, {left} operations left: {complaint}", shrink.runs);
+    best.tell();
 }
