@@ -6,7 +6,7 @@ const PACKAGE: [&str; 4] = ["--package", "tierce-schedule", "--features", "sched
 
 /// The random programs of CI are the same each time and on every machine: about a minute's work on two cores.
 const CI_SEED: &str = "1";
-const CI_PROGRAMS: &str = "16000";
+const CI_PROGRAMS: &str = "20000";
 /// More seconds than they ever take.
 const CI_SECONDS: &str = "1800";
 

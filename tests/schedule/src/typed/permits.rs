@@ -102,7 +102,10 @@ impl Permits {
             notes.holdings[at].until
         };
         if op.what == What::Drop {
-            let _ = world.call(|| Ok(drop(got)));
+            let _ = world.call(|| {
+                drop(got);
+                Ok(())
+            });
             return;
         }
         let came = world.call(|| match got {
@@ -114,11 +117,12 @@ impl Permits {
 
     fn expect_held(&self, world: &World, op: Op, until: u64, came: &Came<()>) {
         match came {
-            Came::Failed(Error::NotHeld { .. }) => {
-                if world.now().time < until && !world.is_faulty() {
-                    world.complain(format!("{op:?}: it is not held before its time is over"));
-                }
+            Came::Failed(Error::NotHeld { .. })
+                if world.now().time < until && !world.is_faulty() =>
+            {
+                world.complain(format!("{op:?}: it is not held before its time is over"));
             }
+            Came::Failed(Error::NotHeld { .. }) => {}
             Came::Failed(error) => world.expect_failure(&op, error),
             _ => {}
         }
@@ -226,7 +230,10 @@ impl Play for Permits {
         }
         // Dropped, each is given back; a call of the disk may panic.
         for one in held {
-            let _ = world.call(|| Ok(drop(one)));
+            let _ = world.call(|| {
+                drop(one);
+                Ok(())
+            });
         }
     }
 

@@ -274,7 +274,7 @@ impl Play for Queues {
     fn judge(&self, world: &World) {
         judge(&self.notes(), world);
         // Half of the programs look at the queues as they are, the others when they are opened again.
-        if world.case.seed % 2 == 0 && !world.is_faulty() {
+        if world.case.seed.is_multiple_of(2) && !world.is_faulty() {
             let notes = std::mem::take(&mut *self.notes());
             empty(&self.queues, &notes, world, true);
         }
