@@ -210,22 +210,26 @@ impl Queues {
         let Some((id, value)) = known.get(op.n as usize % known.len().max(1)).copied() else {
             return;
         };
-        let start = steps();
-        let was_there = world.plain(&op, || self.queues[queue].remove(id));
-        if was_there != Some(false) {
-            let end = if was_there.is_some() { steps() } else { u64::MAX };
-            self.notes().losses.push(Loss { value: Some(value), queue, start, end });
+        let at = self.may_lose(Some(value), queue);
+        match world.plain(&op, || self.queues[queue].remove(id)) {
+            Some(true) => self.notes().losses[at].end = steps(),
+            // It was there no more.
+            Some(false) => self.notes().losses[at].value = Some(u64::MAX),
+            None => {}
         }
     }
 
+    /// Puts on record that an item is about to be taken out, or all of them. Before it happens: who is told meanwhile that
+    /// a lease is gone looks here.
+    fn may_lose(&self, value: Option<u64>, queue: usize) -> usize {
+        let mut notes = self.notes();
+        notes.losses.push(Loss { value, queue, start: steps(), end: u64::MAX });
+        notes.losses.len() - 1
+    }
+
     fn clear(&self, world: &World, op: Op) {
-        let (start, queue) = (steps(), usize::from(op.key));
-        // On record before it happens: who is told meanwhile that a lease is gone looks here.
-        let at = {
-            let mut notes = self.notes();
-            notes.losses.push(Loss { value: None, queue, start, end: u64::MAX });
-            notes.losses.len() - 1
-        };
+        let queue = usize::from(op.key);
+        let at = self.may_lose(None, queue);
         if world.plain(&op, || self.queues[queue].clear()).is_some() {
             self.notes().losses[at].end = steps();
         }
