@@ -194,10 +194,11 @@ impl Shared {
         let now = self.lookup.clock.confirmed();
         let of_touches = self.lookup.overrides.first_expiry_after(now);
         *first = of_touches.unwrap_or(*first);
-        let table = self.lookup.catalog.table();
-        seen.next_expiry.retain(|id, _| table.iter().any(|segment| segment.id() == *id));
+        // Order: asked before the segments are. What it ended stands in one that is there then, or was moved since.
         let newest_cut = self.lookup.overrides.newest_of_all_cuts();
         let has_cut = newest_cut > seen.cuts;
+        let table = self.lookup.catalog.table();
+        seen.next_expiry.retain(|id, _| table.iter().any(|segment| segment.id() == *id));
         // A touch may have brought an expiry forward.
         let touched = self.lookup.overrides.slots_expired(now);
         let may_hold = |segment: &&Arc<Segment>| match segment.as_sealed() {
@@ -237,7 +238,14 @@ impl Shared {
                 break;
             }
         }
-        if !swept.is_cut_short {
+        // What compaction has moved meanwhile was not looked at where it stands now.
+        let was_looked_at = |segment: &Arc<Segment>| {
+            due.get(&segment.slot).is_some_and(|known| Arc::ptr_eq(known, segment))
+                || first_sequence(segment) > newest_cut
+        };
+        if !swept.is_cut_short
+            && (!has_cut || self.lookup.catalog.table().iter().all(was_looked_at))
+        {
             seen.cuts = newest_cut;
         }
         Ok(swept)

@@ -174,3 +174,15 @@ fn no_number_is_missed_after_a_closing_that_panics() {
     let _alone = alone();
     assert_eq!(verdict(&execute(&Case::draw(126_082_059_547_847))), Ok(()));
 }
+
+/// Goal: a sweep that runs while a segment is begun and a cut follows in it does not take the cut for looked at.
+#[test]
+fn a_cut_in_a_segment_that_a_sweep_did_not_see() {
+    let put =
+        |key, bytes, scope| Op::Put { put: Put { key, bytes, scope, ..PLAIN }, absent: false };
+    let clients: [&[Op]; 2] = [
+        &[Op::Cut { scope: 1 }, Op::Sweep, Op::Sweep],
+        &[put(1, 6_000, None), put(0, 4_200, Some(0)), Op::Cut { scope: 0 }],
+    ];
+    holds_in(1_500, &case(Durability::Os, &[], &clients));
+}
