@@ -273,7 +273,19 @@ impl Writer {
 
     /// The turn, with everything that is staged in the log before it. `Err`: some of it is still staged. Seals what has
     /// to be sealed on the way.
+    #[inline]
     pub(super) fn turn_behind_staged(&self) -> (Held<'_>, Result<()>) {
+        if self.staging.len() == 0 && self.closing.load(Ordering::Acquire) < self.closing_max() {
+            let turn = self.turn();
+            if self.staging.len() == 0 {
+                return (turn, Ok(()));
+            }
+        }
+        self.turn_behind_staged_writes()
+    }
+
+    #[inline(never)]
+    fn turn_behind_staged_writes(&self) -> (Held<'_>, Result<()>) {
         loop {
             let mut is_sealed = true;
             while is_sealed && self.closing.load(Ordering::Acquire) >= self.closing_max() {

@@ -100,6 +100,7 @@ impl DerefMut for Held<'_> {
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.was_panicking && panicking() {
             self.turn.panicked();
@@ -456,9 +457,9 @@ fn outcome_of(request: Request) -> Result<Outcome> {
 impl Leader for Writer {
     /// One group. Whatever is staged goes first: it was acknowledged before.
     fn lead(&self, requests: &mut [Request]) {
-        let housekeeper = self.housekeeper.get().and_then(Weak::upgrade);
+        let housekeeper = || self.housekeeper.get().and_then(Weak::upgrade);
         if self.is_near_limits(requests)
-            && let Some(housekeeper) = &housekeeper
+            && let Some(housekeeper) = housekeeper()
         {
             housekeeper.end_first();
         }
@@ -466,8 +467,9 @@ impl Leader for Writer {
         while !rest.is_empty() {
             let count = self.lead_once(rest);
             debug_assert!(count > 0, "the first request of a group is answered");
-            if let (Some(request), Some(housekeeper)) = (rest.first_mut(), &housekeeper)
+            if let Some(request) = rest.first_mut()
                 && is_full(request)
+                && let Some(housekeeper) = housekeeper()
             {
                 // Order: before the requests behind it, so that each key gets its writes in the order they came in.
                 self.try_again(request, housekeeper.as_ref());
@@ -475,7 +477,7 @@ impl Leader for Writer {
             rest = rest.split_at_mut(count.max(1)).1;
         }
         if self.space.limit().is_some()
-            && let Some(housekeeper) = &housekeeper
+            && let Some(housekeeper) = housekeeper()
         {
             let ops = requests.iter().flat_map(|request| request.ops.as_slice());
             housekeeper.pace(ops.map(Op::bytes_max).sum());
