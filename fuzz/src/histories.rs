@@ -4,7 +4,6 @@
 //! An input is the number of a setup and then two bytes for each operation, so that a change of the input changes one
 //! operation and leaves the others as they are.
 
-use tierce_engine::Knobs;
 use tierce_kit::{history::History, recorder::RecordingDisk, run::Runner};
 
 /// Most operations of an input.
@@ -27,11 +26,7 @@ pub fn operations(bytes: &[u8]) {
     let Some((setup, ops)) = bytes.split_first() else { return };
     let seed = u64::from(*setup);
     let history = History::new(0);
-    let mut setup = history.setup(seed);
-    // With time in doubt, which the histories of the kit do not know.
-    let hold_ms = Knobs::worst().opening_hold_ms;
-    setup.knobs = Knobs { opening_hold_ms: hold_ms, ..setup.knobs };
-    let mut runner = Runner::new(RecordingDisk::new(), setup);
+    let mut runner = Runner::new(RecordingDisk::new(), history.setup(seed));
     runner.clock = runner.clock.clone().seeded(seed);
     runner.open().expect("an empty store opens");
     for (number, op) in ops.chunks_exact(2).take(LENGTH_MAX).enumerate() {

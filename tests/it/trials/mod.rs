@@ -12,6 +12,7 @@ mod health; // what the store says of itself after a failure is over
 mod judged_again; // what was judged outside the writer's turn, and what outlived what it was named by
 mod lowered; // stores that are opened with smaller limits
 mod marks; // what was synced is provably so
+mod pairs; // every two things that a store has meet in a history
 mod panics; // panics in the turn, in the background and in callbacks; readers of torn batches
 mod places; // names that mean something else by now: working directories, renamed and emptied directories, links
 mod restore_fails; // restores of which one call fails, and ones that are cut off twice

@@ -1,13 +1,13 @@
 //! Random histories in which what is dead leaves the disk: a few keys over many small segments, compacted in any
 //! order, with crashes anywhere. What they are after: no entry is lost, none comes back.
 
-use tierce_engine::{Durability, Knobs};
+use tierce_engine::{Durability, Evict, Knobs};
 
 use crate::{
     crash::CrashPlan,
     op::{BatchPart, Chosen, Loss, Op, PutOp, UpdateKind},
     rng::Rng,
-    store::{Setup, without_doubt},
+    store::Setup,
 };
 
 /// Scopes.
@@ -24,13 +24,16 @@ pub struct History {
     pub mixed: bool,
     /// Whether expiries are moved often: touches and slides, beside checkpoints and openings.
     pub renews: bool,
+    /// Whether everything that a store has meets everything else: limits, policies, tickets, snapshots, followers,
+    /// staged writes, beside all of the above.
+    pub combines: bool,
 }
 
 impl History {
     /// Crashes anywhere, reopens in every way.
     #[must_use]
     pub const fn new(length: usize) -> Self {
-        Self { length, crashes: true, mixed: true, renews: false }
+        Self { length, crashes: true, mixed: true, renews: false, combines: false }
     }
 
     /// As [`Self::new`], with touches and slides.
@@ -38,6 +41,14 @@ impl History {
     pub const fn renewing(length: usize) -> Self {
         let mut history = Self::new(length);
         history.renews = true;
+        history
+    }
+
+    /// As [`Self::renewing`], with everything that a store has.
+    #[must_use]
+    pub const fn combining(length: usize) -> Self {
+        let mut history = Self::renewing(length);
+        history.combines = true;
         history
     }
 
@@ -66,7 +77,10 @@ impl History {
         }
         // The worst values of the test knobs, and now and then those of production.
         if Rng::new(seed ^ 0x6b_6e_6f_62).one_in(4) {
-            setup.knobs = without_doubt(Knobs::new());
+            setup.knobs = Knobs::new();
+        }
+        if self.combines {
+            combine(&mut setup, seed);
         }
         setup
     }
@@ -89,7 +103,12 @@ impl History {
     fn op(&self, rng: &mut Rng) -> Op {
         let restart = if self.crashes { 4 } else { 0 };
         // A weight of 0 draws nothing: the histories of old seeds stay what they were.
-        let (touches, slides) = if self.renews { (8, 12) } else { (0, 0) };
+        let (touches, slides) = match (self.renews, self.combines) {
+            (_, true) => (4, 4),
+            (true, _) => (8, 12),
+            _ => (0, 0),
+        };
+        let more = |weight| if self.combines { weight } else { 0 };
         match rng.weighted(&[
             (30, 0),
             (3, 1),
@@ -108,6 +127,16 @@ impl History {
             (1, 14),
             (touches, 3),
             (slides, 15),
+            (more(6), 16),
+            (more(4), 17),
+            (more(4), 18),
+            (more(4), 19),
+            (more(4), 20),
+            (more(3), 1),
+            (more(3), 5),
+            (more(2), 11),
+            (more(6), 8),
+            (more(4), 10),
         ]) {
             0 => Op::Put(self.put(rng)),
             1 => Op::PutIfAbsent(self.put(rng)),
@@ -122,10 +151,11 @@ impl History {
             7 => {
                 let chosen = match rng.below(8) {
                     0 => Chosen::Best,
+                    7 if self.combines => Chosen::Best,
                     1 | 2 => Chosen::All,
                     _ => Chosen::Some(rng.next_u64()),
                 };
-                Op::Compact { chosen, cancels: rng.one_in(20) }
+                Op::Compact { chosen, cancels: rng.one_in(if self.combines { 8 } else { 20 }) }
             }
             8 => Op::Sweep,
             9 => Op::Shrink { percent: rng.weighted(&[(1, 0), (2, 50), (2, 80)]) },
@@ -141,6 +171,14 @@ impl History {
                 let lifetime_ms = rng.weighted(&[(2, 60), (4, 2_000), (3, 20_000)]);
                 Op::Slide { key: key(rng), lifetime_ms }
             }
+            16 => Op::PutIfUnchanged { put: self.put(rng), is_stale: rng.one_in(2) },
+            17 => {
+                let puts = (0..rng.between(2, 3)).map(|_| self.put(rng)).collect();
+                Op::Tickets { puts }
+            }
+            18 => Op::Hold,
+            19 => Op::Follow,
+            20 => Op::SetSpace { more: rng.one_in(2).then(|| rng.below(8 << 10)) },
             _ => Op::Settle,
         }
     }
@@ -151,7 +189,7 @@ impl History {
             bytes: rng.weighted(&[(1, 0), (2, 40), (6, 1_300), (2, 2_500), (1, 9_000)]),
             seed: rng.next_u64() | 3,
             expires_in_ms: lifetime(rng, 3),
-            evictable: rng.one_in(3),
+            evictable: rng.one_in(if self.combines { 2 } else { 3 }),
             scopes: if rng.one_in(3) { rng.below(1 << SCOPES) as u8 } else { 0 },
             durability: self.durability(rng),
         }
@@ -171,13 +209,32 @@ impl History {
         if !self.mixed {
             return None;
         }
+        let staged = u32::from(self.combines);
         rng.weighted(&[
             (6, None),
             (2, Some(Durability::Os)),
             (2, Some(Durability::Sync)),
             (1, Some(Durability::Buffered)),
+            (staged, Some(Durability::Periodic)),
         ])
     }
+}
+
+/// One limit at most, so that it is known which one evicted, and a policy.
+fn combine(setup: &mut Setup, seed: u64) {
+    let mut rng = Rng::new(seed ^ 0x70_61_69_72);
+    (setup.max_entries, setup.max_bytes) = (None, None);
+    match rng.below(6) {
+        0 => setup.max_entries = Some(rng.between(2, 4)),
+        1 => setup.max_live_bytes = Some(rng.between(3_000, 9_000)),
+        2 => {
+            setup.max_bytes = Some(rng.between(100 << 10, 128 << 10));
+            setup.is_tight = true;
+        }
+        3 => setup.min_free_bytes = 64 << 10,
+        _ => {}
+    }
+    setup.evict = rng.weighted(&[(1, Evict::Lru), (1, Evict::S3Fifo), (1, Evict::Fifo)]);
 }
 
 fn key(rng: &mut Rng) -> u8 {

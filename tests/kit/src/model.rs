@@ -158,7 +158,8 @@ pub struct Model {
     durable: usize,
     /// and so many the death of the process.
     process: usize,
-    in_flight: Option<Write>,
+    /// Writes that began and did not end, in the order in which they were queued.
+    in_flight: Vec<Write>,
     keys: BTreeSet<Vec<u8>>,
     newest_sequence: u64,
     accounts_are_exact: bool,
@@ -230,8 +231,8 @@ impl Model {
 
     /// The write that began and did not end.
     #[must_use]
-    pub const fn in_flight(&self) -> Option<&Write> {
-        self.in_flight.as_ref()
+    pub fn in_flight(&self) -> Option<&Write> {
+        self.in_flight.first()
     }
 
     /// What reads show now, failed writes that were seen to be there included.
@@ -244,9 +245,14 @@ impl Model {
         state
     }
 
-    /// A write begins.
+    /// A write begins, or none.
     pub fn begin(&mut self, write: Option<Write>) {
-        for effect in write.iter().flat_map(|write| &write.effects) {
+        self.begin_all(write.into_iter().collect());
+    }
+
+    /// Several writes begin, each of them with or without the others.
+    pub fn begin_all(&mut self, writes: Vec<Write>) {
+        for effect in writes.iter().flat_map(|write| &write.effects) {
             match effect {
                 Effect::Put(key, stored) => {
                     self.keys.insert(key.clone());
@@ -261,7 +267,7 @@ impl Model {
                 Effect::Evict(_) | Effect::Hide(_) | Effect::Show(_) => {}
             }
         }
-        self.in_flight = write;
+        self.in_flight = writes;
     }
 
     /// The write that began is acknowledged, with this sequence number if the store said one.
@@ -269,7 +275,10 @@ impl Model {
     /// # Errors
     /// If the sequence number is not above all before.
     pub fn acknowledge(&mut self, sequence: Option<u64>) -> Result<(), String> {
-        let Some(mut write) = self.in_flight.take() else { return Ok(()) };
+        if self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.in_flight.remove(0);
         if let Some(sequence) = sequence.filter(|sequence| *sequence > 0) {
             if sequence <= self.newest_sequence {
                 let newest = self.newest_sequence;
@@ -338,7 +347,7 @@ impl Model {
 
     /// The write that began failed: it may be there or not.
     pub fn fail(&mut self) {
-        if let Some(mut write) = self.in_flight.take() {
+        for mut write in std::mem::take(&mut self.in_flight) {
             write.failed = Some(false);
             self.writes.push(write);
         }
@@ -354,9 +363,14 @@ impl Model {
         }
     }
 
+    /// The first of the writes that began was refused before it did anything.
+    pub fn refuse_first(&mut self) {
+        drop(self.in_flight.drain(..1));
+    }
+
     /// The operation that began was refused before it did anything.
     pub fn refuse(&mut self) {
-        self.in_flight = None;
+        self.in_flight.clear();
     }
 
     /// Everything acknowledged so far is on the device.
@@ -399,7 +413,7 @@ impl Model {
             CrashKind::Process => self.process.max(self.durable),
             CrashKind::Power => self.durable,
         };
-        let in_flight = self.in_flight.as_ref().filter(|_| kind != CrashKind::None);
+        let in_flight = if kind == CrashKind::None { &[][..] } else { &self.in_flight };
         let doomed = if kind == CrashKind::None { Vec::new() } else { self.evicted_later() };
         let doom = |at: Option<usize>, state: &mut State| {
             for (_, key) in doomed.iter().filter(|(put, _)| *put == at) {
@@ -432,18 +446,22 @@ impl Model {
                 let evicted = state.iter().filter(|(_, stored)| stored.evicted);
                 fit.state.extend(evicted.map(|(key, stored)| (key.clone(), stored.clone())));
             };
-            let writes =
-                self.writes.iter().enumerate().chain(in_flight.map(|write| (usize::MAX, write)));
-            let mut prefix = 0;
-            for (at, write) in writes {
-                note(prefix, &state);
+            for (at, write) in self.writes.iter().enumerate() {
+                note(at, &state);
                 if counts(at, write) {
                     write.apply(&mut state);
                     doom(Some(at), &mut state);
                 }
-                prefix += 1;
             }
-            note(prefix, &state);
+            // Each write that was going on may be there or not.
+            for mask in 0..1_usize << in_flight.len() {
+                let mut state = state.clone();
+                let is_there = |at: &usize| mask & (1 << at) != 0;
+                (0..in_flight.len())
+                    .filter(is_there)
+                    .for_each(|at| in_flight[at].apply(&mut state));
+                note(self.writes.len() + mask.count_ones() as usize, &state);
+            }
             if fit.is_some() {
                 return fit;
             }

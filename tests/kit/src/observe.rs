@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tierce_engine::{
-    Engine, Entry, Timestamp,
+    Engine, Entry, Follower, Timestamp,
     format::record::{Draft, Extension, Flags, ITEM_SCOPE, Kind, encode, push_item},
     is_live,
 };
@@ -69,6 +69,29 @@ impl Observation {
             }
         }
         Ok(Self { entries, now: engine.now() })
+    }
+
+    /// As [`Self::of`], of a reader beside the store.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_follower<'a>(
+        follower: &Follower,
+        keys: impl IntoIterator<Item = &'a Vec<u8>>,
+    ) -> Result<Self, String> {
+        let failed = |error| format!("a read of a follower failed: {error}");
+        let mut entries = BTreeMap::new();
+        for item in follower.iter() {
+            let (key, entry) = item.map_err(failed)?;
+            entries.insert(key, entry);
+        }
+        for key in keys {
+            let entry = follower.entry(key).map_err(failed)?;
+            if entry.as_ref().map(facts) != entries.get(key).map(facts) {
+                return Err(format!("ways to read {} in a follower disagree", brief(key)));
+            }
+        }
+        Ok(Self { entries, now: follower.now() })
     }
 
     /// Highest sequence number of an entry.
@@ -187,7 +210,7 @@ impl Model {
     }
 
     /// What is known of evicted entries after a crash of this kind.
-    const fn evicted_after(&self, kind: CrashKind) -> Evicted {
+    pub(crate) const fn evicted_after(&self, kind: CrashKind) -> Evicted {
         match kind {
             CrashKind::None => Evicted::Gone,
             _ if self.evicts() => Evicted::Unknown,

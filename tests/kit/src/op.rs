@@ -12,6 +12,27 @@ pub enum Op {
     Put(PutOp),
     /// A put that is refused if the key is there.
     PutIfAbsent(PutOp),
+    /// A put that is refused if the entry is not what it was when it was read.
+    PutIfUnchanged {
+        /// The put.
+        put: PutOp,
+        /// Whether another version is given than the one that was read.
+        is_stale: bool,
+    },
+    /// Several puts, all queued before the first is waited for.
+    Tickets {
+        /// The puts.
+        puts: Vec<PutOp>,
+    },
+    /// The snapshot that is held is compared with what it was taken of, and another one is taken.
+    Hold,
+    /// A follower reads the files.
+    Follow,
+    /// The disk gets full to about what the store is to leave free.
+    SetSpace {
+        /// So many bytes more than 2 KiB less than that; `None` for all the space in the world.
+        more: Option<u64>,
+    },
     /// A delete.
     Delete {
         /// The key.

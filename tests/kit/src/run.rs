@@ -1,18 +1,22 @@
 //! Runs operations on a store over a recording disk, beside the model, and notes what the model knew when.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
-use tierce_engine::{
-    Batch, Change, Durability, Engine, Entry, Error, Health, PutOptions, SequenceNumber, Timestamp,
-};
+use tierce_engine::{Durability, Engine, Error, Health, SequenceNumber, Timestamp};
 
 use crate::{
+    acts::{
+        appended, batch, changed, check_get, check_iteration, part_effect, plain, put_effect,
+        put_options, renew,
+    },
+    beside::{Held, is_refusal, of_setup, stored},
     clock::{TestClock, Time},
     crash::{CrashPlan, image},
+    facet::Facets,
     log::Log,
-    model::{CrashKind, Effect, Model, State, Stored, Write, live},
+    model::{CrashKind, Effect, Model, State, Write, live},
     observe::{Evicted, Observation},
-    op::{BatchPart, Op, PutOp, UpdateKind, key, scope, scopes, value},
+    op::{BatchPart, Op, UpdateKind, key, scope, value},
     recorder::RecordingDisk,
     store::{STORE, Setup},
 };
@@ -59,6 +63,9 @@ pub struct Runner {
     pub faulty: bool,
     /// Operations that failed.
     pub failures: Vec<String>,
+    /// What took place.
+    pub facets: Facets,
+    pub(crate) held: Option<Held>,
     pub(crate) setup: Setup,
     pub(crate) engine: Option<Engine>,
     pub(crate) marks: Vec<Mark>,
@@ -66,7 +73,7 @@ pub struct Runner {
 }
 
 /// What the store answered.
-enum Answer {
+pub(crate) enum Answer {
     /// It did as asked; with a sequence number, if it said one.
     Done(Option<SequenceNumber>),
     /// It answered yes or no.
@@ -80,9 +87,11 @@ impl Runner {
         let mut runner = Self {
             disk,
             clock: TestClock::new(),
-            model: Model::new().evicting(setup.max_entries.is_some()),
+            model: Model::new().evicting(setup.is_limited()),
             faulty: false,
             failures: Vec::new(),
+            facets: of_setup(&setup),
+            held: None,
             setup,
             engine: None,
             marks: Vec::new(),
@@ -159,6 +168,7 @@ impl Runner {
 
     pub(crate) fn end_life(&mut self) {
         self.mark("end");
+        self.held = None;
         self.disk.power_off();
         let log = self.disk.log();
         self.engine = None;
@@ -188,20 +198,26 @@ impl Runner {
         self.learn_hidden()?;
         let state = self.model.current();
         let (write, expected) = self.intend(op, &state, now);
-        self.model.begin(write);
+        match self.intend_all(op, now) {
+            Some(writes) => self.model.begin_all(writes),
+            None => self.model.begin(write),
+        }
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
         let answer = self.execute(op, &state, now);
         if self.faulty && self.engine().stats().staged > 0 && self.model.in_flight().is_some() {
             self.model.overtaken();
         }
+        if let Ok(answer) = &answer {
+            self.note_done(op, answer, &state, now);
+        }
         self.judge(op, answer, expected, was_stopped)?;
         if op.is_upkeep() {
             // Some parts know the same thing; what they disagree on is wrong some operations later.
             self.engine().audit()?;
         }
-        if self.setup.max_entries.is_some() {
-            self.learn_evictions()?;
+        if self.setup.is_limited() {
+            self.learn_evictions(false)?;
         }
         Ok(())
     }
@@ -215,7 +231,15 @@ impl Runner {
     ) -> Result<(), String> {
         match answer {
             Ok(Answer::Done(sequence)) => self.model.acknowledge(sequence.map(|number| number.0)),
-            Ok(Answer::Is(answer)) if Some(answer) == expected => self.model.acknowledge(None),
+            Ok(Answer::Is(answer)) if Some(answer) == expected || self.has_evicted(op, answer) => {
+                let is_end = matches!(op, Op::Delete { .. });
+                if answer || is_end {
+                    self.model.acknowledge(None)
+                } else {
+                    self.model.refuse();
+                    Ok(())
+                }
+            }
             Ok(Answer::Is(answer)) => Err(format!("answered {answer}, expected {expected:?}")),
             Err(Trouble::Wrong(complaint)) => Err(complaint),
             Err(Trouble::Failed(Error::Stopped { .. })) if was_stopped && self.faulty => {
@@ -223,7 +247,18 @@ impl Runner {
                 Ok(())
             }
             // Nothing that may go is left: the write is refused.
-            Err(Trouble::Failed(Error::Full { .. })) if self.setup.max_entries.is_some() => {
+            Err(Trouble::Failed(error)) if self.setup.is_limited() && is_refusal(&error) => {
+                if matches!(op, Op::Delete { .. }) {
+                    if self.held.is_some() {
+                        // Files that a snapshot keeps take the space of deletes.
+                        self.check_held().map_err(Trouble::complaint)?;
+                        let (state, now) = (self.model.current(), self.engine().now());
+                        let again = self.execute(op, &state, now);
+                        return self.judge(op, again, expected, was_stopped);
+                    }
+                    return Err(format!("a delete was refused: {error}"));
+                }
+                self.note_refusal();
                 self.model.refuse();
                 Ok(())
             }
@@ -261,7 +296,12 @@ impl Runner {
             Op::PutIfAbsent(put) => {
                 let absent = !there(put.key);
                 let write = one(put_effect(put, now), put.durability);
-                (write.filter(|_| absent), Some(absent))
+                (write.filter(|_| absent || self.may_evict(put.key)), Some(absent))
+            }
+            Op::PutIfUnchanged { put, is_stale } => {
+                let holds = there(put.key) && !is_stale && self.has_version(put.key);
+                let write = one(put_effect(put, now), put.durability);
+                (write.filter(|_| holds), Some(holds))
             }
             Op::Delete { key: number, durability } => {
                 let write = one(Effect::Delete(key(*number)), *durability);
@@ -315,12 +355,15 @@ impl Runner {
             }
             Op::PutIfAbsent(put) => {
                 let options = put_options(put, now).only_if_absent();
-                return match engine.put_with(key(put.key), value(put.bytes, put.seed), &options) {
-                    Ok(_) => Ok(Answer::Is(true)),
-                    Err(Error::Conflict { .. }) => Ok(Answer::Is(false)),
-                    Err(error) => Err(error.into()),
-                };
+                return Ok(Answer::Is(stored(&engine, put, &options)?));
             }
+            Op::PutIfUnchanged { put, is_stale } => {
+                return Ok(Answer::Is(self.put_if_unchanged(&engine, put, *is_stale, now)?));
+            }
+            Op::Tickets { puts } => self.tickets(&engine, puts, now)?,
+            Op::Hold => self.hold(&engine, state)?,
+            Op::Follow => self.follow()?,
+            Op::SetSpace { more } => self.set_space(*more),
             Op::Delete { key: number, durability: Some(durability) } => {
                 return Ok(Answer::Is(engine.delete_with(key(*number), *durability)?));
             }
@@ -372,6 +415,8 @@ impl Runner {
     }
 
     pub(crate) fn reopen(&mut self) -> Result<(), Trouble> {
+        self.check_held()?;
+        self.disk.set_capacity(None);
         let closed = self.engine.take().map_or(Ok(()), Engine::close);
         if let Err(error) = closed {
             if !self.faulty {
@@ -389,7 +434,10 @@ impl Runner {
             }
             Err(error) => Err(error.into()),
             Ok(()) if self.faulty => Ok(()),
-            Ok(()) => Ok(self.model.check(self.engine()).map(drop)?),
+            Ok(()) => {
+                self.note_opening();
+                Ok(self.model.check(self.engine()).map(drop)?)
+            }
         }
     }
 
@@ -443,20 +491,8 @@ impl Runner {
         }
         self.mark("after a crash");
         self.open().map_err(|error| format!("it does not open after a crash: {error}"))?;
+        self.note_crash(kind);
         self.settle(kind)
-    }
-}
-
-/// Gives a key another expiry; whether it was there.
-fn renew(engine: &Engine, op: &Op, now: Timestamp) -> Result<bool, Error> {
-    match op {
-        Op::Touch { key: number, expires_in_ms } => {
-            engine.touch(key(*number), expires_in_ms.map(|ms| now.saturating_add_ms(ms)))
-        }
-        Op::Slide { key: number, lifetime_ms } => {
-            engine.slide(key(*number), Duration::from_millis(*lifetime_ms))
-        }
-        _ => Ok(false),
     }
 }
 
@@ -465,6 +501,15 @@ pub(crate) enum Trouble {
     Failed(Error),
     /// The model says so.
     Wrong(String),
+}
+
+impl Trouble {
+    fn complaint(self) -> String {
+        match self {
+            Self::Failed(error) => format!("failed: {error}"),
+            Self::Wrong(complaint) => complaint,
+        }
+    }
 }
 
 impl From<Error> for Trouble {
@@ -477,119 +522,4 @@ impl From<String> for Trouble {
     fn from(complaint: String) -> Self {
         Self::Wrong(complaint)
     }
-}
-
-fn check_get(
-    key: &[u8],
-    found: Option<&[u8]>,
-    state: &State,
-    now: Timestamp,
-) -> Result<(), String> {
-    let expected = live(state, now).find(|(of, _)| *of == key).map(|(_, stored)| &*stored.value);
-    if found == expected {
-        return Ok(());
-    }
-    let length = |value: Option<&[u8]>| value.map(<[u8]>::len);
-    Err(format!("get gives {:?} bytes, expected {:?}", length(found), length(expected)))
-}
-
-fn check_iteration(engine: &Engine, state: &State, now: Timestamp) -> Result<(), Trouble> {
-    let mut count = 0;
-    for item in engine.snapshot()?.iter() {
-        let (key, entry) = item?;
-        check_get(&key, Some(entry.value.as_ref()), state, now)?;
-        count += 1;
-    }
-    let expected = live(state, now).count();
-    if count == expected {
-        return Ok(());
-    }
-    Err(Trouble::Wrong(format!("a snapshot shows {count} entries, expected {expected}")))
-}
-
-fn put_effect(put: &PutOp, now: Timestamp) -> Effect {
-    let stored = Stored {
-        value: value(put.bytes, put.seed).into(),
-        expires_at: put.expires_in_ms.map(|ms| now.saturating_add_ms(ms)),
-        evictable: put.evictable,
-        scopes: scopes(put.scopes).collect(),
-        sequence: None,
-        evicted: false,
-        hidden: false,
-        slid_ms: 0,
-        taken_ms: 0,
-    };
-    Effect::Put(key(put.key), stored)
-}
-
-fn put_options(put: &PutOp, now: Timestamp) -> PutOptions {
-    let mut options = PutOptions::new().evictable(put.evictable);
-    if let Some(ms) = put.expires_in_ms {
-        options = options.expires_at(now.saturating_add_ms(ms));
-    }
-    if let Some(durability) = put.durability {
-        options = options.durability(durability);
-    }
-    scopes(put.scopes).fold(options, PutOptions::scope)
-}
-
-fn plain(value: &[u8]) -> Stored {
-    let (expires_at, evictable, scopes, sequence) = (None, false, Vec::new(), None);
-    Stored {
-        value: value.into(),
-        expires_at,
-        evictable,
-        scopes,
-        sequence,
-        evicted: false,
-        hidden: false,
-        slid_ms: 0,
-        taken_ms: 0,
-    }
-}
-
-/// What an update makes of a value; it starts anew when the value gets long.
-fn appended(old: &[u8], seed: u64) -> Vec<u8> {
-    let kept = if old.len() > 400 { &old[..0] } else { old };
-    [kept, &value(20, seed)].concat()
-}
-
-fn changed(found: Option<&Entry>, change: UpdateKind, seed: u64) -> Change {
-    match change {
-        UpdateKind::Keep => Change::Keep,
-        UpdateKind::Delete => Change::Delete,
-        UpdateKind::Append => {
-            let old = found.map_or(&[][..], |entry| entry.value.as_ref());
-            Change::Put(appended(old, seed), PutOptions::new())
-        }
-    }
-}
-
-fn part_effect(part: &BatchPart, now: Timestamp) -> Effect {
-    match part {
-        BatchPart::Put(put) => put_effect(put, now),
-        BatchPart::Delete { key: number } => Effect::Delete(key(*number)),
-        BatchPart::CutScope { scope: number } => Effect::Cut(scope(*number)),
-    }
-}
-
-fn batch(parts: &[BatchPart], durability: Option<Durability>, now: Timestamp) -> Batch {
-    let mut batch = Batch::new();
-    for part in parts {
-        match part {
-            BatchPart::Put(put) => {
-                batch.put_with(key(put.key), value(put.bytes, put.seed), put_options(put, now));
-            }
-            BatchPart::Delete { key: number } => {
-                batch.delete(key(*number));
-            }
-            BatchPart::CutScope { scope: number } => {
-                batch.cut_scope(scope(*number));
-            }
-        }
-    }
-    if let Some(durability) = durability {
-        batch.durability(durability);
-    }
-    batch
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tierce_engine::{
-    Durability, Engine, Knobs, Options, ReadMode,
+    Durability, Engine, Evict, Knobs, Options, ReadMode,
     check::check_store,
     io::{Disk, MemoryDisk},
 };
@@ -33,6 +33,14 @@ pub struct Setup {
     pub max_entries: Option<u64>,
     /// Most bytes of all files.
     pub max_bytes: Option<u64>,
+    /// Whether that is little, so that it evicts and refuses.
+    pub is_tight: bool,
+    /// Most bytes of what is live.
+    pub max_live_bytes: Option<u64>,
+    /// Bytes that are left free on the disk.
+    pub min_free_bytes: u64,
+    /// What is evicted first.
+    pub evict: Evict,
     /// Test knobs: the worst, unless a test wants the production values.
     pub knobs: Knobs,
 }
@@ -49,7 +57,11 @@ impl Setup {
             automatic: true,
             max_entries: None,
             max_bytes: None,
-            knobs: without_doubt(Knobs::worst()),
+            is_tight: false,
+            max_live_bytes: None,
+            min_free_bytes: 0,
+            evict: Evict::Lru,
+            knobs: Knobs::worst(),
         }
     }
 
@@ -81,7 +93,19 @@ impl Setup {
         options.compaction.automatic = self.automatic;
         options.max_entries = self.max_entries;
         options.max_bytes = self.max_bytes;
+        options.max_live_bytes = self.max_live_bytes;
+        options.min_free_bytes = self.min_free_bytes;
+        options.evict = self.evict;
         options
+    }
+
+    /// Whether it evicts and refuses by itself.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.max_entries.is_some()
+            || self.max_live_bytes.is_some()
+            || self.min_free_bytes > 0
+            || self.is_tight
     }
 }
 
@@ -219,12 +243,6 @@ pub fn soundness(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), String> {
         format!("{code} {file} at {:?}: {message}", finding.offset)
     });
     Err(format!("the check finds: {}", lines.collect::<Vec<_>>().join("; ")))
-}
-
-/// The knobs with a clock that is believed at opening: the model knows no time in doubt. `trials::clocks` and
-/// `opening::clocks` set knobs of their own.
-pub(crate) const fn without_doubt(knobs: Knobs) -> Knobs {
-    Knobs { opening_hold_ms: 0, ..knobs }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    beside::is_refusal,
     clock::{TestClock, Time},
     crash::{Bounds, CrashPlan, sweep},
     image::Image,
@@ -145,7 +146,7 @@ impl<'a> Sweep<'a> {
         let clock = clock_after(mark.time, kind);
         let engine = open(self.setup, Arc::new(disk.clone()), &clock)?;
         let opened = disk.event_count();
-        let fit = mark.model.check_after_crash(&engine, kind)?;
+        let fit = fit_of(self.setup, image, &mark.model, (&engine, &clock), kind)?;
         let newest = Observation::of(&engine, [])?.newest_sequence();
         disk.power_off();
         let log = disk.log();
@@ -236,9 +237,23 @@ pub fn check_state(
     let clock = clock_after(time, kind);
     let disk: Arc<dyn tierce_engine::io::Disk> = Arc::new(image.memory_disk());
     let engine = open(setup, disk.clone(), &clock)?;
-    let fit = model.check_after_crash(&engine, kind)?;
+    let fit = fit_of(setup, image, model, (&engine, &clock), kind)?;
     further(Reopened { engine, disk, clock }, &fit)?;
     Ok(fit)
+}
+
+/// What explains the open store; while its time is in doubt, also a copy of it at the time that is confirmed.
+fn fit_of(
+    setup: &Setup,
+    image: &Image,
+    model: &Model,
+    (engine, clock): (&tierce_engine::Engine, &TestClock),
+    kind: CrashKind,
+) -> Result<Fit, String> {
+    let Some(doubt) = engine.clock_doubt() else { return model.check_after_crash(engine, kind) };
+    let confirmed = TestClock::at(Time { wall_ms: doubt.confirmed.0, ..clock.time() });
+    let copy = open(setup, Arc::new(image.memory_disk()), &confirmed)?;
+    model.check_in_doubt(engine, kind, &copy)
 }
 
 /// A store that was opened after a crash.
@@ -273,8 +288,14 @@ fn live_on(setup: &Setup, reopened: Reopened, model: &Model, fit: &Fit) -> Resul
     let write = crate::model::Write::new(vec![effect], tierce_engine::Durability::Sync);
     model.begin(Some(write));
     let options = tierce_engine::PutOptions::new().durability(tierce_engine::Durability::Sync);
-    let sequence = engine.put_with(&key, &key, &options).map_err(failed)?;
-    model.acknowledge(Some(sequence.0))?;
+    match engine.put_with(&key, &key, &options) {
+        Ok(sequence) => model.acknowledge(Some(sequence.0))?,
+        Err(error) if setup.is_limited() && is_refusal(&error) => model.refuse(),
+        Err(error) => return Err(failed(error)),
+    }
+    if setup.is_limited() {
+        model.learn_evicted(&engine)?;
+    }
     model.check(&engine)?;
     engine.close().map_err(failed)?;
     soundness(&disk, Path::new(STORE))?;

@@ -14,8 +14,9 @@ use tierce_engine::{
 use crate::{
     clock::TestClock,
     crash::{CrashPlan, image},
+    facet::Facet,
     image::Image,
-    model::{CrashKind, Effect, Stored, held, live},
+    model::{CrashKind, Effect, Model, Stored, held, live},
     observe::{Evicted, Observation},
     op::{Chosen, Loss, Op},
     recorder::RecordingDisk,
@@ -31,7 +32,8 @@ impl Runner {
             Op::Settle => settle(engine)?,
             Op::Compact { chosen, cancels } => self.compact(engine, *chosen, *cancels)?,
             Op::Sweep => {
-                engine.sweep(None)?;
+                let swept = engine.sweep(None)?;
+                self.facets.note_if(swept.entries + swept.segments_dropped > 0, Facet::Swept);
             }
             Op::Shrink { percent } => self.shrink(engine, *percent)?,
             _ => return Err(Trouble::Wrong("this is no upkeep".to_owned())),
@@ -64,6 +66,7 @@ impl Runner {
             true => std::ops::ControlFlow::Break(()),
             false => std::ops::ControlFlow::Continue(()),
         })?;
+        self.note_compaction(chosen, report.jobs, report.cancelled);
         if let Some(corruption) = report.unreadable.first() {
             let complaint = format!("compaction cannot read {corruption}");
             if !self.faulty {
@@ -84,9 +87,9 @@ impl Runner {
         if self.faulty {
             return Ok(());
         }
-        if self.setup.max_entries.is_some() {
+        if self.setup.is_limited() {
             // What a crash brought back was too much.
-            self.learn_evictions()?;
+            self.learn_evictions(false)?;
         }
         Ok(self.model.check(engine).map(drop)?)
     }
@@ -99,7 +102,7 @@ impl Runner {
         }
         let most = engine.stats().live_bytes * u64::from(percent) / 100;
         engine.shrink_to(most)?;
-        self.learn_evictions()?;
+        self.learn_evictions(true)?;
         let state = self.model.current();
         let evictable: Vec<_> =
             live(&state, engine.now()).filter(|(_, stored)| stored.evictable).collect();
@@ -115,7 +118,7 @@ impl Runner {
     }
 
     /// Looks what the store has evicted: that is its choice, but state must stay.
-    pub(crate) fn learn_evictions(&mut self) -> Result<(), String> {
+    pub(crate) fn learn_evictions(&mut self, is_asked: bool) -> Result<(), String> {
         let state = self.model.current();
         let engine = self.engine().clone();
         let expired = |stored: &Stored| !is_live(stored.expires_at, engine.now());
@@ -124,16 +127,8 @@ impl Runner {
                 self.model.learn(key, Effect::Hide(key.clone()));
             }
         }
-        for (key, stored) in live(&state, engine.now()) {
-            let there = engine.contains_key(key).map_err(|error| error.to_string())?;
-            if there {
-                continue;
-            }
-            if !stored.evictable {
-                return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
-            }
-            self.model.evicted(key);
-        }
+        let evicted = self.model.learn_evicted(&engine)?;
+        (0..evicted).for_each(|_| self.note_eviction(is_asked));
         Ok(())
     }
 
@@ -151,16 +146,19 @@ impl Runner {
     }
 
     pub(crate) fn reopen_after(&mut self, loss: Loss) -> Result<(), Trouble> {
+        self.check_held()?;
+        self.disk.set_capacity(None);
         if let Some(engine) = self.engine.take() {
             engine.close()?;
         }
         self.model.synced();
         self.end_life();
         let mut left = self.disk.image();
-        suffer(&mut left, loss);
+        self.facets.note_if(suffer(&mut left, loss), Facet::FootersLost);
         self.disk = RecordingDisk::with_image(&left);
         self.mark("opening after a loss");
         self.open().map_err(|error| format!("it does not open after {loss:?}: {error}"))?;
+        self.note_opening();
         let evicted = if loss.checkpoints { Evicted::Back } else { Evicted::Gone };
         let fit = self.model.check_as(self.engine(), CrashKind::None, evicted)?;
         let newest = Observation::of(self.engine(), [])?.newest_sequence();
@@ -181,7 +179,7 @@ impl Runner {
         let point = life.log.events.len().saturating_sub(effects);
         let mark = &life.marks[life.mark_at(point)];
         let mut left = image(&life.log, point, plan);
-        suffer(&mut left, loss);
+        let has_lost = suffer(&mut left, loss);
         self.model = mark.model.clone();
         self.clock.set(mark.time);
         self.disk = RecordingDisk::with_image(&left);
@@ -191,9 +189,29 @@ impl Runner {
             self.model.power_failed();
         }
         let during = mark.op.clone();
+        self.facets.note_if(has_lost, Facet::FootersLost);
+        self.note_crash(kind);
         self.mark("after a crash");
         self.open().map_err(|error| format!("it does not open after a crash: {error}"))?;
         self.settle(kind).map_err(|complaint| format!("crash during {during}: {complaint}"))
+    }
+}
+
+impl Model {
+    /// Learns which entries were evicted since it was told; says how many. State may not be.
+    pub(crate) fn learn_evicted(&mut self, engine: &Engine) -> Result<usize, String> {
+        let (state, mut count) = (self.current(), 0);
+        for (key, stored) in live(&state, engine.now()) {
+            if engine.contains_key(key).map_err(|error| error.to_string())? {
+                continue;
+            }
+            if !stored.evictable {
+                return Err(format!("state was evicted: \"{}\"", key.escape_ascii()));
+            }
+            self.evicted(key);
+            count += 1;
+        }
+        Ok(count)
     }
 }
 
@@ -209,13 +227,14 @@ fn settle(engine: &Engine) -> Result<(), Trouble> {
     Err(Trouble::Wrong("background work does not end".to_owned()))
 }
 
-/// Does to the files what `loss` says.
-fn suffer(image: &mut Image, loss: Loss) {
+/// Does to the files what `loss` says; whether a footer was damaged.
+fn suffer(image: &mut Image, loss: Loss) -> bool {
     if loss.checkpoints {
         let is_checkpoint = |path: &Path| path.extension().is_some_and(|end| end == "ckpt");
         image.files.retain(|path, _| !is_checkpoint(path));
     }
-    let Some(seed) = loss.footers else { return };
+    let Some(seed) = loss.footers else { return false };
+    let mut has_lost = false;
     let mut rng = Rng::new(seed);
     let segments = |path: &Path| path.extension().is_some_and(|end| end == "seg");
     let files: &mut BTreeMap<_, Arc<Vec<u8>>> = &mut image.files;
@@ -228,8 +247,10 @@ fn suffer(image: &mut Image, loss: Loss) {
             let bit = rng.between(8 * trailer.records_end, 8 * bytes.len() as u64 - 1);
             let at = usize::try_from(bit / 8).expect("files of a test fit memory");
             Arc::make_mut(bytes)[at] ^= 1 << (bit % 8);
+            has_lost = true;
         }
     }
+    has_lost
 }
 
 impl TestClock {
