@@ -24,6 +24,8 @@ pub enum Condition {
 ///
 /// From an entry (`Entry::version`, `View::version`) it covers every change. From a bare [`SequenceNumber`] it covers
 /// puts and touches, but not a slide (`Engine::slide`) that was not written down: such a slide takes no number.
+/// An entry that is only staged ([`Durability::Periodic`]) has no number so far: a write under the condition that it is
+/// unchanged is refused, and brings it into the log, so that the version of the next read can be used.
 ///
 /// ```
 /// use tierce_engine::{Error, Options, PutOptions, io::MemoryDisk};

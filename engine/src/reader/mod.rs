@@ -26,8 +26,8 @@ pub use snapshot::{Iter, Snapshot};
 pub struct Entry {
     /// The value.
     pub value: Value,
-    /// Order of its last change: of the put that stored it, or of a later touch. A slide that is not written down
-    /// leaves it: see [`Self::version`].
+    /// Order of its last change: of the put that stored it, or of a later touch; 0 while the put is only staged. A
+    /// slide that is not written down leaves it: see [`Self::version`].
     pub sequence: SequenceNumber,
     /// Order of the put that stored it: touches leave it.
     pub stored: SequenceNumber,

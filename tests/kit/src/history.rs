@@ -100,7 +100,8 @@ impl History {
         self.op(&mut Rng::new(seed))
     }
 
-    fn op(&self, rng: &mut Rng) -> Op {
+    /// How likely each kind of operation is.
+    fn weights(&self) -> [(u32, u8); 27] {
         let restart = if self.crashes { 4 } else { 0 };
         // A weight of 0 draws nothing: the histories of old seeds stay what they were.
         let (touches, slides) = match (self.renews, self.combines) {
@@ -109,7 +110,7 @@ impl History {
             _ => (0, 0),
         };
         let more = |weight| if self.combines { weight } else { 0 };
-        match rng.weighted(&[
+        [
             (30, 0),
             (3, 1),
             (10, 2),
@@ -137,7 +138,11 @@ impl History {
             (more(2), 11),
             (more(6), 8),
             (more(4), 10),
-        ]) {
+        ]
+    }
+
+    fn op(&self, rng: &mut Rng) -> Op {
+        match rng.weighted(&self.weights()) {
             0 => Op::Put(self.put(rng)),
             1 => Op::PutIfAbsent(self.put(rng)),
             2 => Op::Delete { key: key(rng), durability: self.durability(rng) },
@@ -171,6 +176,14 @@ impl History {
                 let lifetime_ms = rng.weighted(&[(2, 60), (4, 2_000), (3, 20_000)]);
                 Op::Slide { key: key(rng), lifetime_ms }
             }
+            14 => Op::Settle,
+            kind => self.op_beside(kind, rng),
+        }
+    }
+
+    /// What goes on beside plain writes and upkeep.
+    fn op_beside(&self, kind: u8, rng: &mut Rng) -> Op {
+        match kind {
             16 => Op::PutIfUnchanged { put: self.put(rng), is_stale: rng.one_in(2) },
             17 => {
                 let puts = (0..rng.between(2, 3)).map(|_| self.put(rng)).collect();
@@ -178,8 +191,7 @@ impl History {
             }
             18 => Op::Hold,
             19 => Op::Follow,
-            20 => Op::SetSpace { more: rng.one_in(2).then(|| rng.below(8 << 10)) },
-            _ => Op::Settle,
+            _ => Op::SetSpace { more: rng.one_in(2).then(|| rng.below(8 << 10)) },
         }
     }
 
