@@ -12,11 +12,12 @@ use std::{
 
 use tierce_engine::Timestamp;
 
+use super::writing::Writing;
 use crate::{
     error::{Error, Result, Shared},
     sync::{
         Condvar, Hashing, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     waits::{LoadId, Running, Waiting, wake_all},
 };
@@ -46,6 +47,9 @@ pub(super) struct Flight {
     fence: Mutex<Fence>,
     /// How many tags the fence has, to be asked without the lock.
     cuts: AtomicUsize,
+    /// Whether it began while its key was being changed: what it found then may be what the change takes away. Nobody
+    /// joins it once the change is over. Set before the list of loads is let go.
+    is_amid: AtomicBool,
 }
 
 #[derive(Default)]
@@ -85,28 +89,13 @@ pub(super) struct Flights {
     writes: [AtomicUsize; SLOTS],
     /// Those that are about all keys.
     writes_of_all: AtomicUsize,
+    /// Removals of some entries that are going on.
+    removals: AtomicUsize,
     hasher: Hashing,
 }
 
 /// Keys of one slot are taken for one: a load may then not be stored for another key's sake.
 const SLOTS: usize = 32;
-
-/// A write goes on. What is loaded from its beginning to its end is not stored: it might be older than the write.
-#[must_use = "the write lasts as long as this"]
-pub(super) struct Writing<'a>(&'a AtomicUsize);
-
-impl<'a> Writing<'a> {
-    fn begin(writes: &'a AtomicUsize) -> Self {
-        writes.fetch_add(1, Ordering::SeqCst);
-        Self(writes)
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 /// A load that waits for a worker. Whoever waits is told even if it is dropped.
 pub(crate) struct Parked(Arc<Flight>);
@@ -200,13 +189,17 @@ impl Flights {
             parked: Mutex::default(),
             fence: Mutex::default(),
             cuts: AtomicUsize::new(0),
+            is_amid: AtomicBool::new(false),
         });
         by_key.insert(key.to_vec(), Arc::clone(&flight));
         self.count.store(by_key.len(), Ordering::SeqCst);
         // Order: counted before it looks. A writer says so before it looks for loads, so one of the two sees the other.
-        let writes = [self.writes_of(key), &self.writes_of_all];
-        if writes.iter().any(|writes| writes.load(Ordering::SeqCst) > 0) {
+        let go_on = |counts: &[&AtomicUsize]| counts.iter().any(|c| c.load(Ordering::SeqCst) > 0);
+        if go_on(&[self.writes_of(key), &self.writes_of_all]) {
             hold(&flight.fence).is_outdated = true;
+            flight.is_amid.store(true, Ordering::Relaxed);
+        } else if go_on(&[&self.removals]) {
+            flight.is_amid.store(true, Ordering::Relaxed);
         }
         let (flights, key) = (Arc::clone(self), key.to_vec());
         Ticket { flights, key, flight, landing: None, tags: Vec::new() }
@@ -223,8 +216,8 @@ impl Flights {
     /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it;
     /// nor is one that begins before the write has ended. Waits while its value is being stored: the write that is
     /// about to come is the later one.
-    pub(super) fn write(&self, key: &[u8]) -> Writing<'_> {
-        let writing = Writing::begin(self.writes_of(key));
+    pub(super) fn write<'a>(&'a self, key: &'a [u8]) -> Writing<'a> {
+        let writing = Writing::begin(self, self.writes_of(key), Some(key));
         self.outdate(key);
         writing
     }
@@ -256,7 +249,7 @@ impl Flights {
 
     /// As [`Self::write`], for every key.
     pub(super) fn write_all(&self) -> Writing<'_> {
-        let writing = Writing::begin(&self.writes_of_all);
+        let writing = Writing::begin(self, &self.writes_of_all, None);
         self.outdate_all();
         writing
     }
@@ -270,6 +263,29 @@ impl Flights {
         };
         let flights = all(&hold(&self.by_key));
         self.detach(flights);
+    }
+
+    /// Entries are about to be removed. Loads go on and are stored; nobody joins one any more that began before this ends.
+    pub(super) fn remove_some(&self) -> Writing<'_> {
+        Writing::begin(self, &self.removals, None)
+    }
+
+    /// Nobody joins the loads any more that began amid a change.
+    pub(super) fn part(&self, key: Option<&[u8]>) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut by_key = hold(&self.by_key);
+        let is_amid = |flight: &Arc<Flight>| flight.is_amid.load(Ordering::Relaxed);
+        match key {
+            Some(key) => {
+                if by_key.get(key).is_some_and(is_amid) {
+                    by_key.remove(key);
+                }
+            }
+            None => by_key.retain(|_, flight| !is_amid(flight)),
+        }
+        self.count.store(by_key.len(), Ordering::SeqCst);
     }
 
     fn keys(&self) -> Vec<Vec<u8>> {
@@ -292,7 +308,8 @@ impl Flights {
 
     /// A tag is about to be cut. Loads that are under way are not stored if their value has it, and a caller that asks from
     /// now on does not get it from them. Waits while a value is being stored.
-    pub(super) fn cut_tag(&self, tag: &str) {
+    pub(super) fn cut_tag(&self, tag: &str) -> Writing<'_> {
+        let removing = self.remove_some();
         for key in self.keys() {
             let Some(flight) = hold(&self.by_key).get(&key).cloned() else { continue };
             let mut fence = hold(&flight.fence);
@@ -304,6 +321,7 @@ impl Flights {
             drop(fence);
             self.outdate(&key);
         }
+        removing
     }
 
     /// A background load of `key` failed.
@@ -509,6 +527,33 @@ mod tests {
         assert!(matches!(leader(&flights, b"k").store(&[], || Ok(())), Ok(Some(()))));
     }
 
+    /// Goal: a load that began amid a change may have found what the change took away: it is joined until the change has
+    /// ended and by nobody after that. A removal of some entries lets it be stored, a write does not.
+    #[test]
+    fn a_load_that_began_amid_a_change() {
+        let flights = Arc::new(Flights::default());
+        let changes: [fn(&Flights) -> Writing<'_>; 4] = [
+            |flights| flights.write(b"k"),
+            Flights::write_all,
+            Flights::remove_some,
+            |flights| flights.cut_tag("t"),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let changing = change(&flights);
+            let mut amid = leader(&flights, b"k");
+            drop(passenger(&flights, b"k"));
+            drop(changing);
+            let mut after = leader(&flights, b"k");
+            let is_stored = matches!(amid.store(&[], || Ok(())), Ok(Some(())));
+            assert_eq!(is_stored, at >= 2, "change {at}");
+            assert!(matches!(after.store(&[], || Ok(())), Ok(Some(()))), "change {at}");
+            drop(amid);
+            drop(passenger(&flights, b"k"));
+            drop(after);
+            assert!(!flights.is_flying(b"k"));
+        }
+    }
+
     fn passenger(flights: &Arc<Flights>, key: &[u8]) -> Passage {
         match flights.board(key) {
             Boarding::Passenger(passage) => passage,
@@ -523,20 +568,20 @@ mod tests {
         let (tags, failed) = (["a".to_owned()], || Landing::Panicked(String::new()));
         let mut ticket = leader(&flights, b"k");
         let before = passenger(&flights, b"k");
-        flights.cut_tag("b");
+        drop(flights.cut_tag("b"));
         let between = passenger(&flights, b"k");
         assert!(matches!(ticket.store(&tags, || Ok(())), Ok(Some(()))));
-        flights.cut_tag("a");
+        drop(flights.cut_tag("a"));
         let after = passenger(&flights, b"k");
         ticket.land(failed());
         for (passage, is_told) in [(before, true), (between, true), (after, false)] {
             assert_eq!(passage.wait(None).unwrap().is_some(), is_told);
         }
         let mut ticket = leader(&flights, b"k");
-        flights.cut_tag("a");
+        drop(flights.cut_tag("a"));
         assert!(matches!(ticket.store(&tags, || Ok(())), Ok(None)));
         let mut ticket = leader(&flights, b"other");
-        (0..=CUTS_MAX).for_each(|n| flights.cut_tag(&n.to_string()));
+        (0..=CUTS_MAX).for_each(|n| drop(flights.cut_tag(&n.to_string())));
         assert!(matches!(ticket.store(&[], || Ok(())), Ok(None)), "bounded");
         assert!(!flights.is_flying(b"other"));
     }

@@ -48,9 +48,10 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
     /// [`Error::Name`]; the engine's.
     pub fn cut_tag(&self, tag: &str) -> Result<()> {
         let scope = self.scope_of(tag)?;
-        self.shared.flights.cut_tag(tag);
+        let removing = self.shared.flights.cut_tag(tag);
         let cutting = self.shared.listeners.begin_cut();
         self.typed.cut(&scope)?;
+        drop(removing);
         cutting.tell(self.place(), &Raw::TagCut(tag.to_owned()));
         Ok(())
     }
@@ -170,6 +171,7 @@ impl<K: OwnedKey, V, C: Codec<V>> Cache<K, V, C> {
         })?;
         // Order: asked when the scan is over. The answer may come from the store.
         entries.retain(|(_, key, entry, _)| is_it(key, entry));
+        let _removing = self.shared.flights.remove_some();
         if !entries.is_empty() {
             drop(self.shared.flights.write_all());
         }

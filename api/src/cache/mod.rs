@@ -14,6 +14,7 @@ mod record;
 mod stats;
 mod uses;
 mod weights;
+mod writing;
 
 use std::{ops::ControlFlow, sync::Arc};
 

@@ -453,7 +453,7 @@ impl Shared {
         let clocks = [begun.time, follower.now().0, snapshot.now().0, self.engine.now().0];
         let time = (clocks.into_iter().min().unwrap_or(0), clocks.into_iter().max().unwrap_or(0));
         for number in (0..KEYS).filter(|_| is_exact) {
-            if let Ok(entry) = snapshot.entry(key(number)) {
+            if let Ok(entry) = self.guard(|_| snapshot.entry(key(number))) {
                 let kind = Kind::Follow { seen: entry.as_ref().map(seen) };
                 let event = Event {
                     start: begun.step,
