@@ -66,7 +66,9 @@ fn must_be(notes: &Notes, key: u8, start: u64, end: u64) -> Option<u64> {
 }
 
 fn is_excused(notes: &Notes, first: &Ran, second: &Ran) -> bool {
-    let meets = |start: u64, end: u64| start <= second.start && end >= first.asked;
+    // Whichever of the two asked first may have begun amid the change, and is joined by nobody after that.
+    let asked = first.asked.min(second.asked);
+    let meets = |start: u64, end: u64| start <= second.start && end >= asked;
     let by_removal = notes.removals.iter().any(|removal| {
         removal.tag.is_none()
             && removal.key.is_none_or(|key| key == first.key)
