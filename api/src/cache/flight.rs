@@ -357,6 +357,11 @@ impl Ticket {
         if fence.is_outdated || is_hit { Ok(None) } else { store().map(Some) }
     }
 
+    /// There was nothing that a change could take away: others may join this load whenever they come.
+    pub(super) fn found_nothing(&self) {
+        self.flight.is_amid.store(false, Ordering::Relaxed);
+    }
+
     /// Tells everyone who waits.
     pub(super) fn land(mut self, landing: Landing) {
         self.landing = Some(landing);

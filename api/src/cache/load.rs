@@ -226,7 +226,10 @@ where
                 Err(Error::Loader(error))
             }
             Have::Value(old, _) => Ok(Begun::Load(ticket, Some(*old))),
-            Have::Nothing | Have::Failure(_) => Ok(Begun::Load(ticket, None)),
+            Have::Nothing | Have::Failure(_) => {
+                ticket.found_nothing();
+                Ok(Begun::Load(ticket, None))
+            }
         }
     }
 
