@@ -158,6 +158,8 @@ pub struct Model {
     durable: usize,
     /// and so many the death of the process.
     process: usize,
+    /// So many of them are known to be in the log, in their order; those after them may be staged.
+    logged: usize,
     /// Writes that began and did not end, in the order in which they were queued.
     in_flight: Vec<Write>,
     keys: BTreeSet<Vec<u8>>,
@@ -340,7 +342,7 @@ impl Model {
         let at = (self.writes.len() - staged).max(last.map_or(0, |last| last + 1));
         let write = Write::new(vec![learned], Durability::Buffered);
         self.writes.insert(at, write);
-        for bound in [&mut self.durable, &mut self.process] {
+        for bound in [&mut self.durable, &mut self.process, &mut self.logged] {
             *bound += usize::from(at < *bound);
         }
     }
@@ -353,9 +355,14 @@ impl Model {
         }
     }
 
+    /// Nothing is staged: every write so far is in the log.
+    pub const fn nothing_staged(&mut self) {
+        self.logged = self.writes.len();
+    }
+
     /// Staged writes that could not be flushed were overtaken by the write that began: a crash may take any of them.
     pub fn overtaken(&mut self) {
-        let first = self.process.max(self.durable);
+        let first = self.process.max(self.durable).max(self.logged);
         for write in self.writes.iter_mut().skip(first) {
             if write.durability == Durability::Periodic && write.failed.is_none() {
                 write.failed = Some(true);
@@ -401,7 +408,7 @@ impl Model {
         for write in self.writes.drain(..count) {
             write.apply(&mut self.base);
         }
-        for bound in [&mut self.durable, &mut self.process] {
+        for bound in [&mut self.durable, &mut self.process, &mut self.logged] {
             *bound = bound.saturating_sub(count);
         }
     }

@@ -205,13 +205,19 @@ impl Runner {
         self.mark(&format!("{op:?}"));
         let was_stopped = matches!(self.engine().health(), Health::Stopped { .. });
         let answer = self.execute(op, &state, now);
-        if self.faulty && self.engine().stats().staged > 0 && self.model.in_flight().is_some() {
+        // A put that is only staged says the number 0, and overtakes nothing.
+        let is_staged = matches!(answer, Ok(Answer::Done(Some(SequenceNumber(0)))));
+        let overtakes = self.model.in_flight().is_some() && !is_staged;
+        if self.faulty && self.engine().stats().staged > 0 && overtakes {
             self.model.overtaken();
         }
         if let Ok(answer) = &answer {
             self.note_done(op, answer, &state, now);
         }
         self.judge(op, answer, expected, was_stopped)?;
+        if self.engine().stats().staged == 0 {
+            self.model.nothing_staged();
+        }
         if op.is_upkeep() {
             // Some parts know the same thing; what they disagree on is wrong some operations later.
             self.engine().audit()?;
