@@ -111,6 +111,13 @@ fn expired_while_staged_stays_gone() {
     run(&History::new(24), 2_060_653_164_817_771_791).unwrap();
 }
 
+/// Goal: an entry that a wall clock in doubt hid is judged with the expiry that it has, when the clock is set back after
+/// the store was closed and opened.
+#[test]
+fn what_a_doubtful_clock_hid_keeps_its_slide() {
+    run(&History::renewing(150), 13_856_967_443_214_290_716).unwrap();
+}
+
 /// Goal: a history that found a fault once stays right: an old checkpoint, which a later compaction had made useless
 /// but for what it says of last uses, evicted an entry a second time that a crash had brought back.
 #[test]

@@ -241,11 +241,12 @@ impl Model {
         &self,
         engine: &Engine,
         kind: CrashKind,
+        evicted: Evicted,
         sure: &Engine,
     ) -> Result<Fit, String> {
         let seen = Observation::of(engine, self.keys())?;
         let sure = Observation::of(sure, self.keys())?;
-        self.check_seen(engine, kind, self.evicted_after(kind), (seen, Some(sure)))
+        self.check_seen(engine, kind, evicted, (seen, Some(sure)))
     }
 
     fn check_seen(

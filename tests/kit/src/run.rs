@@ -461,10 +461,15 @@ impl Runner {
     }
 
     pub(crate) fn settle(&mut self, kind: CrashKind) -> Result<(), String> {
-        let fit = match self.engine().clock_doubt() {
-            None => self.model.check_after_crash(self.engine(), kind)?,
+        self.settle_as(kind, self.model.evicted_after(kind))
+    }
+
+    pub(crate) fn settle_as(&mut self, kind: CrashKind, evicted: Evicted) -> Result<(), String> {
+        let (model, engine) = (&self.model, self.engine());
+        let fit = match engine.clock_doubt() {
+            None => model.check_as(engine, kind, evicted)?,
             Some(doubt) => {
-                self.model.check_in_doubt(self.engine(), kind, &self.copy_at(doubt.confirmed)?)?
+                model.check_in_doubt(engine, kind, evicted, &self.copy_at(doubt.confirmed)?)?
             }
         };
         let newest = Observation::of(self.engine(), [])?.newest_sequence();

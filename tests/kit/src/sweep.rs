@@ -253,7 +253,7 @@ fn fit_of(
     let Some(doubt) = engine.clock_doubt() else { return model.check_after_crash(engine, kind) };
     let confirmed = TestClock::at(Time { wall_ms: doubt.confirmed.0, ..clock.time() });
     let copy = open(setup, Arc::new(image.memory_disk()), &confirmed)?;
-    model.check_in_doubt(engine, kind, &copy)
+    model.check_in_doubt(engine, kind, model.evicted_after(kind), &copy)
 }
 
 /// A store that was opened after a crash.

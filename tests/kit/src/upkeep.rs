@@ -17,7 +17,7 @@ use crate::{
     facet::Facet,
     image::Image,
     model::{CrashKind, Effect, Model, Stored, held, live},
-    observe::{Evicted, Observation},
+    observe::Evicted,
     op::{Chosen, Loss, Op},
     recorder::RecordingDisk,
     rng::Rng,
@@ -160,11 +160,7 @@ impl Runner {
         self.open().map_err(|error| format!("it does not open after {loss:?}: {error}"))?;
         self.note_opening();
         let evicted = if loss.checkpoints { Evicted::Back } else { Evicted::Gone };
-        let fit = self.model.check_as(self.engine(), CrashKind::None, evicted)?;
-        let newest = Observation::of(self.engine(), [])?.newest_sequence();
-        self.model = self.model.settled(fit.state, newest);
-        self.mark("settled");
-        Ok(())
+        Ok(self.settle_as(CrashKind::None, evicted)?)
     }
 
     pub(crate) fn crash_before(
