@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result, Shared},
     sync::{
         Condvar, Hashing, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     waits::{LoadId, Running, Waiting, wake_all},
 };
@@ -47,9 +47,6 @@ pub(super) struct Flight {
     fence: Mutex<Fence>,
     /// How many tags the fence has, to be asked without the lock.
     cuts: AtomicUsize,
-    /// Whether it began while its key was being changed: what it found then may be what the change takes away. Nobody
-    /// joins it once the change is over. Set before the list of loads is let go.
-    is_amid: AtomicBool,
 }
 
 #[derive(Default)]
@@ -151,6 +148,8 @@ pub(crate) struct Ticket {
     landing: Option<Landing>,
     /// The tags of what was loaded.
     tags: Vec<String>,
+    /// Whether the load began while entries were being changed: what it finds may be what the change takes away.
+    is_amid: bool,
 }
 
 /// Failures that are remembered at most (I12): more of them are forgotten together.
@@ -189,20 +188,16 @@ impl Flights {
             parked: Mutex::default(),
             fence: Mutex::default(),
             cuts: AtomicUsize::new(0),
-            is_amid: AtomicBool::new(false),
         });
         by_key.insert(key.to_vec(), Arc::clone(&flight));
         self.count.store(by_key.len(), Ordering::SeqCst);
         // Order: counted before it looks. A writer says so before it looks for loads, so one of the two sees the other.
         let go_on = |counts: &[&AtomicUsize]| counts.iter().any(|c| c.load(Ordering::SeqCst) > 0);
-        if go_on(&[self.writes_of(key), &self.writes_of_all]) {
-            hold(&flight.fence).is_outdated = true;
-            flight.is_amid.store(true, Ordering::Relaxed);
-        } else if go_on(&[&self.removals]) {
-            flight.is_amid.store(true, Ordering::Relaxed);
-        }
+        let is_beside_write = go_on(&[self.writes_of(key), &self.writes_of_all]);
+        hold(&flight.fence).is_outdated = is_beside_write;
+        let is_amid = is_beside_write || go_on(&[&self.removals]);
         let (flights, key) = (Arc::clone(self), key.to_vec());
-        Ticket { flights, key, flight, landing: None, tags: Vec::new() }
+        Ticket { flights, key, flight, landing: None, tags: Vec::new(), is_amid }
     }
 
     fn writes_of(&self, key: &[u8]) -> &AtomicUsize {
@@ -216,8 +211,8 @@ impl Flights {
     /// The key is about to be written or removed. A load that is under way is not stored any more, and nobody joins it;
     /// nor is one that begins before the write has ended. Waits while its value is being stored: the write that is
     /// about to come is the later one.
-    pub(super) fn write<'a>(&'a self, key: &'a [u8]) -> Writing<'a> {
-        let writing = Writing::begin(self, self.writes_of(key), Some(key));
+    pub(super) fn write(&self, key: &[u8]) -> Writing<'_> {
+        let writing = Writing::begin(self.writes_of(key));
         self.outdate(key);
         writing
     }
@@ -249,7 +244,7 @@ impl Flights {
 
     /// As [`Self::write`], for every key.
     pub(super) fn write_all(&self) -> Writing<'_> {
-        let writing = Writing::begin(self, &self.writes_of_all, None);
+        let writing = Writing::begin(&self.writes_of_all);
         self.outdate_all();
         writing
     }
@@ -265,27 +260,10 @@ impl Flights {
         self.detach(flights);
     }
 
-    /// Entries are about to be removed. Loads go on and are stored; nobody joins one any more that began before this ends.
+    /// Entries are about to be removed. Loads go on and are stored; what one finds that begins before this ends is handed
+    /// to nobody else.
     pub(super) fn remove_some(&self) -> Writing<'_> {
-        Writing::begin(self, &self.removals, None)
-    }
-
-    /// Nobody joins the loads any more that began amid a change.
-    pub(super) fn part(&self, key: Option<&[u8]>) {
-        if self.count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let mut by_key = hold(&self.by_key);
-        let is_amid = |flight: &Arc<Flight>| flight.is_amid.load(Ordering::Relaxed);
-        match key {
-            Some(key) => {
-                if by_key.get(key).is_some_and(is_amid) {
-                    by_key.remove(key);
-                }
-            }
-            None => by_key.retain(|_, flight| !is_amid(flight)),
-        }
-        self.count.store(by_key.len(), Ordering::SeqCst);
+        Writing::begin(&self.removals)
     }
 
     fn keys(&self) -> Vec<Vec<u8>> {
@@ -357,14 +335,16 @@ impl Ticket {
         if fence.is_outdated || is_hit { Ok(None) } else { store().map(Some) }
     }
 
-    /// There was nothing that a change could take away: others may join this load whenever they come.
-    pub(super) fn found_nothing(&self) {
-        self.flight.is_amid.store(false, Ordering::Relaxed);
-    }
-
     /// Tells everyone who waits.
     pub(super) fn land(mut self, landing: Landing) {
         self.landing = Some(landing);
+    }
+
+    /// Tells everyone who waits of what the cache had under these tags when the load began. If it may have been taken away
+    /// before somebody came who waits, all of them ask again.
+    pub(super) fn land_found(mut self, tags: &[String], landing: Landing) {
+        self.tags = tags.to_vec();
+        self.landing = Some(landing).filter(|_| !self.is_amid);
     }
 
     /// The load begins. If it is a part of another one, that one waits for it for as long as the guard lives.
@@ -532,8 +512,8 @@ mod tests {
         assert!(matches!(leader(&flights, b"k").store(&[], || Ok(())), Ok(Some(()))));
     }
 
-    /// Goal: a load that began amid a change may have found what the change took away: it is joined until the change has
-    /// ended and by nobody after that. A removal of some entries lets it be stored, a write does not.
+    /// Goal: what a load found that began amid a change is handed to nobody else, and what it fetched is; a removal of some
+    /// entries lets it be stored, a write does not.
     #[test]
     fn a_load_that_began_amid_a_change() {
         let flights = Arc::new(Flights::default());
@@ -543,20 +523,37 @@ mod tests {
             Flights::remove_some,
             |flights| flights.cut_tag("t"),
         ];
+        let value = || Landing::Value(Arc::new(7));
         for (at, change) in changes.into_iter().enumerate() {
             let changing = change(&flights);
             let mut amid = leader(&flights, b"k");
-            drop(passenger(&flights, b"k"));
+            let joined = passenger(&flights, b"k");
             drop(changing);
-            let mut after = leader(&flights, b"k");
+            let after = passenger(&flights, b"k");
             let is_stored = matches!(amid.store(&[], || Ok(())), Ok(Some(())));
             assert_eq!(is_stored, at >= 2, "change {at}");
-            assert!(matches!(after.store(&[], || Ok(())), Ok(Some(()))), "change {at}");
-            drop(amid);
-            drop(passenger(&flights, b"k"));
-            drop(after);
-            assert!(!flights.is_flying(b"k"));
+            amid.land_found(&[], value());
+            assert!(matches!((joined.wait(None), after.wait(None)), (Ok(None), Ok(None))));
+            let changing = change(&flights);
+            let amid = leader(&flights, b"k");
+            drop(changing);
+            let after = passenger(&flights, b"k");
+            amid.land(value());
+            assert!(matches!(after.wait(None), Ok(Some(Landing::Value(_)))), "change {at}");
         }
+    }
+
+    /// Goal: a cut of a tag keeps a value that a load found before it from callers that ask after it.
+    #[test]
+    fn what_is_found_is_fenced_by_its_tags() {
+        let flights = Arc::new(Flights::default());
+        let ticket = leader(&flights, b"k");
+        let before = passenger(&flights, b"k");
+        drop(flights.cut_tag("t"));
+        let after = passenger(&flights, b"k");
+        ticket.land_found(&["t".to_owned()], Landing::Value(Arc::new(7)));
+        assert!(matches!(before.wait(None), Ok(Some(Landing::Value(_)))));
+        assert!(matches!(after.wait(None), Ok(None)));
     }
 
     fn passenger(flights: &Arc<Flights>, key: &[u8]) -> Passage {

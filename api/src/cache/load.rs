@@ -216,20 +216,17 @@ where
         match have {
             // Another load ended between the look that found nothing and this one.
             Have::Value(old, Standing::Fresh) if !force => {
-                ticket.land(Landing::Value(Arc::new(old.value.clone())));
+                ticket.land_found(&old.tags, Landing::Value(Arc::new(old.value.clone())));
                 Ok(Begun::Landed(old.value))
             }
             // Or it failed.
             Have::Failure(text) if !force && policy.error_ttl_ms().is_some() => {
                 let error = Shared::new(text);
-                ticket.land(Landing::Failed(error.clone()));
+                ticket.land_found(&[], Landing::Failed(error.clone()));
                 Err(Error::Loader(error))
             }
             Have::Value(old, _) => Ok(Begun::Load(ticket, Some(*old))),
-            Have::Nothing | Have::Failure(_) => {
-                ticket.found_nothing();
-                Ok(Begun::Load(ticket, None))
-            }
+            Have::Nothing | Have::Failure(_) => Ok(Begun::Load(ticket, None)),
         }
     }
 
@@ -253,10 +250,10 @@ where
                 // A panic goes on in the thread that ran the loader; the others are served as after an error.
                 let served = old.filter(|old| policy.serves_on_error(old.fresh_until, now));
                 self.shared.counters.stale_served.add(u64::from(served.is_some()));
-                ticket.land(match served {
-                    Some(old) => Landing::Value(Arc::new(old.value)),
-                    None => Landing::Panicked(text_of(&*panic)),
-                });
+                match served {
+                    Some(old) => ticket.land_found(&old.tags, Landing::Value(Arc::new(old.value))),
+                    None => ticket.land(Landing::Panicked(text_of(&*panic))),
+                }
                 resume_unwind(panic)
             }
         }
@@ -286,17 +283,21 @@ where
                 ticket.store(tags, || self.store_loaded(key, value, &loaded, cost, policy))
             }
         };
-        let value = match (loaded.fetched, old) {
-            (Fetched::Value(value), _) => value,
-            (Fetched::NotModified, Some(old)) => old.value,
+        let (value, found) = match (loaded.fetched, old) {
+            (Fetched::Value(value), _) => (value, None),
+            (Fetched::NotModified, Some(old)) => (old.value, Some(old.tags)),
             (Fetched::NotModified, None) => return Err(Error::LoaderRecursion),
+        };
+        let land = |ticket: Ticket, landing| match &found {
+            Some(tags) => ticket.land_found(tags, landing),
+            None => ticket.land(landing),
         };
         // A value that was fetched is of use even if it cannot be kept: all get it, and it is counted. Only a handle whose
         // space is gone says so: it would load for ever.
         let stored = match stored {
             Ok(stored) => stored,
             Err(error @ Error::Closed(_)) => {
-                ticket.land(Landing::Value(Arc::new(value)));
+                land(ticket, Landing::Value(Arc::new(value)));
                 return Err(error);
             }
             Err(error) => {
@@ -304,7 +305,7 @@ where
                 None
             }
         };
-        ticket.land(Landing::Value(Arc::new(value.clone())));
+        land(ticket, Landing::Value(Arc::new(value.clone())));
         // Order: with nothing held; who is woken by it may come back.
         match stored.flatten() {
             Some(Change::Stored { was_there }) => self.note_stored(key, was_there),
@@ -399,7 +400,7 @@ where
             && policy.serves_on_error(old.fresh_until, now)
         {
             self.shared.counters.stale_served.add(1);
-            ticket.land(Landing::Value(Arc::new(old.value.clone())));
+            ticket.land_found(&old.tags, Landing::Value(Arc::new(old.value.clone())));
             return Ok(old.value.clone());
         }
         let error = Shared::new(error);
