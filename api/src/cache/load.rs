@@ -44,7 +44,7 @@ pub(super) enum Begun<V> {
     /// There is nothing to load.
     Landed(V),
     /// The value that is to be replaced, if there is one.
-    Load(Ticket, Option<Old<V>>),
+    Load(Ticket, Option<Box<Old<V>>>),
 }
 
 impl<K, V, C> Cache<K, V, C>
@@ -191,10 +191,10 @@ where
         let begun = self.now();
         let loaded = {
             let _running = ticket.run();
-            catch_unwind(AssertUnwindSafe(|| load(old.as_ref())))
+            catch_unwind(AssertUnwindSafe(|| load(old.as_deref())))
         };
         let cost = self.now().0.saturating_sub(begun.0);
-        self.finish(ticket, key, loaded, old, cost, policy)
+        self.finish(ticket, key, loaded, old.map(|old| *old), cost, policy)
     }
 
     /// What a leader does first: looks whether there is something to load.
@@ -225,7 +225,7 @@ where
                 ticket.land_found(&[], Landing::Failed(error.clone()));
                 Err(Error::Loader(error))
             }
-            Have::Value(old, _) => Ok(Begun::Load(ticket, Some(*old))),
+            Have::Value(old, _) => Ok(Begun::Load(ticket, Some(old))),
             Have::Nothing | Have::Failure(_) => Ok(Begun::Load(ticket, None)),
         }
     }

@@ -73,7 +73,7 @@ where
         };
         let begun = self.now();
         let loaded = {
-            let mut load = pin!(load(old.as_ref()));
+            let mut load = pin!(load(old.as_deref()));
             poll_fn(|cx| {
                 let _running = ticket.run();
                 match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(cx))) {
@@ -86,11 +86,11 @@ where
         };
         let cost = self.now().0.saturating_sub(begun.0);
         if !matches!(loaded, Ok(Ok(_))) && policy.error_ttl_ms().is_none() {
-            return self.finish(ticket, key, loaded, old, cost, policy);
+            return self.finish(ticket, key, loaded, old.map(|old| *old), cost, policy);
         }
         let (this, key, policy) = (self.clone(), key.to_vec(), policy.clone());
         Work::surely(self.store().common().storing(), move || {
-            this.finish(ticket, &key, loaded, old, cost, &policy)
+            this.finish(ticket, &key, loaded, old.map(|old| *old), cost, &policy)
         })
         .await
     }
