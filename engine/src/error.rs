@@ -280,6 +280,8 @@ pub enum Damage {
     Field(&'static str),
     /// The manifest names a file that is not there.
     MissingFile,
+    /// A directory, a link or a special file stands in its place. None of them is followed.
+    NoRegularFile,
     /// There are segments but no manifest that names them.
     MissingManifest,
     /// Edits of the manifest that had been synced are gone: a segment is there that it must have named.
@@ -306,6 +308,10 @@ impl fmt::Display for Damage {
             Self::Length => write!(f, "a length does not fit the file"),
             Self::Field(name) => write!(f, "field {name} has an impossible value"),
             Self::MissingFile => write!(f, "the file is missing"),
+            Self::NoRegularFile => write!(
+                f,
+                "a directory, link or special file, which is not followed, stands in place of the file: put the file there"
+            ),
             Self::MissingManifest => write!(f, "segments without a manifest"),
             Self::MissingEdits => write!(f, "edits that had been synced are gone"),
             Self::Misplaced => write!(f, "the file belongs elsewhere"),

@@ -275,6 +275,11 @@ impl Recovery<'_> {
                 segments.extend(self.adopt(id, Some(add), slots)?);
             }
             (Decision::Lost, _) => {
+                if matches!(self.home.disk.kind(&path), Ok(Some(_))) {
+                    // Whatever the policy: what stands there may lead to the file, which is given up by nobody but its owner.
+                    let damage = Damage::NoRegularFile;
+                    return Err(Error::Corruption(Corruption { file: path, offset: 0, damage }));
+                }
                 self.damage(RecoveryPolicy::Salvage, path, 0, Damage::MissingFile)?;
                 self.state.apply(&Edit::Retire(id)).unwrap_or_default();
             }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use tierce_engine::{
-    Durability, Engine, Error, Health, Options,
+    Damage, Durability, Engine, Error, Health, Options, RecoveryPolicy,
     io::{Access, Disk, LockMode, OsDisk},
 };
 use tierce_kit::{rng::Rng, seed};
@@ -282,4 +282,35 @@ fn a_pipe_is_refused_and_not_waited_for() {
         let answer = refused.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
         assert_eq!(answer, Err(std::io::ErrorKind::InvalidInput));
     }
+}
+
+/// Goal: a link or a directory in the place of a segment is named as what it is, whatever the policy; nothing is given up
+/// for it, and all is there once the file stands in its place again.
+#[cfg(unix)]
+#[test]
+fn a_link_in_place_of_a_segment() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, away) = (root.path().join("store"), root.path().join("away.seg"));
+    let store = options().open(&dir).unwrap();
+    fill(&store, 0..60);
+    store.close().unwrap();
+    let first = names(&dir).into_iter().find(|name| name.ends_with(".seg")).unwrap();
+    let path = dir.join(first);
+    fs::rename(&path, &away).unwrap();
+    for is_link in [true, false] {
+        match is_link {
+            true => std::os::unix::fs::symlink(&away, &path).unwrap(),
+            false => fs::create_dir(&path).unwrap(),
+        }
+        for policy in [RecoveryPolicy::Strict, RecoveryPolicy::SkipRecord, RecoveryPolicy::Salvage]
+        {
+            let refused = options().recovery(policy).open(&dir);
+            let is_told = matches!(&refused, Err(Error::Corruption(corruption))
+                if corruption.damage == Damage::NoRegularFile && corruption.file == path);
+            assert!(is_told, "{policy:?}: {refused:?}");
+        }
+        if is_link { fs::remove_file(&path).unwrap() } else { fs::remove_dir(&path).unwrap() }
+    }
+    fs::rename(&away, &path).unwrap();
+    assert_holds(&options().open(&dir).unwrap(), 0..60);
 }
