@@ -17,6 +17,7 @@ use tierce_engine::{
 use crate::{
     args::{BackupArgs, RestoreArgs, VerifyArgs},
     consent::consent,
+    escape::one_line,
     exit::{Code, Fail, Outcome},
     interrupt,
     look::{check_json, finding_line, verdict},
@@ -129,12 +130,17 @@ fn backup_json(report: &BackupReport) -> Value {
 
 /// Proves a backup.
 pub(crate) fn verify(args: &VerifyArgs, json: bool, out: &mut Out) -> Outcome {
+    if args.backup.is_file() {
+        let what = format!("{} is a file and not the directory of a backup", args.backup.display());
+        let way = "an archive is proven when it is restored, which leaves nothing behind if it is damaged";
+        return Err(Fail::Input(format!("{what}: {way}")));
+    }
     let verified = verify_backup(&disk(), &args.backup)?;
     if json {
         out.json(&Value::Object(verified_json(&verified)))?;
     } else {
         for fault in &verified.faults {
-            out.line(format_args!("not what was backed up: {fault}"))?;
+            out.line(one_line(&format!("not what was backed up: {fault}")))?;
         }
         for finding in &verified.check.findings {
             out.line(finding_line(finding))?;
@@ -266,9 +272,9 @@ fn say_restored(restored: &Restored, dir: &Path, json: bool, out: &mut Out) -> O
         return Ok(Code::Done);
     }
     let entries = verified.check.entries;
-    out.line(format_args!("{}: {entries} entries, proven and in place", dir.display()))?;
+    out.line(one_line(&format!("{}: {entries} entries, proven and in place", dir.display())))?;
     if let Some(path) = replaced {
-        out.line(format_args!("what was there is in {} now", path.display()))?;
+        out.line(one_line(&format!("what was there is in {} now", path.display())))?;
     }
     Ok(Code::Done)
 }

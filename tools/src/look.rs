@@ -12,7 +12,7 @@ use tierce_engine::{
 use crate::{
     args::{DirArgs, RecordsArgs},
     encoding::Face,
-    escape::{escape, json_text},
+    escape::{escape, json_text, one_line},
     exit::{Code, Fail, Outcome},
     interrupt,
     out::Out,
@@ -230,7 +230,12 @@ pub(crate) fn verdict(report: &CheckReport) -> String {
 pub(crate) fn finding_line(finding: &Finding) -> String {
     let at = finding.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
     let file = finding.file.display();
-    format!("{} {} {file}{at}: {}", finding.code, severity(finding.severity), finding.message)
+    one_line(&format!(
+        "{} {} {file}{at}: {}",
+        finding.code,
+        severity(finding.severity),
+        finding.message
+    ))
 }
 
 pub(crate) const fn severity(severity: Severity) -> &'static str {

@@ -7,6 +7,7 @@ use clap_mangen::Man;
 
 use crate::{
     args::definition,
+    escape::one_line,
     exit::{Code, Fail, Outcome},
     out::Out,
 };
@@ -46,7 +47,7 @@ pub(crate) fn man(dir: &Path, json: bool, out: &mut Out) -> Outcome {
     if json {
         out.json(&serde_json::json!({ "files": files }))?;
     } else {
-        out.line(format_args!("{} pages in {}", files.len(), dir.display()))?;
+        out.line(one_line(&format!("{} pages in {}", files.len(), dir.display())))?;
     }
     Ok(Code::Done)
 }

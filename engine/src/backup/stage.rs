@@ -327,10 +327,22 @@ fn make(disk: &Arc<dyn Disk>, dir: &Path, like: Option<&Path>) -> Result<(PathBu
     if !is_marked && !is_bare {
         return taken();
     }
+    let is_new = disk.kind(dir).map_err(|e| Error::io("look beside", dir, e))?.is_none();
     disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     if is_a_link(disk.as_ref(), dir)? {
         return taken();
     }
+    let own = begin(disk, dir, like, is_marked);
+    if own.is_err() && is_new {
+        // What cannot become a stage stands in nobody's way. Best effort: it is empty, but for the mark.
+        let _ = disk.remove(&dir.join(MARK));
+        let _ = disk.remove_dir(dir);
+    }
+    Ok((dir.to_owned(), own?))
+}
+
+/// Makes a stage of the directory `dir`, and locks it.
+fn begin(disk: &Arc<dyn Disk>, dir: &Path, like: Option<&Path>, is_marked: bool) -> Result<Lock> {
     if let Some(like) = like {
         // Order: before the first file, for each belongs to the owner of its directory.
         disk.own_like(dir, like).map_err(|e| Error::io("give its owner to", dir, e))?;
@@ -341,8 +353,7 @@ fn make(disk: &Arc<dyn Disk>, dir: &Path, like: Option<&Path>) -> Result<(PathBu
         // Order: the mark is durable before anything else is there, so that after a crash the stage is known as one.
         disk.sync_dir(dir).map_err(|e| Error::io("sync the directory of", dir, e))?;
     }
-    let own = lock(disk.as_ref(), dir)?;
-    Ok((dir.to_owned(), own))
+    lock(disk.as_ref(), dir)
 }
 
 /// Whether the last step to `dir` is a link. It would be put in the place of the store.

@@ -82,11 +82,12 @@ pub(super) fn rename_beside(
     to: &Path,
     replaces: bool,
 ) -> Result<Option<PathBuf>> {
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let aside = replaces
-        .then(|| free_name(disk, &parent(to), &format!("{name}.replaced-")))
-        .transpose()?
-        .map(|name| to.with_file_name(name));
+    let aside = |number: u32| {
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".replaced-{number}"));
+        to.with_file_name(name)
+    };
+    let aside = replaces.then(|| free(disk, to, aside)).transpose()?.map(|(_, path)| path);
     if let Some(aside) = &aside {
         disk.rename(to, aside).map_err(|e| Error::io("move aside", to, e))?;
     }
@@ -104,10 +105,16 @@ pub(super) fn rename_beside(
         })
     });
     if let Err(error) = renamed {
-        if let Some(aside) = &aside {
-            let _ = disk.rename(aside, to);
-        }
-        return Err(error);
+        let back = aside.as_ref().map(|aside| (aside, disk.rename(aside, to)));
+        return Err(match back {
+            Some((aside, Err(source))) => {
+                let reason = format!(
+                    "{source}; it stands whole under this name, after this failure: {error}"
+                );
+                Error::io("put back", aside, io::Error::new(source.kind(), reason))
+            }
+            _ => error,
+        });
     }
     Ok(aside)
 }
@@ -120,7 +127,9 @@ pub(super) fn move_within(
     to: &Path,
     replaces: bool,
 ) -> Result<Option<PathBuf>> {
-    let aside = replaces.then(|| free_name(disk, to, ".replaced-")).transpose()?;
+    let name_of = |number: u32| format!(".replaced-{number}");
+    let aside = replaces.then(|| free(disk, to, |number| to.join(name_of(number)))).transpose()?;
+    let aside = aside.map(|(number, _)| name_of(number));
     let moved = move_all(disk, dir, to, aside.clone());
     if moved.is_err() {
         // What fails for good here is done by the next restore.
@@ -203,15 +212,14 @@ fn is_of_store(name: &str) -> bool {
     FileName::parse(name).is_some() && name != file_name::LOCK
 }
 
-/// A name in `dir` that begins with `start` and that nothing has.
-fn free_name(disk: &dyn Disk, dir: &Path, start: &str) -> Result<String> {
-    for number in 1_u32.. {
-        let name = format!("{start}{number}");
-        let path = dir.join(&name);
+/// The first number whose path nothing has, and that path; what stood at `from` is to be moved there.
+fn free(disk: &dyn Disk, from: &Path, path_of: impl Fn(u32) -> PathBuf) -> Result<(u32, PathBuf)> {
+    for number in 1.. {
+        let path = path_of(number);
         let kind = disk.kind(&path).map_err(|e| Error::io("look at", &path, e))?;
         if kind.is_none() {
-            return Ok(name);
+            return Ok((number, path));
         }
     }
-    Err(Error::io("move aside", dir, io::ErrorKind::AlreadyExists.into()))
+    Err(Error::io("move aside", from, io::ErrorKind::AlreadyExists.into()))
 }

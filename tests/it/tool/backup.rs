@@ -80,3 +80,24 @@ fn refusals() {
         .unwrap();
     assert_eq!(full.status.code(), Some(8), "{full:?}");
 }
+
+/// Goal: a store whose name is no text is replaced, and set aside under its very name; nothing of the name acts on a
+/// terminal. A file that is given to `verify` is told as a file.
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (root, store) = filled(3);
+    let named = |name: &[u8]| root.path().join(std::ffi::OsStr::from_bytes(name));
+    let (dir, place) = (root.path().join("backup"), named(b"s\xff\x1b[31m"));
+    run(arguments!["backup", &store, &dir, "--copy"]).expect(0);
+    run(arguments!["restore", &dir, &place]).expect(0);
+    run(arguments!["put", &place, "later", "value"]).expect(0);
+    let said = run(arguments!["restore", &dir, &place, "--replace", "--yes"]).expect(0);
+    assert!(!said.out.contains('\x1b') && !said.err.contains('\x1b'), "{said:?}");
+    let aside = named(b"s\xff\x1b[31m.replaced-1");
+    assert_eq!(run(arguments!["get", &aside, "later"]).expect(0).out, "value\n");
+    let file = root.path().join("backup.tar");
+    fs::write(&file, "an archive").unwrap();
+    assert!(run(arguments!["verify", &file]).expect(8).err.contains("is a file"));
+}

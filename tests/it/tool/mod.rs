@@ -91,6 +91,7 @@ macro_rules! arguments {
 use arguments;
 
 /// What a finished process left.
+#[derive(Debug)]
 struct Ran {
     code: Option<i32>,
     out: String,

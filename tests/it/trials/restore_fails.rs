@@ -85,7 +85,7 @@ fn a_failure_is_told_as_it_is() {
     for is_fixed in [false, true] {
         let whole = disk_with(&image, is_fixed);
         restored(&whole).unwrap();
-        let (mut failed, calls) = (0, whole.call_count());
+        let (mut failed, mut left, calls) = (0, 0, whole.call_count());
         for nth in 1..=calls {
             let disk = disk_with(&image, is_fixed);
             disk.arm(Fault::nth(nth, EIO));
@@ -96,7 +96,10 @@ fn a_failure_is_told_as_it_is() {
             let found = read(&disk, Path::new(STORE)).unwrap_or_else(|e| panic!("{what}: {e}"));
             let expected = if done.is_ok() { &backed_up } else { &newer };
             assert!(found == *expected, "{what}: {} entries", found.len());
+            let stage = disk.kind(Path::new(&format!("{STORE}.restoring")));
+            left += u64::from(done.is_err() && stage.is_ok_and(|kind| kind.is_some()));
         }
+        assert!(left == 0, "of {failed} that failed {left} left their stage");
         assert!(failed > 20, "{failed} of {calls} failed");
     }
 }

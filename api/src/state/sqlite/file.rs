@@ -5,6 +5,7 @@
 //! not moved: what is saved through that one would go with it.
 
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -277,12 +278,13 @@ fn finish_moving(path: &Path, quarantine: &Quarantine, stamp: &str) -> Result<()
 fn last_aside(path: &Path) -> Result<Option<PathBuf>> {
     let failed = |error| Error::io("list", parent(path), error);
     let start = with_end(path, ".corrupt-");
-    let start = start.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut last: Option<String> = None;
+    let start = start.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut last: Option<OsString> = None;
     for entry in fs::read_dir(parent(path)).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        let is_log = COMPANIONS.iter().any(|end| name.ends_with(end));
-        if name.starts_with(&start) && !is_log {
+        let name = entry.map_err(failed)?.file_name();
+        let bytes = name.as_encoded_bytes();
+        let is_log = COMPANIONS.iter().any(|end| bytes.ends_with(end.as_bytes()));
+        if bytes.starts_with(start) && !is_log {
             // Their names have the time in them.
             last = last.max(Some(name));
         }
