@@ -42,8 +42,16 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ),
     ("engine/src/engine/expiry.rs", &["BAD_BLOCK_RETRY_MS"], CLOCK),
     ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS", "TRIES_MAX"], CLOCK),
-    ("engine/src/engine/upkeep.rs", &["VAIN_JOBS_MAX"], SPIN),
-    ("engine/src/engine/upkeep.rs", &["SHARE"], SMALL),
+    (
+        "engine/src/engine/upkeep.rs",
+        &["VAIN_JOBS_MAX"],
+        "ends a compaction that gains nothing; a caller may end one at any job, which histories do (`cancels`)",
+    ),
+    (
+        "engine/src/engine/upkeep.rs",
+        &["SHARE"],
+        "how much later than SWEEP_EVERY_MS a look for ended entries may come: suites move the clock past both",
+    ),
     ("engine/src/engine/room.rs", &["LIVE_MAX_PERCENT", "HELD_MAX_PART"], SMALL),
     ("engine/src/engine/room.rs", &["ROUNDS_MAX", "WAITS_MAX", "REST_NS"], SPIN),
     ("engine/src/engine/follower.rs", &["HEAD_BYTES_MAX"], SIZE),
@@ -80,7 +88,8 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     (
         "engine/src/segment/manifest_file.rs",
         &["GROWN_BYTES_MIN", "GROWN_BYTES_MAX"],
-        "a manifest that is written whole: histories of 8 KiB segments write it after some fifty seals",
+        "when a manifest is written whole: `ManifestFile::bytes_max` charges the disk by them, and every opening, restore \
+         and repair writes it whole at any size",
     ),
     ("engine/src/segment/manifest_file.rs", &["GENERATION_MAX"], NUMBER),
     (
@@ -94,28 +103,27 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ("engine/src/io/store_clock.rs", &["SESSIONS_APART_MAX_MS", "AGREEING_MIN"], CLOCK),
     ("engine/src/io/mod.rs", &["FILE_BYTES_MAX"], NUMBER),
     ("engine/src/recovery/mod.rs", &["SEQUENCE_GAP", "ID_MAX"], NUMBER),
-    ("engine/src/recovery/mod.rs", &["UNSEALED_MAX"], SMALL),
+    ("engine/src/recovery/mod.rs", &["UNSEALED_MAX"], "part of an assertion at compile time only"),
     ("engine/src/writer/maintain.rs", &["EVERY_MS"], CLOCK),
     (
         "engine/src/writer/flush.rs",
         &["EXACT_KEYS_MAX"],
-        "a bound of work: below it the exact way, which small stores go",
+        "beyond it a write goes the ordinary way, which any write goes that is not surely within the limits",
     ),
     ("engine/src/writer/flush.rs", &["RETRY_MS"], CLOCK),
     ("engine/src/writer/effects.rs", &["EFFECTS_KEPT"], SIZE),
     ("engine/src/writer/evict.rs", &["ROUNDS_MAX"], SPIN),
-    ("engine/src/writer/mod.rs", &["CLOSING_MAX"], SMALL),
     (
         "engine/src/writer/mod.rs",
-        &["TURN_ENTRIES_MAX", "QUEUE_MAX"],
-        "a bound of work; `concurrency` runs past it",
+        &["CLOSING_MAX"],
+        "segments of 8 KiB that wait to be sealed: a history writes more than two of them between two steps",
     ),
     ("engine/src/writer/mod.rs", &["FRAME_BYTES_KEPT"], SIZE),
     ("engine/src/writer/mod.rs", &["ROOM_ROUNDS_MAX"], SPIN),
     (
         "engine/src/writer/group_commit.rs",
-        &["GROUP_MAX", "GROUP_BYTES_MAX"],
-        "a bound of work; `concurrency` runs past it",
+        &["GROUP_BYTES_MAX"],
+        "the other end of a group: the knob `group_requests` ends groups in the same place of the code",
     ),
 ];
 

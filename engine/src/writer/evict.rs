@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    TURN_ENTRIES_MAX, Writer,
+    Writer,
     effects::Group,
     request::{Op, Request},
     turn::Turn,
@@ -376,7 +376,7 @@ impl Writer {
         act: impl Fn(&Turn, &[Victim]) -> (u64, u64),
     ) -> (u64, u64) {
         let mut sum = (0, 0);
-        for victims in victims.chunks(TURN_ENTRIES_MAX) {
+        for victims in victims.chunks(self.turn_entries) {
             let (entries, bytes) = act(&self.turn(), victims);
             sum = (sum.0 + entries, sum.1 + bytes);
         }

@@ -19,8 +19,6 @@ use crate::{
     },
 };
 
-/// Requests that one group may take; keeps a turn short.
-const GROUP_MAX: usize = 256;
 /// Bytes of records that one group may take, unless a single request is larger.
 const GROUP_BYTES_MAX: u64 = 4 << 20;
 
@@ -81,11 +79,13 @@ struct Queue {
 }
 
 /// The queue in front of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct GroupCommit {
     queue: Mutex<Queue>,
     /// Tickets whose fate is open.
     tickets: AtomicUsize,
+    /// Requests that one group may take; keeps a turn short.
+    group_max: usize,
 }
 
 /// Carries out a group.
@@ -94,6 +94,10 @@ pub(super) trait Leader {
 }
 
 impl GroupCommit {
+    pub(super) fn new(group_max: usize) -> Self {
+        Self { queue: Mutex::default(), tickets: AtomicUsize::new(0), group_max }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,7 +208,7 @@ impl GroupCommit {
         while let Some(next) = queue.waiting.front() {
             let ops = next.request.ops.as_slice();
             let more: u64 = ops.iter().map(super::request::Op::bytes_max).sum();
-            let is_full = requests.len() >= GROUP_MAX || bytes + more > GROUP_BYTES_MAX;
+            let is_full = requests.len() >= self.group_max || bytes + more > GROUP_BYTES_MAX;
             if !requests.is_empty() && is_full {
                 break;
             }
@@ -307,7 +311,7 @@ mod tests {
     /// is carried out by the next.
     #[test]
     fn a_leader_that_panics_before_its_own_request() {
-        let commit = GroupCommit::default();
+        let commit = GroupCommit::new(256);
         // A group of its own: what comes behind a cut is judged after it.
         let _cut = commit.enqueue(request(Kind::ScopeCut), true);
         let seat = commit.enqueue(request(Kind::Delete), false);

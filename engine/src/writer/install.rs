@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{TURN_ENTRIES_MAX, Writer, log::Doubtful, relocate::relocate};
+use super::{Writer, log::Doubtful, relocate::relocate};
 use crate::{
     error::{Error, Result},
     format::{
@@ -46,11 +46,11 @@ impl Writer {
             let _turn = self.turn();
             self.lookup.catalog.change(outputs, &[]);
         }
-        for moves in transfer.moves.chunks(TURN_ENTRIES_MAX) {
+        for moves in transfer.moves.chunks(self.turn_entries) {
             let _turn = self.turn();
             moves.iter().for_each(|moved| relocate(&self.lookup, moved));
         }
-        for ended in transfer.ended.chunks(TURN_ENTRIES_MAX) {
+        for ended in transfer.ended.chunks(self.turn_entries) {
             let _turn = self.turn();
             ended.iter().for_each(|ended| self.end_one(ended));
         }

@@ -74,9 +74,6 @@ pub(crate) trait Housekeeper: Send + Sync + std::fmt::Debug {
 /// Segments that may wait to be sealed before writers seal one themselves; bounds the memory of images (I12).
 const CLOSING_MAX: usize = 2;
 
-/// Entries that are changed in one turn for others than writers, who wait for so many at most.
-const TURN_ENTRIES_MAX: usize = 256;
-
 /// The turn, held by this thread. If it panics meanwhile, the log stops: no write follows what was left half done.
 struct Held<'a> {
     turn: MutexGuard<'a, Turn>,
@@ -138,6 +135,10 @@ pub(crate) struct Writer {
     intervals: Intervals,
     /// Segments that wait to be sealed; a copy of the turn's count, to be asked without the turn.
     closing: AtomicUsize,
+    /// Entries that are changed in one turn for others than writers, who wait for so many at most.
+    turn_entries: usize,
+    /// Tickets that may wait before a submitter writes itself (I12).
+    queued_tickets: usize,
     /// Whether writes are refused; a copy of the turn's state.
     stopped: AtomicBool,
     /// When things were last done, on the monotonic clock.
@@ -211,7 +212,7 @@ impl Writer {
         let is_stopped = stopped.is_some();
         let live_limits = LiveLimits::new(options);
         Self {
-            commit: GroupCommit::default(),
+            commit: GroupCommit::new(options.knobs.group_requests),
             turn: Mutex::new(Turn::new(log, Arc::clone(&lookup), live_limits, stopped)),
             lookup,
             maintenance: Mutex::new(()),
@@ -237,6 +238,8 @@ impl Writer {
                 periodic_bytes: options.periodic_bytes_max,
             },
             closing: AtomicUsize::new(0),
+            turn_entries: options.knobs.turn_entries,
+            queued_tickets: options.knobs.queued_tickets,
             stopped: AtomicBool::new(is_stopped),
             flushed_at: AtomicU64::new(now),
             synced_at: AtomicU64::new(now),
@@ -348,7 +351,7 @@ impl Writer {
         options.validate()?;
         let durability = self.durability(options.durability);
         let op = Op::put(key, value, options, self.lookup.hasher, Vec::new());
-        while self.commit.waiting() >= QUEUE_MAX {
+        while self.commit.waiting() >= self.queued_tickets {
             // Someone else leads: the turn is free when that group is done.
             if !self.commit.drain(self) {
                 drop(self.turn());
@@ -442,9 +445,6 @@ impl Writer {
         seen
     }
 }
-
-/// Tickets that may wait before a submitter writes itself (I12).
-const QUEUE_MAX: usize = 4096;
 
 /// A request in the queue.
 #[derive(Debug)]
