@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, hold, place::Place, shared::Shared};
+use super::{
+    Engine, hold,
+    place::{Place, lock},
+    shared::Shared,
+};
 use crate::{
     background::{Background, Progress},
     backup::MOVING,
@@ -47,27 +51,43 @@ impl Options {
     /// [`Error::Corruption`] if acknowledged data is damaged and the policy is strict; [`Error::Io`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine> {
         self.validate()?;
-        let home = prepare(&Home::absolute(&self.disk, path.as_ref())?, &self)?;
-        let identity = home
-            .disk
-            .identity(home.dir())
-            .map_err(|source| Error::io("identify", home.dir(), source))?;
-        let place = place(identity);
-        let mut open = hold(&place.open);
-        let is_usable = |shared: &Arc<Shared>| {
-            !shared.fork.is_in_child() && !shared.closed.load(Ordering::Acquire)
-        };
-        if let Some(shared) = open.upgrade().filter(is_usable) {
-            shared.handles.fetch_add(1, Ordering::Relaxed);
+        let home = Home::absolute(&self.disk, path.as_ref())?;
+        for _ in 0..OPENINGS_MAX {
+            let held = prepare(&home, &self)?;
+            let identity = identity_of(&held)?;
+            let place = place(identity.clone());
+            let mut open = hold(&place.open);
+            let is_usable = |shared: &Arc<Shared>| {
+                !shared.fork.is_in_child() && !shared.closed.load(Ordering::Acquire)
+            };
+            if let Some(shared) = open.upgrade().filter(is_usable) {
+                shared.handles.fetch_add(1, Ordering::Relaxed);
+                return Ok(Engine { shared, counts: true });
+            }
+            let lock = lock(&held, &self)?;
+            // Order: judged again with the lock held. A restore may have moved the directory aside and put another in its
+            // place since it was opened: what is written to it then would be written to what was replaced.
+            if lock.is_some() && identity_of(&home).ok() != Some(identity) {
+                continue;
+            }
+            let shared = Arc::new(Shared::open(held, lock, self, Arc::clone(&place))?);
+            let weak: Weak<Shared> = Arc::downgrade(&shared);
+            shared.writer.set_housekeeper(weak);
+            *open = Arc::downgrade(&shared);
+            ensure_background(&shared);
             return Ok(Engine { shared, counts: true });
         }
-        let shared = Arc::new(Shared::open(home, self, Arc::clone(&place))?);
-        let weak: Weak<Shared> = Arc::downgrade(&shared);
-        shared.writer.set_housekeeper(weak);
-        *open = Arc::downgrade(&shared);
-        ensure_background(&shared);
-        Ok(Engine { shared, counts: true })
+        let reason = "another directory takes its place each time it is opened";
+        Err(Error::io("open", home.dir(), std::io::Error::other(reason)))
     }
+}
+
+/// An opening begins anew so often when the directory was replaced meanwhile.
+const OPENINGS_MAX: usize = 8;
+
+fn identity_of(home: &Home) -> Result<String> {
+    let found = home.disk.identity(home.dir());
+    found.map_err(|source| Error::io("identify", home.dir(), source))
 }
 
 /// Makes sure that the store has its thread, if it is to have one. If the system gives none, the health says so.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     hold,
-    place::{Hold, Place, lock},
+    place::{Hold, Place},
     upkeep::Upkeep,
 };
 use crate::{
@@ -86,8 +86,12 @@ impl Attached {
 }
 
 impl Shared {
-    pub(super) fn open(home: Home, options: Options, place: Arc<Place<Self>>) -> Result<Self> {
-        let lock = lock(&home, &options)?;
+    pub(super) fn open(
+        home: Home,
+        lock: Option<Hold>,
+        options: Options,
+        place: Arc<Place<Self>>,
+    ) -> Result<Self> {
         let home = if lock.is_some() { home.locked() } else { home };
         super::opening::refuse_unfinished(&home)?;
         let home = if options.read_only { home } else { home.with_ballast(options.max_bytes) };

@@ -96,6 +96,11 @@ impl Disk for HookedDisk {
     fn identity(&self, dir: &Path) -> io::Result<String> {
         self.inner.identity(dir)
     }
+
+    fn hold_dir(&self, dir: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let held = self.inner.hold_dir(dir)?;
+        Ok(held.map(|inner| Arc::new(Self { inner, hook: Arc::clone(&self.hook) }) as _))
+    }
 }
 
 impl File for HookedFile {

@@ -1,13 +1,27 @@
 //! Names that are looked up twice: the working directory changes, the directory of an open store is renamed, emptied or
 //! replaced, links stand in the way.
 
-use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    ops::ControlFlow,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tierce_engine::{
     Damage, Durability, Engine, Error, Health, Options, RecoveryPolicy,
+    backup::BackupOptions,
     io::{Access, Disk, LockMode, OsDisk},
+    restore,
 };
 use tierce_kit::{rng::Rng, seed};
+
+use crate::basics::hooks::{Call, HookedDisk};
 
 fn options() -> Options {
     Options::new().segment_bytes(8 << 10).background(false).durability(Durability::Sync)
@@ -313,4 +327,31 @@ fn a_link_in_place_of_a_segment() {
     }
     fs::rename(&away, &path).unwrap();
     assert_holds(&options().open(&dir).unwrap(), 0..60);
+}
+
+/// Goal: an opening that stands between its look at a directory and the lock while a restore puts another store in its place
+/// opens that one: what it acknowledges is in the place, and not in what was moved aside.
+#[test]
+fn a_restore_comes_before_the_lock() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, backup) = (root.path().join("store"), root.path().join("backup"));
+    let store = options().open(&dir).unwrap();
+    fill(&store, 0..20);
+    store.back_up(&backup, &BackupOptions::new()).unwrap();
+    fill(&store, 20..40);
+    store.close().unwrap();
+    let (place, source) = (dir.clone(), backup);
+    let is_first = AtomicBool::new(true);
+    let disk = HookedDisk::new(OsDisk, move |call| {
+        if call == Call::Lock && is_first.swap(false, Ordering::Relaxed) {
+            let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+            let go_on = &mut |_, _| ControlFlow::Continue(());
+            restore(&disk, &source, &place, true, go_on).unwrap().unwrap();
+        }
+    });
+    let opened = options().disk(disk).open(&dir).unwrap();
+    assert_holds(&opened, 0..20);
+    opened.put("later", "acknowledged").unwrap();
+    opened.close().unwrap();
+    assert!(options().open(&dir).unwrap().get("later").unwrap().is_some());
 }
