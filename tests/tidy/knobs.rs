@@ -43,6 +43,11 @@ const LISTED: &[(&str, &[&str], &str)] = &[
     ("engine/src/engine/expiry.rs", &["BAD_BLOCK_RETRY_MS"], CLOCK),
     ("engine/src/engine/upkeep.rs", &["RETRY_MS", "SWEEP_EVERY_MS", "TRIES_MAX"], CLOCK),
     (
+        "engine/src/engine/opening.rs",
+        &["OPENINGS_MAX"],
+        "an end of tries: `trials::places` overtakes an opening at each of them",
+    ),
+    (
         "engine/src/engine/upkeep.rs",
         &["VAIN_JOBS_MAX"],
         "ends a compaction that gains nothing; a caller may end one at any job, which histories do (`cancels`)",

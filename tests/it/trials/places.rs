@@ -9,7 +9,7 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -354,4 +354,24 @@ fn a_restore_comes_before_the_lock() {
     opened.put("later", "acknowledged").unwrap();
     opened.close().unwrap();
     assert!(options().open(&dir).unwrap().get("later").unwrap().is_some());
+}
+
+/// Goal: an opening that is overtaken at each try ends with an error that names the place.
+#[test]
+fn an_opening_that_is_overtaken_at_each_try() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("store");
+    options().open(&dir).unwrap().close().unwrap();
+    let (place, tries) = (dir.clone(), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&tries);
+    let disk = HookedDisk::new(OsDisk, move |call| {
+        if call == Call::Lock {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            fs::rename(&place, place.with_extension(number.to_string())).unwrap();
+            fs::create_dir(&place).unwrap();
+        }
+    });
+    let refused = options().disk(disk).open(&dir);
+    assert!(matches!(&refused, Err(Error::Io { path, .. }) if *path == dir), "{refused:?}");
+    assert!(tries.load(Ordering::Relaxed) > 1);
 }
