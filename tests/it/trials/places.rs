@@ -372,6 +372,6 @@ fn an_opening_that_is_overtaken_at_each_try() {
         }
     });
     let refused = options().disk(disk).open(&dir);
-    assert!(matches!(&refused, Err(Error::Io { path, .. }) if *path == dir), "{refused:?}");
+    assert!(matches!(&refused, Err(Error::Io { file, .. }) if *file == dir), "{refused:?}");
     assert!(tries.load(Ordering::Relaxed) > 1);
 }
