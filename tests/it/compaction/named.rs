@@ -328,6 +328,12 @@ fn readers_do_not_notice() {
     }
 }
 
+/// Writes while a job asks whether it is to go on. The callback itself may only read; these stores have no limit, so that
+/// no write of another thread waits for the job.
+fn on_another_thread(writes: impl FnOnce() + Send) {
+    std::thread::scope(|scope| scope.spawn(writes).join().unwrap());
+}
+
 /// Goal: what is written while a job runs wins over what the job copied, and stays so when the store is built anew.
 /// Method: the job is asked whether to go on after each segment; then keys that it has copied are overwritten, deleted,
 /// touched and cut.
@@ -347,10 +353,12 @@ fn a_write_during_a_job_wins() {
     let report = engine.compact_with(Some(&all), |_| {
         calls += 1;
         if calls == 1 {
-            engine.put("overwritten", "new").unwrap();
-            assert!(engine.delete("deleted").unwrap());
-            assert!(engine.touch("ended", Some(end)).unwrap());
-            engine.cut_scope("s").unwrap();
+            on_another_thread(|| {
+                engine.put("overwritten", "new").unwrap();
+                assert!(engine.delete("deleted").unwrap());
+                assert!(engine.touch("ended", Some(end)).unwrap());
+                engine.cut_scope("s").unwrap();
+            });
         }
         ControlFlow::Continue(())
     });
@@ -384,9 +392,11 @@ fn a_checkpoint_during_a_job_revives_nothing() {
     let report = engine.compact_with(Some(&all), |_| {
         calls += 1;
         if calls == 1 {
-            assert!(engine.delete("deleted").unwrap());
-            engine.put("overwritten", "new").unwrap();
-            engine.checkpoint().unwrap();
+            on_another_thread(|| {
+                assert!(engine.delete("deleted").unwrap());
+                engine.put("overwritten", "new").unwrap();
+                engine.checkpoint().unwrap();
+            });
         }
         ControlFlow::Continue(())
     });

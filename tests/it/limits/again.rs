@@ -61,7 +61,8 @@ fn recovery_beside_a_compaction() {
         let outputs = store.disk.total() - before;
         if recovery.is_none() && outputs > LARGE as u64 {
             store.disk.set_broken(true);
-            engine.sync().unwrap_err();
+            let failing = engine.clone();
+            thread::spawn(move || failing.sync()).join().unwrap().unwrap_err();
             store.disk.set_broken(false);
             let (engine, recovered) = (engine.clone(), recovered.clone());
             recovery = Some(thread::spawn(move || recovered.send(engine.try_recover())));
